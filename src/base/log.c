@@ -67,6 +67,7 @@ bool log_on(enum log_area area)
 }
 
 /* A line leaves in one write, so lines of several threads and processes do not mix. */
+__attribute__((format(printf, 3, 0)))
 static void emit(const char *level, enum log_area area, const char *format, va_list ap)
 {
     char line[1024];
