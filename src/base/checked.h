@@ -12,7 +12,8 @@
 #define ckd_sub(result, a, b) __builtin_sub_overflow(a, b, result)
 #define ckd_mul(result, a, b) __builtin_mul_overflow(a, b, result)
 
-/* Does [start, start + size) lie inside [base, base + extent)? Empty ranges at the end are inside; nothing wraps. */
+/* Does [start, start + size) lie inside [base, base + extent)? Empty ranges at the end are inside; nothing
+ * wraps. */
 static inline bool range_inside(uint64_t start, uint64_t size, uint64_t base, uint64_t extent)
 {
     return start >= base && start - base <= extent && size <= extent - (start - base);

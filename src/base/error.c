@@ -3,7 +3,7 @@
 /* The GError domain of the control path. */
 #include "base/error.h"
 
-G_DEFINE_QUARK(hostel-error-quark, hostel_error)
+G_DEFINE_QUARK(hostel-error-quark, hostel_error);
 
 bool hostel_fail(GError **error, enum hostel_error code, const char *format, ...)
 {

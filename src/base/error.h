@@ -8,9 +8,9 @@
 #include <stdbool.h>
 
 enum hostel_error {
-    HOSTEL_ERROR_USAGE,   /* the request itself is wrong: option, value, combination */
-    HOSTEL_ERROR_INPUT,   /* a file or message is malformed */
-    HOSTEL_ERROR_HOST,    /* the host refused: open, memory, permission */
+    HOSTEL_ERROR_USAGE, /* the request itself is wrong: option, value, combination */
+    HOSTEL_ERROR_INPUT, /* a file or message is malformed */
+    HOSTEL_ERROR_HOST,  /* the host refused: open, memory, permission */
     HOSTEL_ERROR_UNSUPPORTED,
 };
 

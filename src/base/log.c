@@ -67,8 +67,8 @@ bool log_on(enum log_area area)
 }
 
 /* A line leaves in one write, so lines of several threads and processes do not mix. */
-__attribute__((format(printf, 3, 0)))
-static void emit(const char *level, enum log_area area, const char *format, va_list ap)
+__attribute__((format(printf, 3, 0))) static void emit(const char *level, enum log_area area,
+                                                       const char *format, va_list ap)
 {
     char line[1024];
     int n = level ? snprintf(line, sizeof(line), "%s: %s", program, level)
@@ -109,7 +109,8 @@ static bool guest_line_allowed(unsigned *dropped)
         next = old >> 32 == second ? old + 1 : (second << 32 | 1);
     } while (!atomic_compare_exchange_weak(&window, &old, next));
     uint32_t before = (uint32_t)old;
-    *dropped = old >> 32 != second && before > LOG_GUEST_LINES_PER_SECOND ? before - LOG_GUEST_LINES_PER_SECOND : 0;
+    *dropped =
+        old >> 32 != second && before > LOG_GUEST_LINES_PER_SECOND ? before - LOG_GUEST_LINES_PER_SECOND : 0;
     return (uint32_t)next <= LOG_GUEST_LINES_PER_SECOND;
 }
 
