@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* A finished block and the contract of what runs it: the seam between the dispatcher and the interpreter or translators. */
+/*
+ * The dispatcher (accel/software) owns blocks: it makes, finds, links, invalidates and frees them. A *backend* turns IR into
+ * its own form behind `code` and runs from block to block, following links and the jump cache, until something needs the
+ * dispatcher. Blocks are shared by all vCPUs of a guest.
+ *
+ * Links: exits[i].to is read by running code with acquire order and written by the dispatcher. An unlinked exit (NULL) returns
+ * to the dispatcher with env->last_exit naming it. A dead block is unlinked and dropped from every jump cache before it
+ * is freed, and it is freed only after every vCPU has been outside running code since.
+ */
+#ifndef HOSTEL_ENGINE_BLOCK_H
+#define HOSTEL_ENGINE_BLOCK_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "engine/env.h"
+#include "engine/ir.h"
+
+struct block_exit {
+    _Atomic(struct block *) to;
+    uint64_t target;           /* guest pc */
+    struct block *from;
+    struct block_exit *next;   /* list of exits linked to the same block; the dispatcher's, under its lock */
+    uint8_t kind;              /* enum ir_exit_kind */
+    uint8_t hint;              /* enum ir_hint */
+};
+
+struct block {
+    uint64_t pc, gpa;          /* key: virtual and physical address of the first byte, */
+    uint32_t mode;             /* and the mode */
+    uint16_t bytes;            /* guest bytes covered */
+    uint16_t n_guest;          /* guest instructions */
+    uint64_t gpa2;             /* physical page of the part beyond the first page, or UINT64_MAX */
+    void *code;                /* the backend's */
+    uint32_t n_exits;
+    _Atomic uint32_t dead;
+    void *owner[4];            /* the dispatcher's links (hash chain, page lists) */
+    struct block_exit *incoming; /* exits linked here */
+    struct block_exit exits[]; /* n_exits */
+};
+
+/* Why running code came back. pc, icount and registers are exact in every case. */
+enum engine_stop {
+    ENGINE_NEXT,      /* env->pc has no block at hand: look it up; last_exit may be linked to it */
+    ENGINE_POLL,      /* exit_request was seen */
+    ENGINE_EXCEPTION, /* env->exc is pending; pc is the faulting instruction's */
+    ENGINE_LOOKUP,    /* as NEXT, but mode or mappings may have changed (IR_STOP_NEXT) */
+    ENGINE_WAIT,      /* IR_STOP_WAIT; pc is behind the waiting instruction */
+    ENGINE_YIELD,
+};
+
+struct backend {
+    const char *name; /* the method's: "emulation", "translation" */
+    const char *help;
+
+    /* One instance per guest; limit = bytes of code memory. NULL with errno. */
+    void *(*init)(size_t limit);
+    void (*fini)(void *state);
+
+    /* Compiles IR into block->code. Called by the translating vCPU's thread with the dispatcher's code lock held.
+     * 0, -ENOSPC when the code memory is full (the dispatcher evicts and tries again), -E2BIG when this block is too
+     * large (it is lifted again with half the instructions). */
+    int (*compile)(void *state, const struct ir_block *ir, struct block *block);
+    void (*release)(void *state, struct block *block); /* under the code lock, when no vCPU can be in it */
+    size_t (*used)(void *state);                       /* bytes of code memory in use */
+
+    /* Runs from block until a stop. The vCPU's own thread. */
+    enum engine_stop (*run)(void *state, struct env *env, struct block *block);
+};
+
+/* The backends, in order of preference (engine/backends.def): NULL-terminated. */
+extern const struct backend *const backends[];
+
+#endif
