@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) the Hostel authors
+#
+# The short names of what one does here every day; Meson does the work. `make help` lists them.
+
+BUILD  ?= build
+PREFIX ?= /usr/local
+# What `make run` gives the guest; ARGS adds options of `hostel run`, as in `make run ARGS='--memory 1G'`.
+CPUS   ?= 2
+MEMORY ?= 512M
+ARGS   ?=
+
+.DEFAULT_GOAL := build
+.PHONY: help build compile run test check-fast bench lint format asan tsan clang aarch64 fuzz install clean
+
+help:              ## this list
+	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
+
+build: deps-build compile  ## install what is missing and build the programs into build/bin/
+
+.PHONY: deps-build deps-test deps-lint
+deps-build deps-test deps-lint:
+	@tools/install-deps $(@:deps-%=%)
+
+# Set-up is repeated only when the folder is new; Meson itself notices changed build files.
+compile: $(BUILD)/build.ninja
+	@ninja -C $(BUILD)
+
+$(BUILD)/build.ninja:
+	@meson setup --prefix $(PREFIX) $(BUILD)
+
+run: build         ## boot Debian's riscv64 kernel to a shell (Ctrl-] opens Hostel's menu)
+	@guest=$$(tools/debian-guest fetch) && $(BUILD)/bin/hostel run --isa riscv64 --cpus $(CPUS) --memory $(MEMORY) \
+		--kernel $$guest/kernel --initrd $$guest/initramfs.gz --append "console=ttyS0 quiet" $(ARGS)
+
+test: deps-test    ## everything: all suites, both compilers, sanitizers, arm64; ends with "N passed, N failed"
+	@tools/debian-guest fetch >/dev/null
+	@tools/run-tests --build $(BUILD)
+
+check-fast: compile  ## format, layers, headers alone, style, unit tests: before each commit
+	@tools/run-tests --build $(BUILD) static unit
+
+bench: build       ## measure Hostel beside its peers
+	@bench/run --build $(BUILD)
+
+lint: deps-lint compile  ## clang-tidy and cppcheck
+	@tools/lint $(BUILD)
+
+format:            ## give every C file the layout of .clang-format
+	@tools/check-format --fix
+
+asan tsan clang aarch64: deps-test  ## one further build with its tests (asan, tsan, clang, aarch64)
+	@tools/run-tests --build $(BUILD) $@
+
+fuzz: deps-test    ## run each fuzz target for a few seconds (FUZZ_SECONDS=N)
+	@tools/run-fuzz
+
+install: compile   ## programs, manual pages and completion, below PREFIX (DESTDIR is honoured)
+	@meson install -C $(BUILD) --no-rebuild --quiet
+
+clean:             ## remove every build folder
+	@rm -rf $(BUILD) build-asan build-tsan build-clang build-aarch64 build-fuzz
