@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* Guest RAM: where it lies, safe access to it, and one tracking word per page that every writer reports to. */
+/*
+ * Theory of operation
+ *
+ * A guest's RAM is a few *blocks* (main memory, flash banks, ...), each a shared memory file mapped once. The map from guest
+ * physical address to block is built before vCPUs run and immutable afterwards.
+ *
+ * Tracking. Each 4 KiB page has an atomic byte:
+ *   DIRTY    written since the dirty log was last taken; set for every page that a writer may touch freely
+ *   CODE     blocks were translated from it: a write must be told to the code cache
+ *   WATCHED  somebody wants to see each write (debugger)
+ *   HANDED   a vCPU may hold a direct write permission (TLB tag) to it
+ * A writer that goes through this interface calls mem_wrote() behind its store, or mem_write(), which does both. A vCPU may write
+ * directly, without telling, only with a permission from mem_hand_out(), which is refused unless DIRTY is set and CODE and WATCHED
+ * are clear. Whoever turns on tracking does, in this order: (1) mark the page, (2) when it was HANDED out, have every
+ * listener take the permissions back (revoke: returns only when no vCPU can still use one), (3) look at the bytes or take the
+ * bitmap. So no write is ever missed.
+ *
+ * Threads: all functions except set-up may be called from any thread. No function allocates.
+ */
+#ifndef HOSTEL_MEM_MEM_H
+#define HOSTEL_MEM_MEM_H
+
+#include <glib.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mem/addr.h"
+
+enum { MEM_PAGE_BITS = 12, MEM_MAX_BLOCKS = 16 };
+#define MEM_PAGE_SIZE (UINT64_C(1) << MEM_PAGE_BITS)
+
+enum mem_track { MEM_DIRTY = 1, MEM_CODE = 2, MEM_WATCHED = 4, MEM_HANDED = 8 };
+
+struct mem_block {
+    const char *name;
+    struct gpa base;
+    uint64_t size;            /* bytes, multiple of the page size */
+    bool readonly;            /* guest stores fault (flash): writes through mem_write still work for loaders */
+    uint8_t *host;            /* mapping, page aligned, never executable */
+    int fd;                   /* the memory file */
+    _Atomic uint8_t *track;   /* size >> MEM_PAGE_BITS entries */
+};
+
+struct mem_listener {
+    /* Take back every direct write permission inside [start, start + size); return when none can be in use. Called on the thread
+     * that turns on tracking, which must hold no lock a vCPU may wait for and counts as outside running code. */
+    void (*revoke)(struct mem_listener *l, struct gpa start, uint64_t size);
+    /* Bytes of a CODE page were written. Called on the writer's thread, behind the store. */
+    void (*code_written)(struct mem_listener *l, struct gpa start, uint64_t size);
+    struct mem_listener *next; /* owned by mem while registered */
+};
+
+struct mem;
+
+/* --- set-up: one thread, before vCPUs run --- */
+
+struct mem *mem_new(void);
+void mem_free(struct mem *m); /* unmaps; NULL is fine */
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(struct mem, mem_free)
+
+/* Adds a zero-filled block at base. name is borrowed (a constant). Returns the block, owned by m, or NULL with *error: overlap,
+ * misalignment, no host memory. Memory is committed when it is touched. */
+struct mem_block *mem_add(struct mem *m, const char *name, struct gpa base, uint64_t size, bool readonly, GError **error);
+
+/* Registers a listener (borrowed; lives as long as m). */
+void mem_listen(struct mem *m, struct mem_listener *l);
+
+/* --- look-up and access --- */
+
+/* The block that holds addr, or NULL (device or hole). */
+const struct mem_block *mem_find(const struct mem *m, struct gpa addr);
+
+/* The blocks in ascending address order. */
+const struct mem_block *mem_blocks(const struct mem *m, unsigned *count);
+
+/* Host address of [addr, addr + size) inside one block for reading, or NULL. */
+const void *mem_host_read(const struct mem *m, struct gpa addr, uint64_t size);
+
+/* Copies; RAM only. 0, or -EFAULT when any byte lies outside RAM (nothing is copied then). mem_write reports. */
+int mem_read(const struct mem *m, struct gpa addr, void *buffer, uint64_t size);
+int mem_write(struct mem *m, struct gpa addr, const void *buffer, uint64_t size);
+
+/* Aligned 64-bit accesses for page walks: single-copy atomic. 0 or -EFAULT. mem_cas64: *old is compared and updated to what was
+ * found; 0 stored, -EAGAIN not, -EFAULT, -EROFS. Reports. */
+int mem_load64(const struct mem *m, struct gpa addr, uint64_t *value);
+int mem_cas64(struct mem *m, struct gpa addr, uint64_t *old, uint64_t value);
+
+/* --- tracking --- */
+
+/* A store to [addr, addr + size) in block b has just been done by other means. */
+void mem_wrote(struct mem *m, const struct mem_block *b, struct gpa addr, uint64_t size);
+
+/* Asks for direct write permission to the page of addr. True: granted until revoke. False: each store must report. When no dirty
+ * log runs, the page is marked dirty on the way. */
+bool mem_hand_out(struct mem *m, const struct mem_block *b, struct gpa addr);
+
+/* From now on writes to the page of addr are told to code_written. Returns when direct permissions to it are gone. */
+void mem_track_code(struct mem *m, const struct mem_block *b, struct gpa addr);
+/* No block remains that was made from the page. */
+void mem_untrack_code(struct mem *m, const struct mem_block *b, struct gpa addr);
+
+/* Sets or clears WATCHED for the pages of the range; revokes. */
+void mem_watch(struct mem *m, struct gpa start, uint64_t size, bool on);
+
+/* Dirty log: start marks all pages clean; take copies one bit per page of block b (LSB first, (pages + 7) / 8 bytes) of those written
+ * since start or the last take, marks them clean, and returns when no earlier permission is in use: the pages' contents
+ * may be copied then. stop ends logging. Control thread. */
+void mem_log_start(struct mem *m);
+void mem_log_take(struct mem *m, const struct mem_block *b, uint8_t *bitmap);
+void mem_log_stop(struct mem *m);
+
+#endif
