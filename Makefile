@@ -27,7 +27,7 @@ compile: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
 
 $(BUILD)/build.ninja:
-	@meson setup --prefix $(PREFIX) $(BUILD)
+	@meson setup -Dprefix=$(PREFIX) $(BUILD)
 
 run: build         ## boot Debian's riscv64 kernel to a shell (Ctrl-] opens Hostel's menu)
 	@guest=$$(tools/debian-guest fetch) && $(BUILD)/bin/hostel run --isa riscv64 --cpus $(CPUS) --memory $(MEMORY) \
@@ -56,7 +56,7 @@ fuzz: deps-test    ## run each fuzz target for a few seconds (FUZZ_SECONDS=N)
 	@tools/run-fuzz
 
 install: compile   ## programs, manual pages and completion, below PREFIX (DESTDIR is honoured)
-	@meson install -C $(BUILD) --no-rebuild --quiet
+	@meson configure -Dprefix=$(PREFIX) $(BUILD) && meson install -C $(BUILD) --quiet
 
 clean:             ## remove every build folder
 	@rm -rf $(BUILD) build-asan build-tsan build-clang build-aarch64 build-fuzz
