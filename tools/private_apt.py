@@ -48,9 +48,10 @@ def mirror():
     rows = [line.split("|") for line in out.stdout.splitlines() if line.count("|") == 3]
     main = [row for row in rows if row[3] == "main"]
     code = host_codename()
-    for wanted in (lambda r: code in (r[1], r[2]), lambda r: r[1] in ("stable", "testing", "unstable", "trixie", "sid")):
-        for row in filter(wanted, main):
-            return row[0]
+    for names in ({code}, {"stable", "testing", "unstable", "trixie", "sid"}):
+        for uri, release, codename, _ in main:
+            if names & {release, codename}:
+                return uri
     raise PrivateAptError(f"no source of Debian's main archive ({code or 'unknown release'}) in the host's apt "
                           "configuration; add one to /etc/apt/sources.list and try again")
 
