@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/cleanup.h"
 #include "mem/addr.h"
 
 /* --- device registers --- */
@@ -25,7 +26,7 @@ struct bus;
 
 struct bus *bus_new(void);
 void bus_free(struct bus *bus);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(struct bus, bus_free)
+CLEANUP_DEFINE(bus, bus_free)
 
 /* Set-up, before vCPUs run. name and ops are borrowed for the bus's life. False with *error on overlap or wrap-around. */
 bool bus_map(struct bus *bus, const char *name, struct gpa base, uint64_t size, const struct bus_ops *ops, void *chip,

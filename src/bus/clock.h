@@ -7,6 +7,8 @@
 #include <glib.h>
 #include <stdint.h>
 
+#include "base/cleanup.h"
+
 struct clock;
 struct clock_timer;
 
@@ -15,7 +17,7 @@ struct clock_timer;
 /* A stopped clock at 0, whose timers fire from the main context given (borrowed; NULL = default). */
 struct clock *clock_new(GMainContext *context);
 void clock_free(struct clock *c);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(struct clock, clock_free)
+CLEANUP_DEFINE(clock, clock_free)
 
 /* Control thread. */
 void clock_start(struct clock *c);

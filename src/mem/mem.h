@@ -29,6 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/cleanup.h"
 #include "mem/addr.h"
 
 enum { MEM_PAGE_BITS = 12, MEM_MAX_BLOCKS = 16 };
@@ -61,7 +62,7 @@ struct mem;
 
 struct mem *mem_new(void);
 void mem_free(struct mem *m); /* unmaps; NULL is fine */
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(struct mem, mem_free)
+CLEANUP_DEFINE(mem, mem_free)
 
 /* Adds a zero-filled block at base. name is borrowed (a constant). Returns the block, owned by m, or NULL with *error: overlap,
  * misalignment, no host memory. Memory is committed when it is touched. */
