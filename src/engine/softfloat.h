@@ -3,12 +3,14 @@
 /*
  * IEEE 754 binary16, binary32 and binary64 arithmetic in integers: results and flags exact in every mode.
  *
- * A value travels as its bit pattern (uint16_t, uint32_t, uint64_t). No function allocates, keeps state or touches
- * the host's floating-point unit; any thread may call any function, as long as one struct sf_ctx is not shared.
- * Nothing fails: what IEEE 754 calls an exception sets a bit in ctx->flags, which are only ever ORed into.
+ * A value travels as its bit pattern (uint16_t, uint32_t, uint64_t). No function allocates, keeps state or
+ * touches the host's floating-point unit; any thread may call any function, as long as one struct sf_ctx is
+ * not shared. Nothing fails: what IEEE 754 calls an exception sets a bit in ctx->flags, which are only ever
+ * ORed into.
  *
- * Sources: IEEE 754-2019 (sections named below); RISC-V unprivileged specification, chapters "F", "D" and "Zfh";
- * Intel SDM volume 1, sections 4.8.3.5 and 11.5.2; Arm ARM (DDI 0487), pseudocode FPProcessNaNs and FPMulAdd.
+ * Sources: IEEE 754-2019 (sections named below); RISC-V unprivileged specification, chapters "F", "D" and
+ * "Zfh"; Intel SDM volume 1, sections 4.8.3.5 and 11.5.2; Arm ARM (DDI 0487), pseudocode FPProcessNaNs and
+ * FPMulAdd.
  */
 #ifndef HOSTEL_ENGINE_SOFTFLOAT_H
 #define HOSTEL_ENGINE_SOFTFLOAT_H
@@ -17,8 +19,8 @@
 #include <stdint.h>
 
 /*
- * Rounding direction (IEEE 754-2019, 4.3), numbered as RISC-V's frm field. A guest's reserved encodings are the
- * instruction set's to refuse; here every other number rounds as SF_RNE.
+ * Rounding direction (IEEE 754-2019, 4.3), numbered as RISC-V's frm field. A guest's reserved encodings are
+ * the instruction set's to refuse; here every other number rounds as SF_RNE.
  */
 enum sf_round {
     SF_RNE = 0, /* to nearest, ties to even */
@@ -38,12 +40,12 @@ enum sf_round {
 
 /* Which NaN comes out of an operation that has one (IEEE 754-2019, 6.2.3 leaves it open). */
 enum sf_nan {
-    SF_NAN_CANONICAL = 0, /* always the positive quiet NaN with empty payload: RISC-V, and Arm with FPCR.DN = 1 */
+    SF_NAN_CANONICAL = 0, /* always the positive quiet NaN without payload: RISC-V, Arm if FPCR.DN = 1 */
     SF_NAN_X86 = 1,       /* the first operand that is a NaN, quieted; made from numbers: the negative one */
-    SF_NAN_ARM = 2,       /* the first signaling NaN, quieted, else the first quiet one; in fma the addend first */
+    SF_NAN_ARM = 2,       /* the first signaling NaN, quieted, else the first quiet one; fma: addend first */
 };
 
-/* What a conversion to an integer gives for NaN and out of range; SF_NV (and no SF_NX) is set in every case. */
+/* What a conversion to an integer gives for NaN and out of range; SF_NV, and no SF_NX, is set each time. */
 enum sf_toint {
     SF_TOINT_RISCV = 0, /* nearest representable; NaN: the largest */
     SF_TOINT_ARM = 1,   /* nearest representable; NaN: 0 */
@@ -85,16 +87,17 @@ enum sf_relation { SF_LESS = -1, SF_EQUAL = 0, SF_GREATER = 1, SF_UNORDERED = 2 
  * add, sub, mul, div, sqrt: IEEE 754-2019, 5.4.1. A NaN operand comes out with its own sign, in sub too.
  *
  * fma: a * b + c rounded once (5.4.1); `negate` is a set of SF_NEG_*. RISC-V: fmadd 0, fmsub SF_NEG_ADDEND,
- *   fnmsub SF_NEG_PRODUCT, fnmadd both. x86: VFMADD, VFMSUB, VFNMADD and VFNMSUB in the same order 0, ADDEND, PRODUCT,
- *   both. Arm's names count from the addend: FMADD 0, FMSUB PRODUCT, FNMSUB ADDEND, FNMADD both.
+ *   fnmsub SF_NEG_PRODUCT, fnmadd both. x86: VFMADD, VFMSUB, VFNMADD and VFNMSUB in the same order 0, ADDEND,
+ *   PRODUCT, both. Arm's names count from the addend: FMADD 0, FMSUB PRODUCT, FNMSUB ADDEND, FNMADD both.
  *   infinity * 0 + quiet NaN is invalid for RISC-V and Arm, not for x86 (7.2 c leaves it open).
- *   SF_NAN_X86 searches a, b, c: pass the instruction's first, second and third operand as its form orders them.
+ *   SF_NAN_X86 searches a, b, c: pass the instruction's first, second and third operand as its form orders
+ *   them.
  *
- * min, max: minimumNumber, maximumNumber (9.6): one NaN gives the other operand, -0 < +0, a signaling NaN is invalid.
- *   (Arm's FMIN and x86's MINSS are other operations: build them on compare.)
+ * min, max: minimumNumber, maximumNumber (9.6): one NaN gives the other operand, -0 < +0, a signaling NaN is
+ *   invalid. (Arm's FMIN and x86's MINSS are other operations: build them on compare.)
  *
- * eq: 5.11 compareQuietEqual, invalid only for a signaling NaN. lt, le: compareSignalingLess(Equal), invalid for any.
- * compare: all four relations at once; `signaling` chooses which NaNs are invalid.
+ * eq: 5.11 compareQuietEqual, invalid only for a signaling NaN. lt, le: compareSignalingLess(Equal), invalid
+ * for any. compare: all four relations at once; `signaling` chooses which NaNs are invalid.
  *
  * classify: 5.7.2 class; never raises a flag. Returns an SF_CLASS_* bit.
  *
@@ -133,8 +136,8 @@ SF_DECLARE(32, uint32_t)
 SF_DECLARE(64, uint64_t)
 
 /*
- * convertFormat (5.4.2). A signaling NaN is invalid; unless ctx->nan is SF_NAN_CANONICAL a NaN keeps its sign and
- * the leading bits of its payload.
+ * convertFormat (5.4.2). A signaling NaN is invalid; unless ctx->nan is SF_NAN_CANONICAL a NaN keeps its sign
+ * and the leading bits of its payload.
  */
 uint64_t sf_f32_to_f64(struct sf_ctx *ctx, uint32_t a);
 uint32_t sf_f64_to_f32(struct sf_ctx *ctx, uint64_t a);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Private to softfloat.c: the integer primitives every width is built on (jamming shifts, division, square root). */
+/* Private to softfloat.c: the integer primitives of all widths (jamming shifts, division, square root). */
 #ifndef HOSTEL_ENGINE_SOFTFLOAT_PRIM_H
 #define HOSTEL_ENGINE_SOFTFLOAT_PRIM_H
 
@@ -65,16 +65,11 @@ SF_INLINE uint64_t sf_round_increment(unsigned mode, bool sign, uint64_t odd, un
         return half - 1 + odd;
     }
     switch (mode) {
-    case SF_RTZ:
-        return 0;
-    case SF_RDN:
-        return sign ? all : 0;
-    case SF_RUP:
-        return sign ? 0 : all;
-    case SF_RMM:
-        return half;
-    default:
-        return half - 1 + odd;
+    case SF_RTZ: return 0;
+    case SF_RDN: return sign ? all : 0;
+    case SF_RUP: return sign ? 0 : all;
+    case SF_RMM: return half;
+    default: return half - 1 + odd;
     }
 }
 
@@ -90,26 +85,24 @@ SF_INLINE uint64_t sf_div128(uint64_t hi, uint64_t lo, uint64_t d, uint64_t *rem
 
 /* floor(sqrt(256 * i)) for i = 64..255: the seed of all square roots. */
 static const uint8_t sf_sqrt_seed[192] = {
-    128, 128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 142,
-    143, 144, 144, 145, 146, 147, 148, 149, 150, 150, 151, 152, 153, 154, 155, 155,
-    156, 157, 158, 159, 160, 160, 161, 162, 163, 163, 164, 165, 166, 167, 167, 168,
-    169, 170, 170, 171, 172, 173, 173, 174, 175, 176, 176, 177, 178, 178, 179, 180,
-    181, 181, 182, 183, 183, 184, 185, 185, 186, 187, 187, 188, 189, 189, 190, 191,
-    192, 192, 193, 193, 194, 195, 195, 196, 197, 197, 198, 199, 199, 200, 201, 201,
-    202, 203, 203, 204, 204, 205, 206, 206, 207, 208, 208, 209, 209, 210, 211, 211,
-    212, 212, 213, 214, 214, 215, 215, 216, 217, 217, 218, 218, 219, 219, 220, 221,
-    221, 222, 222, 223, 224, 224, 225, 225, 226, 226, 227, 227, 228, 229, 229, 230,
-    230, 231, 231, 232, 232, 233, 234, 234, 235, 235, 236, 236, 237, 237, 238, 238,
-    239, 240, 240, 241, 241, 242, 242, 243, 243, 244, 244, 245, 245, 246, 246, 247,
-    247, 248, 248, 249, 249, 250, 250, 251, 251, 252, 252, 253, 253, 254, 254, 255,
+    128, 128, 129, 130, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141, 142, 143, 144, 144, 145,
+    146, 147, 148, 149, 150, 150, 151, 152, 153, 154, 155, 155, 156, 157, 158, 159, 160, 160, 161, 162,
+    163, 163, 164, 165, 166, 167, 167, 168, 169, 170, 170, 171, 172, 173, 173, 174, 175, 176, 176, 177,
+    178, 178, 179, 180, 181, 181, 182, 183, 183, 184, 185, 185, 186, 187, 187, 188, 189, 189, 190, 191,
+    192, 192, 193, 193, 194, 195, 195, 196, 197, 197, 198, 199, 199, 200, 201, 201, 202, 203, 203, 204,
+    204, 205, 206, 206, 207, 208, 208, 209, 209, 210, 211, 211, 212, 212, 213, 214, 214, 215, 215, 216,
+    217, 217, 218, 218, 219, 219, 220, 221, 221, 222, 222, 223, 224, 224, 225, 225, 226, 226, 227, 227,
+    228, 229, 229, 230, 230, 231, 231, 232, 232, 233, 234, 234, 235, 235, 236, 236, 237, 237, 238, 238,
+    239, 240, 240, 241, 241, 242, 242, 243, 243, 244, 244, 245, 245, 246, 246, 247, 247, 248, 248, 249,
+    249, 250, 250, 251, 251, 252, 252, 253, 253, 254, 254, 255,
 };
 
 /*
  * Square roots with remainder, each from one of half the size (Zimmermann, "Karatsuba Square Root", 1999):
  * let b^2 be the weight of the upper half of n and s' the root of that half, r' its remainder. Dividing
- * r' * b + (upper quarter of the lower half) by 2 * s' gives the lower half of the root, too large by at most one.
- * The argument must have one of its two top bits set. The first step is within one of the truth (for i >= 64,
- * sqrt(256 * (i + 1)) - sqrt(256 * i) < 1).
+ * r' * b + (upper quarter of the lower half) by 2 * s' gives the lower half of the root, too large by at most
+ * one. The argument must have one of its two top bits set. The first step is within one of the truth (for i
+ * >= 64, sqrt(256 * (i + 1)) - sqrt(256 * i) < 1).
  */
 SF_INLINE uint32_t sf_sqrt16(uint32_t n, uint32_t *rem)
 {
