@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* The contract of a way to run vCPUs: one row per method in accels.def. */
+/*
+ * A guest has one set of vCPUs (`struct vcpus`), created by one accelerator. Each vCPU is a host thread that is *parked* (outside guest
+ * code, its state may be read and changed by others) or runs. vcpus_resume() and vcpus_pause() move all of them. Beside that,
+ * a vCPU is *online* or *offline* (RISC-V HSM, PSCI): an offline one waits even while the others run.
+ */
+#ifndef HOSTEL_ACCEL_ACCEL_H
+#define HOSTEL_ACCEL_ACCEL_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "bus/bus.h"
+#include "bus/clock.h"
+#include "engine/env.h"
+#include "isa/isa.h"
+#include "mem/mem.h"
+
+enum { VCPUS_MAX = 64 };
+
+struct vcpus;
+
+struct vcpus_config {
+    const struct isa *isa;
+    struct isa_config cpu;   /* index is filled per vCPU; strings borrowed */
+    unsigned count;          /* 1 .. VCPUS_MAX */
+    size_t code_limit;       /* bytes of translated code kept, 0 = default */
+    struct mem *mem;         /* borrowed, as the two below */
+    struct bus *bus;
+    struct clock *clock;
+    /* Firmware call of cpu_host.h, NULL when the guest brings its own firmware; and its argument. */
+    bool (*firmware_call)(struct env *env, void *board);
+    void *board;
+};
+
+struct accel {
+    const char *name;        /* the method: "emulation", "translation", ... */
+    const char *help;
+    /* Can this host run it? False with the reason. */
+    bool (*available)(GError **error);
+    struct vcpus *(*create)(const struct accel *accel, const struct vcpus_config *config, GError **error);
+};
+
+/* All methods in order of preference, NULL-terminated; by name, NULL when unknown. */
+extern const struct accel *const accels[];
+const struct accel *accel_find(const char *name);
+
+/* Creates the vCPUs and their threads, parked, vCPU 0 online. Nothing is allocated per guest event after this. */
+struct vcpus *vcpus_new(const struct accel *accel, const struct vcpus_config *config, GError **error);
+
+/* Ends the threads and frees. Control thread; NULL is fine. */
+void vcpus_free(struct vcpus *v);
+CLEANUP_DEFINE(vcpus, vcpus_free)
+
+unsigned vcpus_count(const struct vcpus *v);
+
+/* The CPU structure of vCPU i (struct riscv_cpu, ...). Others may touch it only while that vCPU is parked or offline. */
+struct env *vcpus_env(struct vcpus *v, unsigned i);
+/* Which vCPU an env belongs to. */
+unsigned vcpus_index(const struct env *env);
+
+/* Interrupt input pin of vCPU i: level becomes bit pin of env.irq_lines, and the vCPU is kicked and woken. */
+struct irq_line vcpus_irq(struct vcpus *v, unsigned i, unsigned pin);
+
+/* Control thread. pause returns when every vCPU is parked at an instruction boundary. */
+void vcpus_resume(struct vcpus *v);
+void vcpus_pause(struct vcpus *v);
+
+/* Brings vCPU i online after prepare(env, opaque) has set its registers (called on this thread while it waits). -EALREADY when it is
+ * online. Any thread. */
+int vcpus_online(struct vcpus *v, unsigned i, void (*prepare)(struct env *env, void *opaque), void *opaque);
+/* Takes the calling vCPU (from a firmware call) offline as soon as the callback returns; or, parked, any vCPU. */
+void vcpus_offline(struct vcpus *v, unsigned i);
+bool vcpus_is_online(struct vcpus *v, unsigned i);
+
+/* Drops all translated code and cached translations (all parked: reset, restore). */
+void vcpus_flush_all(struct vcpus *v);
+
+/* Counters for --stats and tests; sums over vCPUs. */
+struct vcpus_stats {
+    uint64_t instructions, blocks_made, blocks_freed, lookups, tlb_misses, walks, invalidations, evictions, waits, exceptions, interrupts;
+    size_t code_bytes;
+};
+void vcpus_stats(struct vcpus *v, struct vcpus_stats *out);
+
+#endif

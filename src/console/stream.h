@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* A byte stream between a chip (UART, virtio console) and the outside (descriptor, file, nothing). */
+/*
+ * Output: a chip writes from a vCPU thread; what the outside does not take at once is kept in a bounded ring, drained by the main
+ * loop; when the ring is full the chip is told so and told again when there is room. A guest can thus never block
+ * a vCPU thread or grow memory by printing. Input: read by the main loop only as fast as the chip takes it.
+ */
+#ifndef HOSTEL_CONSOLE_STREAM_H
+#define HOSTEL_CONSOLE_STREAM_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+
+struct stream;
+
+/* What a chip wants to hear; called on the main thread with no stream lock held. */
+struct stream_client {
+    /* Input: takes up to size bytes, returns how many (0 = busy: call stream_more() when ready). */
+    size_t (*input)(void *opaque, const uint8_t *bytes, size_t size);
+    /* Room again after stream_write() had returned less than asked. May be NULL. */
+    void (*writable)(void *opaque);
+    /* A break condition from outside. May be NULL. */
+    void (*brk)(void *opaque);
+};
+
+/* A stream over descriptors (owned from now on; -1 = no such direction), served from context. End of input is not an error; a
+ * broken output is discarded with one warning. */
+struct stream *stream_new_fd(GMainContext *context, int in_fd, int out_fd);
+/* Swallows output, never has input. */
+struct stream *stream_new_null(void);
+/* Drains what can be written within a second, then closes. NULL is fine. */
+void stream_free(struct stream *s);
+CLEANUP_DEFINE(stream, stream_free)
+
+/* Set-up. client and opaque borrowed. */
+void stream_attach(struct stream *s, const struct stream_client *client, void *opaque);
+
+/* Any thread, never blocks: how many bytes were taken (all, unless the ring is full). */
+size_t stream_write(struct stream *s, const void *bytes, size_t size);
+/* The chip can take input again. Any thread. */
+void stream_more(struct stream *s);
+/* From outside: deliver a break to the chip. Main thread. */
+void stream_break(struct stream *s);
+
+#endif
