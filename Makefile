@@ -22,12 +22,13 @@ build: deps-build compile  ## install what is missing and build the programs int
 deps-build deps-test deps-lint:
 	@tools/install-deps $(@:deps-%=%)
 
-# Set-up is repeated only when the folder is new; Meson itself notices changed build files.
 compile: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
 
-$(BUILD)/build.ninja:
-	@meson setup -Dprefix=$(PREFIX) $(BUILD)
+# Meson notices build files that change, but not a folder that is new.
+$(BUILD)/build.ninja: $(wildcard src/*/meson.build tests/*/meson.build)
+	@[ -e $@ ] && meson setup --reconfigure $(BUILD) || meson setup -Dprefix=$(PREFIX) $(BUILD)
+	@touch $@
 
 run: build         ## boot Debian's riscv64 kernel to a shell (Ctrl-] opens Hostel's menu)
 	@guest=$$(tools/debian-guest fetch) && $(BUILD)/bin/hostel run --isa riscv64 --cpus $(CPUS) --memory $(MEMORY) \
@@ -43,8 +44,8 @@ check-fast: compile  ## format, layers, headers alone, style, unit tests: before
 bench: build       ## measure Hostel beside its peers
 	@bench/run --build $(BUILD)
 
-lint: deps-lint compile  ## clang-tidy and cppcheck
-	@tools/lint $(BUILD)
+lint: deps-lint    ## clang-tidy and cppcheck
+	@tools/lint
 
 format:            ## give every C file the layout of .clang-format
 	@tools/check-format --fix
