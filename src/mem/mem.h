@@ -49,10 +49,10 @@ struct mem_block {
 
 struct mem_listener {
     /* Take back every direct write permission inside [start, start + size); return when none can be in use. Called on the thread
-     * that turns on tracking, which must hold no lock a vCPU may wait for and counts as outside running code. */
+     * that turns on tracking, which counts as outside running code, as does every vCPU that waits for a lock it may hold. */
     void (*revoke)(struct mem_listener *l, struct gpa start, uint64_t size);
-    /* Bytes of a CODE page were written. Called on the writer's thread, behind the store. */
-    void (*code_written)(struct mem_listener *l, struct gpa start, uint64_t size);
+    /* Bytes of one CODE or WATCHED page were written. Called on the writer's thread, behind the store. */
+    void (*written)(struct mem_listener *l, struct gpa start, uint64_t size);
     struct mem_listener *next; /* owned by mem while registered */
 };
 
@@ -96,23 +96,23 @@ int mem_cas64(struct mem *m, struct gpa addr, uint64_t *old, uint64_t value);
 /* A store to [addr, addr + size) in block b has just been done by other means. */
 void mem_wrote(struct mem *m, const struct mem_block *b, struct gpa addr, uint64_t size);
 
-/* Asks for direct write permission to the page of addr. True: granted until revoke. False: each store must report. When no dirty
- * log runs, the page is marked dirty on the way. */
-bool mem_hand_out(struct mem *m, const struct mem_block *b, struct gpa addr);
+/* Asks for direct write permission to the page of addr, which is marked dirty: ask only to store. True: granted until revoke.
+ * False: each store must report. */
+bool mem_hand_out(const struct mem_block *b, struct gpa addr);
 
-/* From now on writes to the page of addr are told to code_written. Returns when direct permissions to it are gone. */
+/* From now on writes to the page of addr are told to the listeners. Returns when direct permissions to it are gone: its bytes may be
+ * read then. Callers are serialized (the code cache's lock), here and in untrack. */
 void mem_track_code(struct mem *m, const struct mem_block *b, struct gpa addr);
 /* No block remains that was made from the page. */
-void mem_untrack_code(struct mem *m, const struct mem_block *b, struct gpa addr);
+void mem_untrack_code(const struct mem_block *b, struct gpa addr);
 
 /* Sets or clears WATCHED for the pages of the range; revokes. */
 void mem_watch(struct mem *m, struct gpa start, uint64_t size, bool on);
 
-/* Dirty log: start marks all pages clean; take copies one bit per page of block b (LSB first, (pages + 7) / 8 bytes) of those written
+/* Dirty log. Pages are marked dirty at all times, so logging needs no mode: start marks all pages clean; take copies one bit per page of block b (LSB first, (pages + 7) / 8 bytes) of those written
  * since start or the last take, marks them clean, and returns when no earlier permission is in use: the pages' contents
- * may be copied then. stop ends logging. Control thread. */
+ * may be copied then. Control thread. */
 void mem_log_start(struct mem *m);
 void mem_log_take(struct mem *m, const struct mem_block *b, uint8_t *bitmap);
-void mem_log_stop(struct mem *m);
 
 #endif

@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* Guest RAM: the map of blocks, copying access, and the tracking words (mem.h has the theory). */
+#include "mem/mem.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/checked.h"
+#include "base/error.h"
+#include "os/memfile.h"
+
+struct mem {
+    struct mem_block blocks[MEM_MAX_BLOCKS]; /* ascending by base */
+    unsigned n_blocks;
+    struct mem_listener *listeners;
+};
+
+struct mem *mem_new(void)
+{
+    return g_new0(struct mem, 1);
+}
+
+static uint64_t block_pages(const struct mem_block *b)
+{
+    return b->size >> MEM_PAGE_BITS;
+}
+
+void mem_free(struct mem *m)
+{
+    if (!m)
+        return;
+    for (unsigned i = 0; i < m->n_blocks; i++) {
+        struct mem_block *b = &m->blocks[i];
+        munmap(b->host, b->size);
+        munmap((void *)(uintptr_t)b->track, block_pages(b));
+        close(b->fd);
+    }
+    g_free(m);
+}
+
+static bool check_new_block(const struct mem *m, const char *name, struct gpa base, uint64_t size, GError **error)
+{
+    uint64_t end;
+    if (!size || (size | base.v) & (MEM_PAGE_SIZE - 1) || ckd_add(&end, base.v, size - 1))
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: RAM of 0x%" PRIx64 " bytes at 0x%" PRIx64 " is not made of whole 4 KiB pages",
+                           name, size, base.v);
+    if (m->n_blocks == MEM_MAX_BLOCKS)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: more than %d RAM blocks", name, MEM_MAX_BLOCKS);
+    for (unsigned i = 0; i < m->n_blocks; i++)
+        if (ranges_overlap(base.v, size, m->blocks[i].base.v, m->blocks[i].size))
+            return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: RAM at 0x%" PRIx64 " overlaps %s", name, base.v, m->blocks[i].name);
+    return true;
+}
+
+struct mem_block *mem_add(struct mem *m, const char *name, struct gpa base, uint64_t size, bool readonly, GError **error)
+{
+    if (!check_new_block(m, name, base, size, error))
+        return NULL;
+    int fd = memfile_create(name, size);
+    uint8_t *host = fd < 0 ? NULL : memfile_map(fd, size);
+    /* Anonymous memory, so that pages of the tracking array cost nothing until they are used. */
+    void *track = mmap(NULL, size >> MEM_PAGE_BITS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (!host || track == MAP_FAILED) {
+        int reason = fd < 0 ? -fd : errno;
+        if (host)
+            munmap(host, size);
+        if (track != MAP_FAILED)
+            munmap(track, size >> MEM_PAGE_BITS);
+        if (fd >= 0)
+            close(fd);
+        hostel_fail(error, HOSTEL_ERROR_HOST, "cannot get %" PRIu64 " MiB of host memory for %s: %s; ask for less with --memory",
+                    size / MiB, name, g_strerror(reason));
+        return NULL;
+    }
+    unsigned at = m->n_blocks;
+    while (at && m->blocks[at - 1].base.v > base.v) {
+        m->blocks[at] = m->blocks[at - 1];
+        at--;
+    }
+    m->blocks[at] = (struct mem_block){.name = name, .base = base, .size = size, .readonly = readonly, .host = host, .fd = fd, .track = track};
+    m->n_blocks++;
+    return &m->blocks[at];
+}
+
+void mem_listen(struct mem *m, struct mem_listener *l)
+{
+    l->next = m->listeners;
+    m->listeners = l;
+}
+
+const struct mem_block *mem_find(const struct mem *m, struct gpa addr)
+{
+    for (unsigned i = m->n_blocks; i-- > 0;) {
+        const struct mem_block *b = &m->blocks[i];
+        if (addr.v >= b->base.v)
+            return addr.v - b->base.v < b->size ? b : NULL;
+    }
+    return NULL;
+}
+
+const struct mem_block *mem_blocks(const struct mem *m, unsigned *count)
+{
+    *count = m->n_blocks;
+    return m->blocks;
+}
+
+const void *mem_host_read(const struct mem *m, struct gpa addr, uint64_t size)
+{
+    const struct mem_block *b = mem_find(m, addr);
+    return b && range_inside(addr.v, size, b->base.v, b->size) ? b->host + (addr.v - b->base.v) : NULL;
+}
+
+/* Is every byte of the range in RAM (perhaps in several adjoining blocks)? */
+static bool in_ram(const struct mem *m, struct gpa addr, uint64_t size)
+{
+    while (size) {
+        const struct mem_block *b = mem_find(m, addr);
+        if (!b)
+            return false;
+        uint64_t here = MIN(size, b->size - (addr.v - b->base.v));
+        addr.v += here;
+        size -= here;
+    }
+    return true;
+}
+
+int mem_read(const struct mem *m, struct gpa addr, void *buffer, uint64_t size)
+{
+    if (!in_ram(m, addr, size))
+        return -EFAULT;
+    uint8_t *to = buffer;
+    while (size) {
+        const struct mem_block *b = mem_find(m, addr);
+        uint64_t at = addr.v - b->base.v, here = MIN(size, b->size - at);
+        memcpy(to, b->host + at, here);
+        to += here;
+        addr.v += here;
+        size -= here;
+    }
+    return 0;
+}
+
+int mem_write(struct mem *m, struct gpa addr, const void *buffer, uint64_t size)
+{
+    if (!in_ram(m, addr, size))
+        return -EFAULT;
+    const uint8_t *from = buffer;
+    while (size) {
+        const struct mem_block *b = mem_find(m, addr);
+        uint64_t at = addr.v - b->base.v, here = MIN(size, b->size - at);
+        memcpy(b->host + at, from, here);
+        mem_wrote(m, b, addr, here);
+        from += here;
+        addr.v += here;
+        size -= here;
+    }
+    return 0;
+}
+
+int mem_load64(const struct mem *m, struct gpa addr, uint64_t *value)
+{
+    const struct mem_block *b = mem_find(m, addr);
+    if (!b || addr.v & 7)
+        return -EFAULT;
+    *value = GUINT64_FROM_LE(__atomic_load_n((const uint64_t *)(const void *)(b->host + (addr.v - b->base.v)), __ATOMIC_ACQUIRE));
+    return 0;
+}
+
+int mem_cas64(struct mem *m, struct gpa addr, uint64_t *old, uint64_t value)
+{
+    const struct mem_block *b = mem_find(m, addr);
+    if (!b || addr.v & 7)
+        return -EFAULT;
+    if (b->readonly)
+        return -EROFS;
+    uint64_t expected = GUINT64_TO_LE(*old);
+    if (!__atomic_compare_exchange_n((uint64_t *)(void *)(b->host + (addr.v - b->base.v)), &expected, GUINT64_TO_LE(value), false,
+                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+        *old = GUINT64_FROM_LE(expected);
+        return -EAGAIN;
+    }
+    mem_wrote(m, b, addr, sizeof(value));
+    return 0;
+}
+
+/* --- tracking --- */
+
+static _Atomic uint8_t *track_of(const struct mem_block *b, struct gpa addr)
+{
+    return &b->track[(addr.v - b->base.v) >> MEM_PAGE_BITS];
+}
+
+static void revoke(struct mem *m, struct gpa start, uint64_t size)
+{
+    for (struct mem_listener *l = m->listeners; l; l = l->next)
+        l->revoke(l, start, size);
+}
+
+void mem_wrote(struct mem *m, const struct mem_block *b, struct gpa addr, uint64_t size)
+{
+    /* The store must be visible before the tracking byte is read: pairs with the marking in mem_track_code(). */
+    atomic_thread_fence(memory_order_seq_cst);
+    uint64_t end = addr.v + size;
+    for (uint64_t page = align_down(addr.v, MEM_PAGE_SIZE); page < end; page += MEM_PAGE_SIZE) {
+        _Atomic uint8_t *track = track_of(b, GPA(page));
+        uint8_t now = atomic_load(track);
+        if (!(now & MEM_DIRTY))
+            now = atomic_fetch_or(track, MEM_DIRTY) | MEM_DIRTY;
+        if (!(now & (MEM_CODE | MEM_WATCHED)))
+            continue;
+        uint64_t from = MAX(addr.v, page), to = MIN(end, page + MEM_PAGE_SIZE);
+        for (struct mem_listener *l = m->listeners; l; l = l->next)
+            l->written(l, GPA(from), to - from);
+    }
+}
+
+bool mem_hand_out(const struct mem_block *b, struct gpa addr)
+{
+    if (b->readonly)
+        return false;
+    _Atomic uint8_t *track = track_of(b, addr);
+    uint8_t old = atomic_load(track), want;
+    do {
+        if (old & (MEM_CODE | MEM_WATCHED))
+            return false;
+        want = old | MEM_DIRTY | MEM_HANDED;
+    } while (old != want && !atomic_compare_exchange_weak(track, &old, want));
+    return true;
+}
+
+void mem_track_code(struct mem *m, const struct mem_block *b, struct gpa addr)
+{
+    _Atomic uint8_t *track = track_of(b, addr);
+    uint8_t old = atomic_fetch_or(track, MEM_CODE);
+    if (!(old & MEM_HANDED))
+        return;
+    revoke(m, GPA(align_down(addr.v, MEM_PAGE_SIZE)), MEM_PAGE_SIZE);
+    atomic_fetch_and(track, (uint8_t)~MEM_HANDED);
+}
+
+void mem_untrack_code(const struct mem_block *b, struct gpa addr)
+{
+    atomic_fetch_and(track_of(b, addr), (uint8_t)~MEM_CODE);
+}
+
+void mem_watch(struct mem *m, struct gpa start, uint64_t size, bool on)
+{
+    for (uint64_t page = align_down(start.v, MEM_PAGE_SIZE); page < start.v + size; page += MEM_PAGE_SIZE) {
+        const struct mem_block *b = mem_find(m, GPA(page));
+        if (!b)
+            continue;
+        if (on)
+            atomic_fetch_or(track_of(b, GPA(page)), MEM_WATCHED);
+        else
+            atomic_fetch_and(track_of(b, GPA(page)), (uint8_t)~MEM_WATCHED);
+    }
+    if (on)
+        revoke(m, start, size);
+}
+
+/* Clears DIRTY everywhere in b, collecting it into bitmap when that is not NULL. */
+static void collect_dirty(const struct mem_block *b, uint8_t *bitmap)
+{
+    uint64_t pages = block_pages(b);
+    if (bitmap)
+        memset(bitmap, 0, (pages + 7) / 8);
+    for (uint64_t i = 0; i < pages; i++) {
+        if (!(atomic_load_explicit(&b->track[i], memory_order_relaxed) & MEM_DIRTY))
+            continue;
+        atomic_fetch_and(&b->track[i], (uint8_t)~MEM_DIRTY);
+        if (bitmap)
+            bitmap[i / 8] |= (uint8_t)BIT(i % 8);
+    }
+}
+
+void mem_log_start(struct mem *m)
+{
+    for (unsigned i = 0; i < m->n_blocks; i++) {
+        collect_dirty(&m->blocks[i], NULL);
+        revoke(m, m->blocks[i].base, m->blocks[i].size);
+    }
+}
+
+void mem_log_take(struct mem *m, const struct mem_block *b, uint8_t *bitmap)
+{
+    /* A write through an old permission before the revocation ends lands on a page that was DIRTY, so it is in this bitmap, and
+     * the caller copies the page only afterwards. */
+    collect_dirty(b, bitmap);
+    revoke(m, b->base, b->size);
+}
