@@ -50,9 +50,9 @@ enum row_number {
 
 static const struct row rows[ROW_COUNT] = {
     [ROW_END] = {0, 0, RISCV_OP_ILLEGAL, RISCV_FMT_NONE},
-#define RISCV_INSN(name, mnemonic, match, mask, format, ext) \
+#define RISCV_INSN(name, mnemonic, match, mask, format, ext)                                                 \
     [ROW_##name] = {match, mask, RISCV_OP_##name, RISCV_FMT_##format},
-#define RISCV_RVC(name, mnemonic, match, mask, format, base) \
+#define RISCV_RVC(name, mnemonic, match, mask, format, base)                                                 \
     [ROW_##name] = {match, mask, RISCV_OP_##base, RISCV_FMT_##format},
 #include "isa/riscv/insn.def"
 };
@@ -61,10 +61,10 @@ static_assert((int)ROW_RVC_FIRST == (int)RISCV_OP_COUNT, "a 32-bit row has the n
 static_assert(sizeof(struct riscv_insn) == 16, "the lifter keeps arrays of these");
 
 struct index {
-    uint16_t word[CELLS];                /* opcode[6:2] << 3 | funct3 -> run or page */
-    uint16_t half[3 << 6];               /* quadrant << 6 | bits 15..10 -> run */
+    uint16_t word[CELLS];                 /* opcode[6:2] << 3 | funct3 -> run or page */
+    uint16_t half[3 << 6];                /* quadrant << 6 | bits 15..10 -> run */
     uint16_t page[PAGES_MAX][PAGE_CELLS]; /* funct7 -> run */
-    uint16_t run[RUN_MAX];               /* row numbers, each run closed by ROW_END; run 0 is empty */
+    uint16_t run[RUN_MAX];                /* row numbers, each run closed by ROW_END; run 0 is empty */
     unsigned pages_used;
     unsigned run_used;
     unsigned run_last; /* start of the run added last */
@@ -187,13 +187,15 @@ static inline int32_t imm_s(uint32_t w)
 static inline int32_t imm_b(uint32_t w)
 {
     return sign_extend(bits_move(w, 31, 1, 12) | bits_move(w, 7, 1, 11) | bits_move(w, 25, 6, 5) |
-                           bits_move(w, 8, 4, 1), 13);
+                           bits_move(w, 8, 4, 1),
+                       13);
 }
 
 static inline int32_t imm_j(uint32_t w)
 {
     return sign_extend(bits_move(w, 31, 1, 20) | bits_move(w, 12, 8, 12) | bits_move(w, 20, 1, 11) |
-                           bits_move(w, 21, 10, 1), 21);
+                           bits_move(w, 21, 10, 1),
+                       21);
 }
 
 /* Rounding modes 5 and 6 are reserved (volume I, section 21.2). */
@@ -211,71 +213,36 @@ static inline bool extract_word(uint32_t w, unsigned format, struct riscv_insn *
     switch (format) {
     case RISCV_FMT_R:
     case RISCV_FMT_FR:
-    case RISCV_FMT_XFF:
-        out->rd = rd, out->rs1 = rs1, out->rs2 = rs2;
-        return true;
+    case RISCV_FMT_XFF: out->rd = rd, out->rs1 = rs1, out->rs2 = rs2; return true;
     case RISCV_FMT_R1:
     case RISCV_FMT_XF:
-    case RISCV_FMT_FX:
-        out->rd = rd, out->rs1 = rs1;
-        return true;
+    case RISCV_FMT_FX: out->rd = rd, out->rs1 = rs1; return true;
     case RISCV_FMT_I:
     case RISCV_FMT_LOAD:
     case RISCV_FMT_JALR:
-    case RISCV_FMT_FLOAD:
-        out->rd = rd, out->rs1 = rs1, out->imm = imm_i(w);
-        return true;
-    case RISCV_FMT_SH6:
-        out->rd = rd, out->rs1 = rs1, out->imm = w >> 20 & 63;
-        return true;
-    case RISCV_FMT_SH5:
-        out->rd = rd, out->rs1 = rs1, out->imm = w >> 20 & 31;
-        return true;
+    case RISCV_FMT_FLOAD: out->rd = rd, out->rs1 = rs1, out->imm = imm_i(w); return true;
+    case RISCV_FMT_SH6: out->rd = rd, out->rs1 = rs1, out->imm = w >> 20 & 63; return true;
+    case RISCV_FMT_SH5: out->rd = rd, out->rs1 = rs1, out->imm = w >> 20 & 31; return true;
     case RISCV_FMT_S:
-    case RISCV_FMT_FS:
-        out->rs1 = rs1, out->rs2 = rs2, out->imm = imm_s(w);
-        return true;
-    case RISCV_FMT_B:
-        out->rs1 = rs1, out->rs2 = rs2, out->imm = imm_b(w);
-        return true;
-    case RISCV_FMT_U:
-        out->rd = rd, out->imm = (int32_t)(w & 0xfffff000);
-        return true;
-    case RISCV_FMT_J:
-        out->rd = rd, out->imm = imm_j(w);
-        return true;
-    case RISCV_FMT_FENCE:
-        out->imm = (int32_t)(w >> 20), out->rm = w >> 20 & 0xff;
-        return true;
+    case RISCV_FMT_FS: out->rs1 = rs1, out->rs2 = rs2, out->imm = imm_s(w); return true;
+    case RISCV_FMT_B: out->rs1 = rs1, out->rs2 = rs2, out->imm = imm_b(w); return true;
+    case RISCV_FMT_U: out->rd = rd, out->imm = (int32_t)(w & 0xfffff000); return true;
+    case RISCV_FMT_J: out->rd = rd, out->imm = imm_j(w); return true;
+    case RISCV_FMT_FENCE: out->imm = (int32_t)(w >> 20), out->rm = w >> 20 & 0xff; return true;
     case RISCV_FMT_CSR:
-    case RISCV_FMT_CSRI:
-        out->rd = rd, out->rs1 = rs1, out->imm = (int32_t)(w >> 20);
-        return true;
-    case RISCV_FMT_SFENCE:
-        out->rs1 = rs1, out->rs2 = rs2;
-        return true;
-    case RISCV_FMT_CBO:
-        out->rs1 = rs1;
-        return true;
-    case RISCV_FMT_LR:
-        out->rd = rd, out->rs1 = rs1, out->rm = w >> 25 & 3;
-        return true;
-    case RISCV_FMT_AMO:
-        out->rd = rd, out->rs1 = rs1, out->rs2 = rs2, out->rm = w >> 25 & 3;
-        return true;
+    case RISCV_FMT_CSRI: out->rd = rd, out->rs1 = rs1, out->imm = (int32_t)(w >> 20); return true;
+    case RISCV_FMT_SFENCE: out->rs1 = rs1, out->rs2 = rs2; return true;
+    case RISCV_FMT_CBO: out->rs1 = rs1; return true;
+    case RISCV_FMT_LR: out->rd = rd, out->rs1 = rs1, out->rm = w >> 25 & 3; return true;
+    case RISCV_FMT_AMO: out->rd = rd, out->rs1 = rs1, out->rs2 = rs2, out->rm = w >> 25 & 3; return true;
     case RISCV_FMT_FR4:
         out->rd = rd, out->rs1 = rs1, out->rs2 = rs2, out->rs3 = (uint8_t)(w >> 27);
         return take_rm(w, out);
-    case RISCV_FMT_FR_RM:
-        out->rd = rd, out->rs1 = rs1, out->rs2 = rs2;
-        return take_rm(w, out);
+    case RISCV_FMT_FR_RM: out->rd = rd, out->rs1 = rs1, out->rs2 = rs2; return take_rm(w, out);
     case RISCV_FMT_FF_RM:
     case RISCV_FMT_XF_RM:
-    case RISCV_FMT_FX_RM:
-        out->rd = rd, out->rs1 = rs1;
-        return take_rm(w, out);
-    default:
-        return true;
+    case RISCV_FMT_FX_RM: out->rd = rd, out->rs1 = rs1; return take_rm(w, out);
+    default: return true;
     }
 }
 
@@ -309,20 +276,23 @@ static inline int32_t imm_c_addi4spn(uint32_t h)
 static inline int32_t imm_c_addi16sp(uint32_t h)
 {
     return sign_extend(bits_move(h, 12, 1, 9) | bits_move(h, 6, 1, 4) | bits_move(h, 5, 1, 6) |
-                           bits_move(h, 3, 2, 7) | bits_move(h, 2, 1, 5), 10);
+                           bits_move(h, 3, 2, 7) | bits_move(h, 2, 1, 5),
+                       10);
 }
 
 static inline int32_t imm_c_j(uint32_t h)
 {
     return sign_extend(bits_move(h, 12, 1, 11) | bits_move(h, 11, 1, 4) | bits_move(h, 9, 2, 8) |
                            bits_move(h, 8, 1, 10) | bits_move(h, 7, 1, 6) | bits_move(h, 6, 1, 7) |
-                           bits_move(h, 3, 3, 1) | bits_move(h, 2, 1, 5), 12);
+                           bits_move(h, 3, 3, 1) | bits_move(h, 2, 1, 5),
+                       12);
 }
 
 static inline int32_t imm_c_b(uint32_t h)
 {
     return sign_extend(bits_move(h, 12, 1, 8) | bits_move(h, 10, 2, 3) | bits_move(h, 5, 2, 6) |
-                           bits_move(h, 3, 2, 1) | bits_move(h, 2, 1, 5), 9);
+                           bits_move(h, 3, 2, 1) | bits_move(h, 2, 1, 5),
+                       9);
 }
 
 /* The operands of a 16-bit instruction, in the places its base instruction has them. */
@@ -333,51 +303,21 @@ static inline void extract_half(uint32_t h, unsigned format, struct riscv_insn *
     enum { RA = 1, SP = 2 };
 
     switch (format) {
-    case RISCV_FMT_C_ADDI4SPN:
-        out->rd = r4_3, out->rs1 = SP, out->imm = imm_c_addi4spn(h);
-        return;
-    case RISCV_FMT_C_LW:
-        out->rd = r4_3, out->rs1 = r9_3, out->imm = imm_c_w(h);
-        return;
-    case RISCV_FMT_C_LD:
-        out->rd = r4_3, out->rs1 = r9_3, out->imm = imm_c_d(h);
-        return;
-    case RISCV_FMT_C_SW:
-        out->rs2 = r4_3, out->rs1 = r9_3, out->imm = imm_c_w(h);
-        return;
-    case RISCV_FMT_C_SD:
-        out->rs2 = r4_3, out->rs1 = r9_3, out->imm = imm_c_d(h);
-        return;
-    case RISCV_FMT_C_ADDI:
-        out->rd = out->rs1 = r11, out->imm = imm_c6(h);
-        return;
-    case RISCV_FMT_C_LI:
-        out->rd = r11, out->imm = imm_c6(h);
-        return;
-    case RISCV_FMT_C_ADDI16SP:
-        out->rd = out->rs1 = SP, out->imm = imm_c_addi16sp(h);
-        return;
-    case RISCV_FMT_C_LUI:
-        out->rd = r11, out->imm = imm_c6(h) * 4096;
-        return;
-    case RISCV_FMT_C_SHIFT:
-        out->rd = out->rs1 = r9_3, out->imm = imm_c_shift(h);
-        return;
-    case RISCV_FMT_C_ANDI:
-        out->rd = out->rs1 = r9_3, out->imm = imm_c6(h);
-        return;
-    case RISCV_FMT_C_ALU:
-        out->rd = out->rs1 = r9_3, out->rs2 = r4_3;
-        return;
-    case RISCV_FMT_C_J:
-        out->imm = imm_c_j(h);
-        return;
-    case RISCV_FMT_C_BZ:
-        out->rs1 = r9_3, out->imm = imm_c_b(h);
-        return;
-    case RISCV_FMT_C_SLLI:
-        out->rd = out->rs1 = r11, out->imm = imm_c_shift(h);
-        return;
+    case RISCV_FMT_C_ADDI4SPN: out->rd = r4_3, out->rs1 = SP, out->imm = imm_c_addi4spn(h); return;
+    case RISCV_FMT_C_LW: out->rd = r4_3, out->rs1 = r9_3, out->imm = imm_c_w(h); return;
+    case RISCV_FMT_C_LD: out->rd = r4_3, out->rs1 = r9_3, out->imm = imm_c_d(h); return;
+    case RISCV_FMT_C_SW: out->rs2 = r4_3, out->rs1 = r9_3, out->imm = imm_c_w(h); return;
+    case RISCV_FMT_C_SD: out->rs2 = r4_3, out->rs1 = r9_3, out->imm = imm_c_d(h); return;
+    case RISCV_FMT_C_ADDI: out->rd = out->rs1 = r11, out->imm = imm_c6(h); return;
+    case RISCV_FMT_C_LI: out->rd = r11, out->imm = imm_c6(h); return;
+    case RISCV_FMT_C_ADDI16SP: out->rd = out->rs1 = SP, out->imm = imm_c_addi16sp(h); return;
+    case RISCV_FMT_C_LUI: out->rd = r11, out->imm = imm_c6(h) * 4096; return;
+    case RISCV_FMT_C_SHIFT: out->rd = out->rs1 = r9_3, out->imm = imm_c_shift(h); return;
+    case RISCV_FMT_C_ANDI: out->rd = out->rs1 = r9_3, out->imm = imm_c6(h); return;
+    case RISCV_FMT_C_ALU: out->rd = out->rs1 = r9_3, out->rs2 = r4_3; return;
+    case RISCV_FMT_C_J: out->imm = imm_c_j(h); return;
+    case RISCV_FMT_C_BZ: out->rs1 = r9_3, out->imm = imm_c_b(h); return;
+    case RISCV_FMT_C_SLLI: out->rd = out->rs1 = r11, out->imm = imm_c_shift(h); return;
     case RISCV_FMT_C_LWSP:
         out->rd = r11, out->rs1 = SP;
         out->imm = (int32_t)(bits_move(h, 12, 1, 5) | bits_move(h, 4, 3, 2) | bits_move(h, 2, 2, 6));
@@ -386,18 +326,10 @@ static inline void extract_half(uint32_t h, unsigned format, struct riscv_insn *
         out->rd = r11, out->rs1 = SP;
         out->imm = (int32_t)(bits_move(h, 12, 1, 5) | bits_move(h, 5, 2, 3) | bits_move(h, 2, 3, 6));
         return;
-    case RISCV_FMT_C_JR:
-        out->rs1 = r11;
-        return;
-    case RISCV_FMT_C_JALR:
-        out->rd = RA, out->rs1 = r11;
-        return;
-    case RISCV_FMT_C_MV:
-        out->rd = r11, out->rs2 = r6;
-        return;
-    case RISCV_FMT_C_ADD:
-        out->rd = out->rs1 = r11, out->rs2 = r6;
-        return;
+    case RISCV_FMT_C_JR: out->rs1 = r11; return;
+    case RISCV_FMT_C_JALR: out->rd = RA, out->rs1 = r11; return;
+    case RISCV_FMT_C_MV: out->rd = r11, out->rs2 = r6; return;
+    case RISCV_FMT_C_ADD: out->rd = out->rs1 = r11, out->rs2 = r6; return;
     case RISCV_FMT_C_SWSP:
         out->rs2 = r6, out->rs1 = SP;
         out->imm = (int32_t)(bits_move(h, 9, 4, 2) | bits_move(h, 7, 2, 6));
@@ -406,8 +338,7 @@ static inline void extract_half(uint32_t h, unsigned format, struct riscv_insn *
         out->rs2 = r6, out->rs1 = SP;
         out->imm = (int32_t)(bits_move(h, 10, 3, 3) | bits_move(h, 7, 3, 6));
         return;
-    default:
-        return;
+    default: return;
     }
 }
 
@@ -473,4 +404,29 @@ enum riscv_ext riscv_op_ext(enum riscv_op op)
     };
 
     return (enum riscv_ext)exts[op];
+}
+
+const char *riscv_rvc_name(uint16_t half, enum riscv_format *format)
+{
+    static const struct {
+        uint16_t match, mask, op;
+        uint8_t format;
+        const char *name;
+    } forms[] = {
+#define RISCV_RVC(name, mnemonic, match, mask, format, base)                                                 \
+    {match, mask, RISCV_OP_##base, RISCV_FMT_##format, mnemonic},
+#include "isa/riscv/insn.def"
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(forms); i++) {
+        if ((half & forms[i].mask) != forms[i].match) {
+            continue;
+        }
+        if (forms[i].op == RISCV_OP_ILLEGAL) {
+            return NULL;
+        }
+        *format = (enum riscv_format)forms[i].format;
+        return forms[i].name;
+    }
+    return NULL;
 }

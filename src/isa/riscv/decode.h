@@ -117,8 +117,8 @@ enum riscv_rm {
  * three-bit ones already with their 8 added; whether integer or floating point follows from the format.
  */
 struct riscv_insn {
-    uint16_t op;  /* enum riscv_op, never a compressed one */
-    uint8_t len;  /* bytes in memory, 2 or 4, also when op is RISCV_OP_ILLEGAL */
+    uint16_t op; /* enum riscv_op, never a compressed one */
+    uint8_t len; /* bytes in memory, 2 or 4, also when op is RISCV_OP_ILLEGAL */
     uint8_t rd;
     uint8_t rs1;
     uint8_t rs2;
@@ -147,5 +147,11 @@ void riscv_decode_init(void);
 const char *riscv_op_name(enum riscv_op op);
 enum riscv_format riscv_op_format(enum riscv_op op);
 enum riscv_ext riscv_op_ext(enum riscv_op op);
+
+/*
+ * A compressed instruction under its own name: the mnemonic ("c.addi") of the 16-bit encoding @half and its
+ * layout in @format, or NULL with @format untouched when it is illegal. For the disassembler.
+ */
+const char *riscv_rvc_name(uint16_t half, enum riscv_format *format);
 
 #endif
