@@ -130,7 +130,10 @@ def elf_faults(source, *flags):
         return {what for what, fault in elf.faults(compile_program(folder, source, *flags)) if fault}
 
 
-SAFE = "#include <stdio.h>\nint main(int n, char **v) { char b[9]; snprintf(b, 9, \"%s\", v[n - 1]); return puts(b); }\n"
+SAFE = r"""
+#include <stdio.h>
+int main(int n, char **v) { char b[9]; snprintf(b, 9, "%s", v[n - 1]); return puts(b); }
+"""
 HARD = ["-O2", "-fPIE", "-pie", "-fstack-protector-strong", "-Wl,-z,relro,-z,now,-z,noexecstack"]
 
 
