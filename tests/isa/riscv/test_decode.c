@@ -99,6 +99,26 @@ static void test_table(void)
     }
 }
 
+/* Formats without a second, or a third, source leave it 0, also where a compressed instruction was expanded.
+ */
+static void check_unused(const struct riscv_insn *insn)
+{
+    enum riscv_format format = riscv_op_format((enum riscv_op)insn->op);
+    const uint64_t with_rs2 = 1ULL << RISCV_FMT_R | 1ULL << RISCV_FMT_S | 1ULL << RISCV_FMT_B |
+                              1ULL << RISCV_FMT_SFENCE | 1ULL << RISCV_FMT_AMO | 1ULL << RISCV_FMT_FS |
+                              1ULL << RISCV_FMT_FR | 1ULL << RISCV_FMT_FR_RM | 1ULL << RISCV_FMT_FR4 |
+                              1ULL << RISCV_FMT_XFF;
+    const uint64_t without_rd = 1ULL << RISCV_FMT_NONE | 1ULL << RISCV_FMT_S | 1ULL << RISCV_FMT_B |
+                                1ULL << RISCV_FMT_FENCE | 1ULL << RISCV_FMT_SFENCE | 1ULL << RISCV_FMT_CBO |
+                                1ULL << RISCV_FMT_FS;
+
+    g_assert_true(insn->rs2 == 0 || with_rs2 >> format & 1);
+    g_assert_true(insn->rs3 == 0 || format == RISCV_FMT_FR4);
+    g_assert_false(insn->rd != 0 && without_rd >> format & 1);
+    g_assert_false(insn->rs1 != 0 &&
+                   (format == RISCV_FMT_U || format == RISCV_FMT_J || format == RISCV_FMT_NONE));
+}
+
 static void check_insn(uint32_t bits)
 {
     struct riscv_insn insn;
@@ -112,6 +132,7 @@ static void check_insn(uint32_t bits)
     if (insn.op == RISCV_OP_ILLEGAL) {
         g_assert_cmpint(insn.rd | insn.rs1 | insn.rs2 | insn.rs3 | insn.rm | insn.imm, ==, 0);
     }
+    check_unused(&insn);
     if (len == 4) {
         g_assert_cmpint(insn.op, ==, naive_op(bits));
     }
