@@ -4,6 +4,7 @@
 #ifndef HOSTEL_ISA_RISCV_CPU_H
 #define HOSTEL_ISA_RISCV_CPU_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -56,7 +57,9 @@ struct riscv_cpu {
     uint64_t mstatus;   /* also the sstatus view; FS lives here */
     uint64_t misa, mtvec, mscratch, mepc, mcause, mtval, medeleg, mideleg, mie, mcounteren, mcountinhibit, menvcfg;
     uint64_t stvec, sscratch, sepc, scause, stval, satp, scounteren, senvcfg, stimecmp;
-    uint64_t soft_ip;   /* bits of mip that software set (SSIP, STIP without Sstc, SEIP) */
+    /* Bits of mip that software set (SSIP, STIP without Sstc, SEIP). Another hart's firmware call sets SSIP here (an
+     * inter-processor interrupt), so it is changed by atomic_fetch_or and atomic_fetch_and alone, never by load and store. */
+    _Atomic uint64_t soft_ip;
     uint64_t mhpmcounter[32], mhpmevent[32]; /* cycle and instret as offsets to env.icount: [0], [2] */
     uint8_t pmpcfg[RISCV_PMP_ENTRIES];
     uint64_t pmpaddr[RISCV_PMP_ENTRIES];
