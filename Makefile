@@ -45,7 +45,7 @@ bench: build       ## measure Hostel beside its peers
 	@bench/run --build $(BUILD)
 
 lint: deps-lint    ## clang-tidy and cppcheck
-	@tools/lint
+	@tools/lint $(BUILD)-clang
 
 format:            ## give every C file the layout of .clang-format
 	@tools/check-format --fix
@@ -54,10 +54,10 @@ asan tsan clang aarch64: deps-test  ## one further build with its tests (asan, t
 	@tools/run-tests --build $(BUILD) $@
 
 fuzz: deps-test    ## run each fuzz target for a few seconds (FUZZ_SECONDS=N)
-	@tools/run-fuzz
+	@tools/run-fuzz $(BUILD)-fuzz
 
 install: compile   ## programs, manual pages and completion, below PREFIX (DESTDIR is honoured)
 	@meson configure -Dprefix=$(PREFIX) $(BUILD) && meson install -C $(BUILD) --quiet
 
 clean:             ## remove every build folder
-	@rm -rf $(BUILD) build-asan build-tsan build-clang build-aarch64 build-fuzz
+	@rm -rf $(BUILD) $(addprefix $(BUILD)-,asan tsan clang aarch64 fuzz)
