@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <glib-unix.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>

@@ -38,6 +38,7 @@ enum {
     ENV_TLB_SIZE = 1 << ENV_TLB_BITS,
     ENV_JUMP_BITS = 11,
     ENV_JUMP_SIZE = 1 << ENV_JUMP_BITS,
+    ENV_JUMP_PAGE = 64,
     ENV_REGS = 96,
     ENV_TEMPS = 512,
 };
@@ -73,7 +74,8 @@ struct env_jump {
 };
 
 /* Slow paths of memory operations, provided by the accelerator (accel/software/softmmu.c). Each returns 0, or nonzero with
- * env->exc set and nothing done. They are called with env->pc not necessarily exact: the engine stores the exact
+ * env->exc set and nothing done. Values are raw: zero-extended from the access's size, in the guest's number order (IR_MEM_BIG is
+ * done here), sign extension is the engine's. They are called with env->pc not necessarily exact: the engine stores the exact
  * pc and icount after a nonzero return (device accesses do not look at them). mem is the IR's memory descriptor. */
 struct env_ops {
     int (*load)(struct env *env, uint64_t va, uint32_t mem, uint64_t value[2]);
@@ -120,9 +122,15 @@ static inline unsigned env_tlb_index(uint64_t va)
     return (unsigned)(va >> ENV_PAGE_BITS) & (ENV_TLB_SIZE - 1);
 }
 
+/* Entries of one page lie side by side (ENV_JUMP_PAGE of them), so that forgetting a page is a short sweep. */
+static inline unsigned env_jump_page(uint64_t pc)
+{
+    return (unsigned)((pc >> ENV_PAGE_BITS) ^ (pc >> (ENV_PAGE_BITS + 5))) * ENV_JUMP_PAGE & (ENV_JUMP_SIZE - 1);
+}
+
 static inline unsigned env_jump_index(uint64_t pc)
 {
-    return (unsigned)((pc >> 1) ^ (pc >> 12)) & (ENV_JUMP_SIZE - 1);
+    return env_jump_page(pc) | ((unsigned)((pc >> 1) ^ (pc >> 7)) & (ENV_JUMP_PAGE - 1));
 }
 
 /* Asks the vCPU to leave running code at its next poll. Any thread; does not wake one that sleeps (bus, accel do). */

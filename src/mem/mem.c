@@ -195,7 +195,7 @@ static _Atomic uint8_t *track_of(const struct mem_block *b, struct gpa addr)
     return &b->track[(addr.v - b->base.v) >> MEM_PAGE_BITS];
 }
 
-static void revoke(struct mem *m, struct gpa start, uint64_t size)
+static void revoke_all(struct mem *m, struct gpa start, uint64_t size)
 {
     for (struct mem_listener *l = m->listeners; l; l = l->next)
         l->revoke(l, start, size);
@@ -239,7 +239,7 @@ void mem_track_code(struct mem *m, const struct mem_block *b, struct gpa addr)
     uint8_t old = atomic_fetch_or(track, MEM_CODE);
     if (!(old & MEM_HANDED))
         return;
-    revoke(m, GPA(align_down(addr.v, MEM_PAGE_SIZE)), MEM_PAGE_SIZE);
+    revoke_all(m, GPA(align_down(addr.v, MEM_PAGE_SIZE)), MEM_PAGE_SIZE);
     atomic_fetch_and(track, (uint8_t)~MEM_HANDED);
 }
 
@@ -260,7 +260,7 @@ void mem_watch(struct mem *m, struct gpa start, uint64_t size, bool on)
             atomic_fetch_and(track_of(b, GPA(page)), (uint8_t)~MEM_WATCHED);
     }
     if (on)
-        revoke(m, start, size);
+        revoke_all(m, start, size);
 }
 
 /* Clears DIRTY everywhere in b, collecting it into bitmap when that is not NULL. */
@@ -282,7 +282,7 @@ void mem_log_start(struct mem *m)
 {
     for (unsigned i = 0; i < m->n_blocks; i++) {
         collect_dirty(&m->blocks[i], NULL);
-        revoke(m, m->blocks[i].base, m->blocks[i].size);
+        revoke_all(m, m->blocks[i].base, m->blocks[i].size);
     }
 }
 
@@ -291,5 +291,5 @@ void mem_log_take(struct mem *m, const struct mem_block *b, uint8_t *bitmap)
     /* A write through an old permission before the revocation ends lands on a page that was DIRTY, so it is in this bitmap, and
      * the caller copies the page only afterwards. */
     collect_dirty(b, bitmap);
-    revoke(m, b->base, b->size);
+    revoke_all(m, b->base, b->size);
 }
