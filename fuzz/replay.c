@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Runs a fuzz target without libFuzzer: every file of a corpus folder, then mutations of it. Output is TAP. */
+/* Runs a fuzz target without libFuzzer: every file of a corpus folder, then mutations of it. Output is TAP.
+ */
 
 #include <glib.h>
 #include <stdint.h>
