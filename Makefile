@@ -10,6 +10,8 @@ CPUS   ?= 2
 MEMORY ?= 512M
 ARGS   ?=
 
+PROGRAMS := $(patsubst src/bin/%.c,src/bin/%,$(wildcard src/bin/*.c))
+
 .DEFAULT_GOAL := build
 .PHONY: help build compile run test check-fast bench lint format asan tsan clang aarch64 fuzz install clean
 
@@ -23,7 +25,7 @@ deps-build deps-test deps-lint:
 	@tools/install-deps $(@:deps-%=%)
 
 compile: $(BUILD)/build.ninja
-	@ninja -C $(BUILD)
+	@ninja -C $(BUILD) $(PROGRAMS)
 
 # Meson notices build files that change, but not a folder that is new.
 $(BUILD)/build.ninja: $(wildcard src/*/meson.build tests/*/meson.build)
@@ -38,7 +40,7 @@ test: deps-test    ## everything: all suites, both compilers, sanitizers, arm64;
 	@tools/debian-guest fetch >/dev/null
 	@tools/run-tests --build $(BUILD)
 
-check-fast: compile  ## format, layers, headers alone, style, unit tests: before each commit
+check-fast:        ## format, layers, headers alone, style, unit tests: before each commit
 	@tools/run-tests --build $(BUILD) static unit
 
 bench: build       ## measure Hostel beside its peers
@@ -56,8 +58,10 @@ asan tsan clang aarch64: deps-test  ## one further build with its tests (asan, t
 fuzz: deps-test    ## run each fuzz target for a few seconds (FUZZ_SECONDS=N)
 	@tools/run-fuzz $(BUILD)-fuzz
 
-install: compile   ## programs, manual pages and completion, below PREFIX (DESTDIR is honoured)
-	@meson configure -Dprefix=$(PREFIX) $(BUILD) && meson install -C $(BUILD) --quiet
+install:           ## programs, manual pages and completion, below PREFIX (DESTDIR is honoured)
+	@[ ! -e $(BUILD)/build.ninja ] || meson configure -Dprefix=$(PREFIX) $(BUILD)
+	@$(MAKE) --no-print-directory compile
+	@meson install -C $(BUILD) --no-rebuild --quiet
 
 clean:             ## remove every build folder
 	@rm -rf $(BUILD) $(addprefix $(BUILD)-,asan tsan clang aarch64 fuzz)
