@@ -60,17 +60,19 @@ struct riscv_cpu {
     /* Bits of mip that software set (SSIP, STIP without Sstc, SEIP). Another hart's firmware call sets SSIP here (an
      * inter-processor interrupt), so it is changed by atomic_fetch_or and atomic_fetch_and alone, never by load and store. */
     _Atomic uint64_t soft_ip;
-    uint64_t mhpmcounter[32], mhpmevent[32]; /* cycle and instret as offsets to env.icount: [0], [2] */
+    uint64_t stimer_deadline; /* guest ns at which stimecmp is reached (timer.c) */
+    uint64_t mhpmcounter[32], mhpmevent[32]; /* cycle and instret, [0] and [2]: to be added to env.icount, or the value
+                                                itself while mcountinhibit stops the counter */
     uint8_t pmpcfg[RISCV_PMP_ENTRIES];
     uint64_t pmpaddr[RISCV_PMP_ENTRIES];
-    bool pmp_any;       /* some entry is not OFF (otherwise S and U have all access, see pmp.c) */
+    uint64_t pmp_first[RISCV_PMP_ENTRIES], pmp_last[RISCV_PMP_ENTRIES]; /* bytes an entry matches, empty: first > last (pmp.c) */
+    uint8_t pmp_count;  /* entries from here on are OFF; 0: M-mode may do everything, S and U nothing */
 
     /* configuration */
     struct cpu_host host;
     unsigned index;
     uint64_t hartid, timebase_hz;
     bool builtin_firmware;
-    bool adue;          /* hardware updates A and D (menvcfg.ADUE; Svadu) rather than faulting (Svade) */
 };
 
 static inline struct riscv_cpu *riscv_cpu(struct env *env)
@@ -111,7 +113,16 @@ int riscv_csr_access(struct riscv_cpu *cpu, unsigned csr, bool read, bool write,
 bool riscv_csr_ends_block(unsigned csr);
 const char *riscv_csr_name(unsigned csr); /* NULL when unknown */
 
+/* --- time (timer.c) --- */
+/* The time counter now, in ticks of timebase_hz. */
+uint64_t riscv_time(struct riscv_cpu *cpu);
+/* Writes stimecmp, as the guest or built-in firmware (SBI set_timer) does. This vCPU's thread. */
+void riscv_set_stimecmp(struct riscv_cpu *cpu, uint64_t value);
+
 /* --- memory (mmu.c, pmp.c) --- */
+/* Hardware updates of A and D (Svadu, menvcfg.ADUE) instead of page faults (Svade): for built-in firmware. Drops this vCPU's
+ * cached translations. */
+void riscv_set_adue(struct riscv_cpu *cpu, bool on);
 int riscv_walk(struct env *env, struct gva va, enum isa_access access, unsigned mmu, struct isa_walk *out);
 /* Is the access allowed to [addr, addr + size) for the privilege? *span: the aligned power of two around addr (up to 2^56) with the
  * same answer for all three kinds of access; *prot the kinds. */
