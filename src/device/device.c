@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* What all chips share: the list, construction from options, interrupt pins, state as data. */
+#include "device/device.h"
+
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/byteorder.h"
+#include "base/error.h"
+
+#define DEVICE(name) extern const struct device_type device_##name;
+#include "device/devices.def"
+#undef DEVICE
+
+const struct device_type *const device_types[] = {
+#define DEVICE(name) &device_##name,
+#include "device/devices.def"
+#undef DEVICE
+    NULL,
+};
+
+const struct device_type *device_type_find(const char *name)
+{
+    for (unsigned i = 0; device_types[i]; i++)
+        if (!strcmp(device_types[i]->name, name))
+            return device_types[i];
+    return NULL;
+}
+
+/* --- values in a chip's struct --- */
+
+static uint64_t value_get(const void *p, enum device_value_type type)
+{
+    switch (type) {
+    case DEVICE_BOOL: return *(const bool *)p;
+    case DEVICE_U8: return *(const uint8_t *)p;
+    case DEVICE_U16: return *(const uint16_t *)p;
+    case DEVICE_U32: return *(const uint32_t *)p;
+    case DEVICE_U64: return *(const uint64_t *)p;
+    }
+    g_assert_not_reached();
+}
+
+static void value_put(void *p, enum device_value_type type, uint64_t value)
+{
+    switch (type) {
+    case DEVICE_BOOL: *(bool *)p = value != 0; return;
+    case DEVICE_U8: *(uint8_t *)p = (uint8_t)value; return;
+    case DEVICE_U16: *(uint16_t *)p = (uint16_t)value; return;
+    case DEVICE_U32: *(uint32_t *)p = (uint32_t)value; return;
+    case DEVICE_U64: *(uint64_t *)p = value; return;
+    }
+    g_assert_not_reached();
+}
+
+/* --- construction --- */
+
+static const struct device_option *option_find(const struct device_type *type, const char *name)
+{
+    for (const struct device_option *o = type->options; o && o->name; o++)
+        if (!strcmp(o->name, name))
+            return o;
+    return NULL;
+}
+
+static bool set_options(struct device *d, const struct device_value *values, GError **error)
+{
+    for (const struct device_option *o = d->type->options; o && o->name; o++)
+        value_put((char *)d + o->offset, o->type, o->value);
+    for (const struct device_value *v = values; v && v->option; v++) {
+        const struct device_option *o = option_find(d->type, v->option);
+        if (!o)
+            return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: no option \"%s\"", d->type->name, v->option);
+        if (v->value < o->min || v->value > o->max)
+            return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                               "%s: %s is %" G_GUINT64_FORMAT ", allowed are %" G_GUINT64_FORMAT
+                               " to %" G_GUINT64_FORMAT,
+                               d->type->name, o->name, v->value, o->min, o->max);
+        value_put((char *)d + o->offset, o->type, v->value);
+    }
+    return true;
+}
+
+struct device *device_new(const struct device_type *type, const struct device_wires *wires,
+                          const struct device_value *values, GError **error)
+{
+    g_assert(type->size >= sizeof(struct device) && wires->output_count <= DEVICE_PINS_MAX);
+    struct device *d = g_malloc0(type->size);
+    d->type = type;
+    d->wires = *wires;
+    for (unsigned i = 0; i < wires->output_count; i++)
+        d->outputs[i] = wires->outputs[i];
+    d->wires.outputs = NULL; /* copied */
+    g_mutex_init(&d->lock);
+    if (!set_options(d, values, error) || (type->init && !type->init(d, error))) {
+        g_mutex_clear(&d->lock);
+        g_free(d);
+        return NULL;
+    }
+    device_reset(d);
+    return d;
+}
+
+void device_free(struct device *d)
+{
+    if (!d)
+        return;
+    if (d->type->destroy)
+        d->type->destroy(d);
+    g_mutex_clear(&d->lock);
+    g_free(d);
+}
+
+void device_reset(struct device *d)
+{
+    device_lock(d);
+    d->want = 0;
+    d->type->reset(d);
+    device_release(d);
+}
+
+struct irq_line device_input(struct device *d, unsigned pin)
+{
+    g_assert(d->type->input);
+    return (struct irq_line){.set = d->type->input, .sink = d, .pin = pin};
+}
+
+bool device_map(struct device *d, struct bus *bus, struct gpa base, GError **error)
+{
+    return bus_map(bus, d->wires.name, base, d->type->extent(d), d->type->ops, d, error);
+}
+
+/* --- pins --- */
+
+void device_release(struct device *d)
+{
+    while (d->want != d->driven && !d->driving) {
+        unsigned pin = (unsigned)__builtin_ctzll(d->want ^ d->driven);
+        bool level = d->want >> pin & 1;
+        d->driven ^= BIT(pin);
+        d->driving = true;
+        g_mutex_unlock(&d->lock);
+        irq_set(&d->outputs[pin], level);
+        g_mutex_lock(&d->lock);
+        d->driving = false;
+    }
+    g_mutex_unlock(&d->lock);
+}
+
+/* --- state --- */
+
+size_t device_state_size(const struct device_type *type)
+{
+    size_t size = 0;
+    for (const struct device_field *f = type->state; f && f->name; f++)
+        size += f->count * device_value_size(f->type);
+    return size;
+}
+
+void device_state_save(struct device *d, uint8_t *bytes)
+{
+    device_lock(d);
+    for (const struct device_field *f = d->type->state; f && f->name; f++) {
+        size_t each = device_value_size(f->type);
+        for (unsigned i = 0; i < f->count; i++, bytes += each) {
+            uint8_t wide[8];
+            st64le(wide, value_get((const char *)d + f->offset + i * each, f->type));
+            memcpy(bytes, wide, each);
+        }
+    }
+    device_release(d);
+}
+
+bool device_state_load(struct device *d, const uint8_t *bytes)
+{
+    bool ok = true;
+    device_lock(d);
+    for (const struct device_field *f = d->type->state; f && f->name; f++) {
+        size_t each = device_value_size(f->type);
+        for (unsigned i = 0; i < f->count; i++, bytes += each) {
+            uint8_t wide[8] = {0};
+            memcpy(wide, bytes, each);
+            uint64_t value = ld64le(wide);
+            ok = ok && (f->type != DEVICE_BOOL || value <= 1);
+            value_put((char *)d + f->offset + i * each, f->type, value);
+        }
+    }
+    if (!ok || (d->type->post_load && !d->type->post_load(d))) {
+        ok = false;
+        d->want = 0;
+        d->type->reset(d);
+    }
+    device_release(d);
+    return ok;
+}

@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* The contract of a chip: what each row of devices.def provides, and the locking and interrupt pins all
+ * share. */
+/*
+ * Theory of operation
+ *
+ * A chip is a struct that begins with `struct device`. Its type row says how big it is, which options it
+ * takes, which registers it answers and what of it the guest can see (`state[]`). Whoever builds a machine
+ * calls device_new() with the option values and the wires, maps type->ops on the bus, and connects other
+ * chips' outputs to device_input().
+ *
+ * Locking. Each chip has one mutex, device_lock() .. device_release(). Register accesses come from several
+ * vCPU threads, timers and stream input from the main thread. Interrupt pins are driven, streams written and
+ * the power callback made with no device lock held, because they reach into other chips which lock
+ * themselves.
+ *
+ * Interrupt pins. Under the lock a chip says what its output pins should be: device_pin(). device_release()
+ * then compares with what was last driven and drives the difference with the lock dropped. Two threads may do
+ * that at once, and the later one must not be overtaken by the earlier: so only one thread drives at a time
+ * (`driving`), and it looks again each time it has the lock back. A thread that finds another one driving
+ * leaves its wish in `want` and goes on. So the last wish always reaches the line, and a line is never driven
+ * twice with the same level. What this does not promise: that the line has changed when the register access
+ * returns (real wires do not either).
+ */
+#ifndef HOSTEL_DEVICE_DEVICE_H
+#define HOSTEL_DEVICE_DEVICE_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+#include "bus/bus.h"
+#include "bus/clock.h"
+#include "console/stream.h"
+
+enum { DEVICE_PINS_MAX = 64 };
+
+enum device_value_type { DEVICE_BOOL, DEVICE_U8, DEVICE_U16, DEVICE_U32, DEVICE_U64 };
+
+/* One option of a chip: a number (or bool) stored at offset before init. */
+struct device_option {
+    const char *name;
+    const char *help;
+    enum device_value_type type;
+    size_t offset;     /* in the chip's struct */
+    uint64_t value;    /* default */
+    uint64_t min, max; /* allowed, both inclusive */
+};
+
+/* One piece of guest-visible state: count values of type at offset. Names and order are part of the format of
+ * a saved guest. */
+struct device_field {
+    const char *name;
+    enum device_value_type type;
+    size_t offset;
+    unsigned count; /* array length, 1 for a single value */
+    unsigned since; /* state version (type->version) that brought it, 1 = from the beginning */
+};
+
+#define DEVICE_FIELD(tag, field, value_type, version)                                                        \
+    {                                                                                                        \
+        .name = #field, .type = (value_type), .offset = offsetof(struct tag, field),                         \
+        .count = sizeof(((struct tag *)0)->field) / device_value_size(value_type), .since = (version)        \
+    }
+#define device_value_size(type)                                                                              \
+    ((type) == DEVICE_U64 ? 8 : (type) == DEVICE_U32 ? 4 : (type) == DEVICE_U16 ? 2 : 1)
+
+/* What a guest asks of the power supply. */
+enum device_power { DEVICE_POWER_OFF, DEVICE_POWER_FAIL, DEVICE_POWER_RESET };
+
+struct device;
+
+/* The wires of one chip, all borrowed. What a chip does not use may be left out. */
+struct device_wires {
+    const char *name; /* of this chip, for messages: "serial0" */
+    struct clock *clock;
+    struct stream *stream;          /* NULL: not connected */
+    const struct irq_line *outputs; /* copied; pins beyond output_count are not connected */
+    unsigned output_count;
+    /* Called on any thread with no lock held. code: 1..255 for DEVICE_POWER_FAIL, else 0. */
+    void (*power)(void *opaque, enum device_power what, int code);
+    void *opaque;
+};
+
+struct device_type {
+    const char *name; /* "uart16550" */
+    const char *help;
+    size_t size;                         /* of the struct that begins with struct device */
+    const struct device_option *options; /* ends with a NULL name; or NULL */
+    const struct device_field *state;    /* ends with a NULL name; or NULL: no state */
+    unsigned version;                    /* of state[] */
+    const struct bus_ops *ops;           /* registers; the chip is the struct device */
+
+    /* Options and wires are filled in, the rest is zero. May allocate. False with *error on a bad
+     * combination. */
+    bool (*init)(struct device *d, GError **error);
+    /* Bytes of register space, by options. */
+    uint64_t (*extent)(const struct device *d);
+    /* To the state after power-on. The lock is held; no vCPU runs. */
+    void (*reset)(struct device *d);
+    /* Input pin changes (interrupt controllers); NULL when there are none. Called with no lock held, on any
+     * thread. */
+    void (*input)(void *device, unsigned pin, bool level);
+    /* Checks state just loaded and rebuilds what is derived from it, pins included. The lock is held. NULL:
+     * nothing to do. False: values that no guest could have produced. */
+    bool (*post_load)(struct device *d);
+    /* Frees what init made; NULL when it made nothing. No vCPU runs and no timer fires any more. */
+    void (*destroy)(struct device *d);
+};
+
+/* The head of each chip. */
+struct device {
+    const struct device_type *type;
+    struct device_wires wires;
+    GMutex lock;
+    struct irq_line outputs[DEVICE_PINS_MAX];
+    uint64_t want, driven; /* levels of output pins: as the chip says, as last driven */
+    bool driving;          /* some thread is between taking a difference and driving it */
+};
+
+/* All chips (devices.def), NULL-terminated; and by name, NULL when unknown. */
+extern const struct device_type *const device_types[];
+const struct device_type *device_type_find(const char *name);
+
+/* An option given to device_new. */
+struct device_value {
+    const char *option;
+    uint64_t value;
+};
+
+/* Builds a chip in its reset state. values ends with a NULL option; or is NULL. NULL with *error on an
+ * unknown option, a value out of range or what the type refuses. Set-up. */
+struct device *device_new(const struct device_type *type, const struct device_wires *wires,
+                          const struct device_value *values, GError **error);
+void device_free(struct device *d); /* NULL is fine */
+CLEANUP_DEFINE(device, device_free)
+
+/* To the state after power-on, pins driven. No vCPU runs. */
+void device_reset(struct device *d);
+
+/* Builds the wire into input pin of d, whose type must have inputs. */
+struct irq_line device_input(struct device *d, unsigned pin);
+
+/* Maps the chip's registers. Set-up. */
+bool device_map(struct device *d, struct bus *bus, struct gpa base, GError **error);
+
+/* --- for chips --- */
+
+static inline void device_lock(struct device *d)
+{
+    g_mutex_lock(&d->lock);
+}
+
+/* The lock is held: what output pin (< DEVICE_PINS_MAX) should be from now on. */
+static inline void device_pin(struct device *d, unsigned pin, bool level)
+{
+    uint64_t bit = UINT64_C(1) << pin;
+    d->want = level ? d->want | bit : d->want & ~bit;
+}
+
+/* Unlocks, and drives the output pins that changed. */
+void device_release(struct device *d);
+
+/* --- state, as data --- */
+
+/* Bytes of the state in its plain form: each value little-endian in the order of state[]. */
+size_t device_state_size(const struct device_type *type);
+/* Copies the state out of or into the chip. load: false, with the chip reset, when the values are impossible.
+ * No vCPU runs. */
+void device_state_save(struct device *d, uint8_t *bytes);
+bool device_state_load(struct device *d, const uint8_t *bytes);
+
+#endif
