@@ -89,15 +89,16 @@ enum sf_relation { SF_LESS = -1, SF_EQUAL = 0, SF_GREATER = 1, SF_UNORDERED = 2 
  * fma: a * b + c rounded once (5.4.1); `negate` is a set of SF_NEG_*. RISC-V: fmadd 0, fmsub SF_NEG_ADDEND,
  *   fnmsub SF_NEG_PRODUCT, fnmadd both. x86: VFMADD, VFMSUB, VFNMADD and VFNMSUB in the same order 0, ADDEND,
  *   PRODUCT, both. Arm's names count from the addend: FMADD 0, FMSUB PRODUCT, FNMSUB ADDEND, FNMADD both.
- *   infinity * 0 + quiet NaN is invalid for RISC-V and Arm, not for x86 (7.2 c leaves it open).
- *   SF_NAN_X86 searches a, b, c: pass the instruction's first, second and third operand as its form orders
- *   them.
+ *   infinity * 0 + quiet NaN is invalid for RISC-V and Arm, not for x86 (7.2 c leaves it open): by ctx->nan.
+ *   SF_NAN_X86 looks for a NaN in the order a, b, c, which is that of the digits of the form:
+ *   VFMADD213 is fma(operand 2, operand 1, operand 3), VFMADD132 fma(1, 3, 2), VFMADD231 fma(2, 3, 1).
  *
  * min, max: minimumNumber, maximumNumber (9.6): one NaN gives the other operand, -0 < +0, a signaling NaN is
  *   invalid. (Arm's FMIN and x86's MINSS are other operations: build them on compare.)
  *
- * eq: 5.11 compareQuietEqual, invalid only for a signaling NaN. lt, le: compareSignalingLess(Equal), invalid
- * for any. compare: all four relations at once; `signaling` chooses which NaNs are invalid.
+ * eq: 5.11 compareQuietEqual, invalid only for a signaling NaN.
+ * lt, le: 5.11 compareSignalingLess and compareSignalingLessEqual, invalid for any NaN.
+ * compare: all four relations at once; `signaling` chooses which NaNs are invalid.
  *
  * classify: 5.7.2 class; never raises a flag. Returns an SF_CLASS_* bit.
  *

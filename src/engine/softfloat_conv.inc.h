@@ -155,8 +155,7 @@ SF_INLINE uint64_t SF(to_int)(struct sf_ctx *ctx, SF_VALUE a, unsigned bits, boo
     /* whole: the integer part; rest: the fraction below it as 63 bits, jammed. */
     if (e >= 0) {
         whole = n.sig >> (63 - e);
-        rest = n.sig << e << 1;
-        rest = rest >> 1 | (rest & 1);
+        rest = n.sig << e << 1 >> 1; /* nothing is lost: an operand's low bits are zero */
     } else {
         rest = e == -1 ? half | (n.sig << 1 != 0) : 1;
     }
