@@ -38,12 +38,26 @@ struct vcpus_config {
     void *board;
 };
 
+/* Counters for --stats and tests; sums over vCPUs. */
+struct vcpus_stats {
+    uint64_t instructions, blocks_made, blocks_freed, lookups, tlb_misses, walks, invalidations, evictions, waits, exceptions, interrupts;
+    size_t code_bytes;
+};
+
+struct vcpu;
+
 struct accel {
     const char *name;        /* the method: "emulation", "translation", ... */
     const char *help;
     /* Can this host run it? False with the reason. */
     bool (*available)(GError **error);
-    struct vcpus *(*create)(const struct accel *accel, const struct vcpus_config *config, GError **error);
+    /* Fills set->method, each vcpu->method, and the callbacks of set->host_ops that are the method's (flush, flush_remote). */
+    bool (*init)(struct vcpus *set, GError **error);
+    void (*fini)(struct vcpus *set);
+    /* Runs guest code on the vCPU's thread until ENV_EXIT_STOP, which it clears. */
+    void (*run)(struct vcpu *v);
+    void (*flush_all)(struct vcpus *set);
+    void (*stats)(struct vcpus *set, struct vcpus_stats *out);
 };
 
 /* All methods in order of preference, NULL-terminated; by name, NULL when unknown. */
@@ -81,11 +95,6 @@ bool vcpus_is_online(struct vcpus *v, unsigned i);
 /* Drops all translated code and cached translations (all parked: reset, restore). */
 void vcpus_flush_all(struct vcpus *v);
 
-/* Counters for --stats and tests; sums over vCPUs. */
-struct vcpus_stats {
-    uint64_t instructions, blocks_made, blocks_freed, lookups, tlb_misses, walks, invalidations, evictions, waits, exceptions, interrupts;
-    size_t code_bytes;
-};
 void vcpus_stats(struct vcpus *v, struct vcpus_stats *out);
 
 #endif

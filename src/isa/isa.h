@@ -24,6 +24,7 @@ struct isa_walk {
                           boundary inside the page) .. 1 GiB and more */
     uint8_t prot;      /* ISA_PROT_*: what may be cached (W only when the dirty bit is set) */
     bool global;       /* the same in every address space */
+    bool identity;     /* no page table was involved: flushing an address does not concern it */
 };
 
 /* How a CPU is configured; strings borrowed until init returns. */

@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* The dispatcher: from one stop of running code to the next block; and the `emulation` and `translation` methods. */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "accel/software/software.h"
+#include "base/bits.h"
+#include "base/error.h"
+
+_Thread_local struct soft_vcpu *soft_current;
+
+/* --- callbacks of cpu_host.h --- */
+
+static void host_flush(struct env *env, const struct cpu_flush *what)
+{
+    tlb_flush(soft_of(env), what);
+}
+
+static void host_flush_remote(struct env *env, uint64_t vcpus, const struct cpu_flush *what)
+{
+    struct soft_vcpu *s = soft_of(env);
+    struct request r = {.kind = REQUEST_FLUSH, .flush = *what};
+    soft_broadcast(s->soft, s, vcpus, &r);
+}
+
+/* --- between blocks --- */
+
+/* Deals with exit_request. False when the vCPU's thread shall park. */
+static bool attend(struct soft_vcpu *s)
+{
+    uint32_t why = atomic_exchange(&s->env->exit_request, 0);
+    if (why & ENV_EXIT_IRQ && s->isa->poll_interrupt(s->env))
+        s->interrupts++;
+    return !(why & ENV_EXIT_STOP);
+}
+
+/* Remembers the way to a block for computed and far jumps. */
+static void remember(struct env *env, uint64_t pc, struct block *b)
+{
+    env->jump[env_jump_index(pc)] = (struct env_jump){.pc = pc, .salt = env->salt, .block = b};
+}
+
+/* The block at pc: from the jump cache, or by look-up, linking the exit that led here. NULL: an exception was taken or requests
+ * must be served first. */
+static struct block *next_block(struct soft_vcpu *s)
+{
+    struct env *env = s->env;
+    struct block_exit *from = env->last_exit;
+    env->last_exit = NULL;
+    const struct env_jump *j = &env->jump[env_jump_index(env->pc)];
+    if (j->pc == env->pc && j->salt == env->salt && j->block) {
+        if (from)
+            code_link(s->soft, from, j->block);
+        return j->block;
+    }
+    struct block *b = code_find(s);
+    if (!b) {
+        if (env->exc.pending) {
+            s->exceptions++;
+            s->isa->take_exception(env);
+            tlb_follow_space(s);
+        }
+        return NULL;
+    }
+    remember(env, env->pc, b);
+    if (from && from->target == b->pc)
+        code_link(s->soft, from, b);
+    return b;
+}
+
+/* Runs from b on, unless a request that came since the loop's top has changed what b assumes: then it is looked up again. */
+static bool run_from(struct soft_vcpu *s, struct block *b, uint64_t served, enum engine_stop *stop)
+{
+    soft_enter(s);
+    bool ran = atomic_load(&s->requests.served) == served && !atomic_load(&b->dead);
+    if (ran)
+        *stop = s->soft->backend->run(s->soft->backend_state, s->env, b);
+    soft_leave(s);
+    return ran;
+}
+
+/* The vCPU holds no block here: notes the deaths so far, and serves requests, so that its jump cache holds no dead ones either (deaths
+ * are counted after they were posted). */
+static void between_blocks(struct soft_vcpu *s)
+{
+    atomic_store(&s->in_use, 1);
+    uint64_t deaths = atomic_load(&s->soft->deaths);
+    if (atomic_load_explicit(&s->seen, memory_order_relaxed) != deaths) {
+        s->env->last_exit = NULL;
+        atomic_store(&s->seen, deaths);
+    }
+    soft_serve(s);
+}
+
+/* Reacts to why running code came back. */
+static void on_stop(struct soft_vcpu *s, enum engine_stop stop)
+{
+    struct env *env = s->env;
+    switch (stop) {
+    case ENGINE_NEXT:
+    case ENGINE_POLL:
+        return;
+    case ENGINE_EXCEPTION:
+        s->exceptions++;
+        s->isa->take_exception(env);
+        break;
+    case ENGINE_LOOKUP:
+        break;
+    case ENGINE_WAIT:
+        if (!s->isa->wakes(env)) {
+            atomic_store(&s->in_use, 0);
+            vcpu_wait(s->vcpu);
+            between_blocks(s);
+        }
+        break;
+    case ENGINE_YIELD:
+        sched_yield();
+        break;
+    }
+    tlb_follow_space(s);
+    if (s->isa->poll_interrupt(env)) {
+        s->interrupts++;
+        tlb_follow_space(s);
+    }
+}
+
+void soft_run(struct vcpu *v)
+{
+    struct soft_vcpu *s = v->method;
+    soft_current = s;
+    s->env->last_exit = NULL;
+    between_blocks(s);
+    tlb_follow_space(s);
+    for (;;) {
+        between_blocks(s);
+        code_collect(s->soft);
+        uint64_t served = atomic_load(&s->requests.served);
+        if (atomic_load_explicit(&s->env->exit_request, memory_order_relaxed)) {
+            s->env->last_exit = NULL;
+            if (!attend(s))
+                break;
+            tlb_follow_space(s);
+        }
+        enum engine_stop stop;
+        struct block *b = next_block(s);
+        if (b && run_from(s, b, served, &stop))
+            on_stop(s, stop);
+    }
+    atomic_store(&s->in_use, 0);
+}
+
+/* --- the method's row --- */
+
+static bool always_available(GError **error)
+{
+    (void)error;
+    return true;
+}
+
+static bool init_vcpu(struct soft *soft, unsigned i)
+{
+    struct vcpu *v = &soft->set->vcpu[i];
+    struct soft_vcpu *s = &soft->cpu[i];
+    s->vcpu = v;
+    s->env = v->env;
+    s->isa = soft->set->config.isa;
+    s->soft = soft;
+    atomic_store(&s->outside, 1);
+    g_mutex_init(&s->requests.lock);
+    v->method = s;
+    v->env->ops = &softmmu_ops;
+    tlb_init(s);
+    return true;
+}
+
+static bool soft_init(struct vcpus *set, const struct backend *backend, GError **error)
+{
+    struct soft *soft = g_new0(struct soft, 1);
+    soft->set = set;
+    soft->backend = backend;
+    set->method = soft;
+    /* Mapped, not allocated: the L3s of vCPUs that never run cost nothing. */
+    soft->cpu = mmap(NULL, set->count * sizeof(soft->cpu[0]), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (soft->cpu == MAP_FAILED) {
+        soft->cpu = NULL;
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "no host memory for the vCPUs' tables: %s", g_strerror(errno));
+    }
+    set->host_ops.flush = host_flush;
+    set->host_ops.flush_remote = host_flush_remote;
+    for (unsigned i = 0; i < set->count; i++)
+        init_vcpu(soft, i);
+    return code_init(soft, error);
+}
+
+static void soft_fini(struct vcpus *set)
+{
+    struct soft *soft = set->method;
+    if (soft->cpu) {
+        code_fini(soft);
+        for (unsigned i = 0; i < set->count; i++)
+            g_mutex_clear(&soft->cpu[i].requests.lock);
+        munmap(soft->cpu, set->count * sizeof(soft->cpu[0]));
+    }
+    g_free(soft);
+}
+
+static void soft_flush_all(struct vcpus *set)
+{
+    struct soft *soft = set->method;
+    code_flush_all(soft);
+    for (unsigned i = 0; i < set->count; i++) {
+        soft_serve(&soft->cpu[i]);
+        tlb_init(&soft->cpu[i]);
+    }
+}
+
+static void soft_stats(struct vcpus *set, struct vcpus_stats *out)
+{
+    struct soft *soft = set->method;
+    for (unsigned i = 0; i < set->count; i++) {
+        const struct soft_vcpu *s = &soft->cpu[i];
+        out->tlb_misses += s->tlb_misses;
+        out->walks += s->walks;
+        out->lookups += s->lookups;
+        out->exceptions += s->exceptions;
+        out->interrupts += s->interrupts;
+    }
+    g_mutex_lock(&soft->code_lock);
+    out->blocks_made = soft->blocks_made;
+    out->blocks_freed = soft->blocks_freed;
+    out->invalidations = soft->invalidations;
+    out->evictions = soft->evictions;
+    out->code_bytes = soft->backend->used(soft->backend_state);
+    g_mutex_unlock(&soft->code_lock);
+}
+
+extern const struct backend backend_interp;
+
+static bool emulation_init(struct vcpus *set, GError **error)
+{
+    return soft_init(set, &backend_interp, error);
+}
+
+const struct accel accel_emulation = {
+    .name = "emulation",
+    .help = "interpret the intermediate representation (any host)",
+    .available = always_available,
+    .init = emulation_init,
+    .fini = soft_fini,
+    .run = soft_run,
+    .flush_all = soft_flush_all,
+    .stats = soft_stats,
+};
