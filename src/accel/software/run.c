@@ -56,7 +56,10 @@ static struct block *next_block(struct soft_vcpu *s)
             code_link(s->soft, from, j->block);
         return j->block;
     }
+    uint64_t seen = atomic_load(&s->seen);
     struct block *b = code_find(s);
+    if (atomic_load(&s->seen) != seen)
+        from = NULL; /* making room freed the dead, perhaps the block it belongs to */
     if (!b) {
         if (env->exc.pending) {
             s->exceptions++;
