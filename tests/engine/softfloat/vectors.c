@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Operands for the softfloat tests; integers only, so that no host unit can spoil a signaling NaN. */
+/*
+ * Operands for the softfloat tests; integers only, so that no host unit can spoil a signaling NaN. No
+ * expression draws twice: C leaves the order open, and a seed must mean the same operands to every compiler.
+ */
 #include "vectors.h"
 
 #include <stdbool.h>
@@ -166,7 +169,7 @@ static uint64_t fraction(struct vectors *v, struct layout l)
     case 1: return UINT64_C(1) << bit;
     case 2: return mask(bit);
     case 3: return mask(l.frac) & ~mask(bit);
-    case 4: return UINT64_C(1) << bit | UINT64_C(1) << below(v, l.frac);
+    case 4: return UINT64_C(1) << bit | UINT64_C(1) << (r >> 58) % l.frac;
     case 5: return r & mask(l.frac) & ~mask(bit); /* so many zeros at the end */
     default: return r;
     }
@@ -174,7 +177,9 @@ static uint64_t fraction(struct vectors *v, struct layout l)
 
 static uint64_t near(struct vectors *v, struct layout l, long exp)
 {
-    return value(l, vectors_bits(v) >> 63, exp, fraction(v, l));
+    bool sign = vectors_bits(v) >> 63;
+
+    return value(l, sign, exp, fraction(v, l));
 }
 
 /* One operand: anything, an edge, or a number that an integer or a narrower format may just hold or not. */
@@ -201,16 +206,17 @@ static uint64_t partner(struct vectors *v, struct layout l, uint64_t a)
 {
     long exp = (long)(a >> l.frac & l.exp_max);
     long bias = (long)l.bias, prec = (long)l.frac + 1;
+    uint64_t r = vectors_bits(v);
 
     switch (below(v, 8)) {
     case 0: return near(v, l, exp);
-    case 1: return a ^ (uint64_t)(below(v, 2)) << (l.width - 1) ^ vectors_bits(v) >> (62 - below(v, 4));
+    case 1: return a ^ (r & 1) << (l.width - 1) ^ r >> (62 - (r >> 1 & 3)); /* cancels but for a few bits */
     case 2:
     case 3: return near(v, l, exp + around(v, (unsigned)prec + 3));
-    case 4: return near(v, l, bias - exp + around(v, 3));                   /* product at the small end */
-    case 5: return near(v, l, bias - exp - around(v, (unsigned)prec));      /* product subnormal */
-    case 6: return near(v, l, bias - exp + (long)l.exp_max + around(v, 3)); /* product at the large end */
-    default: return near(v, l, exp + (below(v, 2) ? bias : -bias) + around(v, 3)); /* quotient at either */
+    case 4: return near(v, l, bias - exp + around(v, 3));                    /* product at the small end */
+    case 5: return near(v, l, bias - exp - around(v, (unsigned)prec));       /* product subnormal */
+    case 6: return near(v, l, bias - exp + (long)l.exp_max + around(v, 3));  /* product at the large end */
+    default: return near(v, l, exp + (r & 1 ? bias : -bias) + around(v, 3)); /* quotient at either */
     }
 }
 
@@ -230,7 +236,9 @@ static uint64_t addend(struct vectors *v, struct layout l, uint64_t a, uint64_t 
         unsigned __int128 p = (unsigned __int128)x * y;
         unsigned two = (unsigned)(p >> (2 * l.frac + 1));
 
-        return value(l, vectors_bits(v) >> 63, exp + two, (uint64_t)(p >> (l.frac + two)) + below(v, 2));
+        uint64_t r = vectors_bits(v);
+
+        return value(l, r >> 63, exp + two, (uint64_t)(p >> (l.frac + two)) + (r & 1));
     }
     }
 }
