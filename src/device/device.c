@@ -92,9 +92,9 @@ struct device *device_new(const struct device_type *type, const struct device_wi
     for (unsigned i = 0; i < wires->output_count; i++)
         d->outputs[i] = wires->outputs[i];
     d->wires.outputs = NULL; /* copied */
-    g_mutex_init(&d->lock);
+    pthread_mutex_init(&d->lock, NULL);
     if (!set_options(d, values, error) || (type->init && !type->init(d, error))) {
-        g_mutex_clear(&d->lock);
+        pthread_mutex_destroy(&d->lock);
         g_free(d);
         return NULL;
     }
@@ -108,7 +108,7 @@ void device_free(struct device *d)
         return;
     if (d->type->destroy)
         d->type->destroy(d);
-    g_mutex_clear(&d->lock);
+    pthread_mutex_destroy(&d->lock);
     g_free(d);
 }
 
@@ -140,12 +140,12 @@ void device_release(struct device *d)
         bool level = d->want >> pin & 1;
         d->driven ^= BIT(pin);
         d->driving = true;
-        g_mutex_unlock(&d->lock);
+        device_unlock(d);
         irq_set(&d->outputs[pin], level);
-        g_mutex_lock(&d->lock);
+        device_lock(d);
         d->driving = false;
     }
-    g_mutex_unlock(&d->lock);
+    device_unlock(d);
 }
 
 /* --- state --- */

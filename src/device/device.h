@@ -27,6 +27,7 @@
 #define HOSTEL_DEVICE_DEVICE_H
 
 #include <glib.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -115,7 +116,7 @@ struct device_type {
 struct device {
     const struct device_type *type;
     struct device_wires wires;
-    GMutex lock;
+    pthread_mutex_t lock;
     struct irq_line outputs[DEVICE_PINS_MAX];
     uint64_t want, driven; /* levels of output pins: as the chip says, as last driven */
     bool driving;          /* some thread is between taking a difference and driving it */
@@ -151,7 +152,13 @@ bool device_map(struct device *d, struct bus *bus, struct gpa base, GError **err
 
 static inline void device_lock(struct device *d)
 {
-    g_mutex_lock(&d->lock);
+    pthread_mutex_lock(&d->lock);
+}
+
+/* Without driving pins: for a pause in the middle of a change. */
+static inline void device_unlock(struct device *d)
+{
+    pthread_mutex_unlock(&d->lock);
 }
 
 /* The lock is held: what output pin (< DEVICE_PINS_MAX) should be from now on. */

@@ -225,9 +225,9 @@ static void pump_locked(struct uart16550 *u)
         for (unsigned i = 0; i < n; i++)
             out[i] = u->tx[(u->tx_first + i) % UART_FIFO];
         u->pump_again = false;
-        g_mutex_unlock(&u->dev.lock);
+        device_unlock(&u->dev);
         size_t sent = u->dev.wires.stream ? stream_write(u->dev.wires.stream, out, n) : n;
-        g_mutex_lock(&u->dev.lock);
+        device_lock(&u->dev);
         /* The guest may have cleared the FIFO meanwhile. */
         tx_drop(u, MIN((unsigned)sent, u->tx_count));
         more = u->tx_count && (sent == n || u->pump_again);
@@ -416,6 +416,8 @@ static void uart_reset(struct device *d)
     u->divisor = 0;
     u->thr_event = false;
     u->tx_first = u->tx_count = 0;
+    memset(u->tx, 0, sizeof(u->tx));
+    memset(u->rx, 0, sizeof(u->rx));
     rx_clear(u);
     u->msr = 0;
     modem_update(u);
