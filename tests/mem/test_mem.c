@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* mem: the block map and copies against a plain array; the tracking protocol against a model listener. */
+#include <errno.h>
+#include <glib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "mem/mem.h"
+
+enum { RAM_BASE = 0x80000000, RAM_SIZE = 64 * 4096, SECOND_BASE = RAM_BASE + RAM_SIZE, ROM_BASE = 0x1000, ROM_SIZE = 4096 };
+
+struct spy {
+    struct mem_listener l;
+    unsigned revokes, writes;
+    uint64_t revoked_start, revoked_size, written_start, written_size;
+};
+
+static void spy_revoke(struct mem_listener *l, struct gpa start, uint64_t size)
+{
+    struct spy *s = CONTAINER_OF(l, struct spy, l);
+    s->revokes++;
+    s->revoked_start = start.v;
+    s->revoked_size = size;
+}
+
+static void spy_written(struct mem_listener *l, struct gpa start, uint64_t size)
+{
+    struct spy *s = CONTAINER_OF(l, struct spy, l);
+    s->writes++;
+    s->written_start = start.v;
+    s->written_size = size;
+}
+
+static struct mem *new_ram(struct spy *spy)
+{
+    struct mem *m = mem_new();
+    g_assert_nonnull(mem_add(m, "second", GPA(SECOND_BASE), 4096, false, NULL));
+    g_assert_nonnull(mem_add(m, "ram", GPA(RAM_BASE), RAM_SIZE, false, NULL));
+    g_assert_nonnull(mem_add(m, "rom", GPA(ROM_BASE), ROM_SIZE, true, NULL));
+    *spy = (struct spy){.l = {.revoke = spy_revoke, .written = spy_written}};
+    mem_listen(m, &spy->l);
+    return m;
+}
+
+static void test_refusals(void)
+{
+    struct spy spy;
+    AUTO(mem) m = new_ram(&spy);
+    static const struct {
+        uint64_t base, size;
+    } bad[] = {
+        {RAM_BASE + 4096, 4096}, {RAM_BASE - 4096, 8192}, {0x800, 4096},  {0x10000, 100},
+        {0x10000, 0},            {UINT64_MAX - 4095, 8192}, {0, 0x200000},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+        GError *error = NULL;
+        g_assert_null(mem_add(m, "bad", GPA(bad[i].base), bad[i].size, false, &error));
+        g_assert_nonnull(error);
+        g_error_free(error);
+    }
+    unsigned n;
+    mem_blocks(m, &n);
+    g_assert_cmpuint(n, ==, 3);
+}
+
+static void test_copies(void)
+{
+    struct spy spy;
+    AUTO(mem) m = new_ram(&spy);
+    static uint8_t model[RAM_SIZE + 4096], got[RAM_SIZE];
+    for (unsigned i = 0; i < 20000; i++) {
+        uint8_t chunk[300];
+        unsigned size = (unsigned)g_test_rand_int_range(0, sizeof(chunk));
+        uint64_t at = (uint64_t)g_test_rand_int_range(0, (gint)(sizeof(model) + 200));
+        for (unsigned j = 0; j < size; j++)
+            chunk[j] = (uint8_t)g_test_rand_int();
+        bool fits = at + size <= sizeof(model);
+        g_assert_cmpint(mem_write(m, GPA(RAM_BASE + at), chunk, size), ==, fits || !size ? 0 : -EFAULT);
+        if (fits)
+            memcpy(model + at, chunk, size);
+        at = (uint64_t)g_test_rand_int_range(0, (gint)sizeof(model) - 300);
+        g_assert_cmpint(mem_read(m, GPA(RAM_BASE + at), got, 300), ==, 0);
+        g_assert_cmpmem(got, 300, model + at, 300);
+    }
+    g_assert_cmpint(mem_read(m, GPA(RAM_BASE - 1), got, 2), ==, -EFAULT);
+    g_assert_cmpint(mem_read(m, GPA(UINT64_MAX), got, 2), ==, -EFAULT);
+    g_assert_null(mem_host_read(m, GPA(RAM_BASE + RAM_SIZE - 4), 8)); /* crosses blocks */
+    g_assert_nonnull(mem_host_read(m, GPA(RAM_BASE + RAM_SIZE - 8), 8));
+}
+
+static void test_words(void)
+{
+    struct spy spy;
+    AUTO(mem) m = new_ram(&spy);
+    uint64_t v = 0, old = 5;
+    g_assert_cmpint(mem_cas64(m, GPA(RAM_BASE + 8), &old, 7), ==, -EAGAIN);
+    g_assert_cmpuint(old, ==, 0);
+    g_assert_cmpint(mem_cas64(m, GPA(RAM_BASE + 8), &old, UINT64_C(0x0102030405060708)), ==, 0);
+    g_assert_cmpint(mem_load64(m, GPA(RAM_BASE + 8), &v), ==, 0);
+    g_assert_cmphex(v, ==, UINT64_C(0x0102030405060708));
+    uint8_t first;
+    mem_read(m, GPA(RAM_BASE + 8), &first, 1);
+    g_assert_cmpuint(first, ==, 8); /* little-endian in guest memory on every host */
+    g_assert_cmpint(mem_load64(m, GPA(RAM_BASE + 4), &v), ==, -EFAULT);
+    g_assert_cmpint(mem_load64(m, GPA(0), &v), ==, -EFAULT);
+    g_assert_cmpint(mem_cas64(m, GPA(ROM_BASE), &old, 1), ==, -EROFS);
+}
+
+/* The rule of tracking: whoever may write without telling is asked back before anybody relies on being told. */
+static void test_code_tracking(void)
+{
+    struct spy spy;
+    AUTO(mem) m = new_ram(&spy);
+    struct gpa page = GPA(RAM_BASE + 3 * 4096);
+    const struct mem_block *b = mem_find(m, page);
+    mem_track_code(m, b, page);
+    g_assert_cmpuint(spy.revokes, ==, 0); /* nobody had permission */
+    g_assert_false(mem_hand_out(b, page));
+    mem_write(m, GPA(page.v - 8), "0123456789abcdef", 16);
+    g_assert_cmpuint(spy.writes, ==, 1);
+    g_assert_cmphex(spy.written_start, ==, page.v); /* only the part on the tracked page */
+    g_assert_cmpuint(spy.written_size, ==, 8);
+    mem_untrack_code(b, page);
+    g_assert_true(mem_hand_out(b, page));
+    mem_write(m, page, "x", 1);
+    g_assert_cmpuint(spy.writes, ==, 1);
+    mem_track_code(m, b, GPA(page.v + 100));
+    g_assert_cmpuint(spy.revokes, ==, 1);
+    g_assert_cmphex(spy.revoked_start, ==, page.v);
+    g_assert_cmphex(spy.revoked_size, ==, 4096);
+    const struct mem_block *rom = mem_find(m, GPA(ROM_BASE));
+    g_assert_false(mem_hand_out(rom, GPA(ROM_BASE)));
+}
+
+static void test_watch(void)
+{
+    struct spy spy;
+    AUTO(mem) m = new_ram(&spy);
+    struct gpa page = GPA(RAM_BASE);
+    const struct mem_block *b = mem_find(m, page);
+    g_assert_true(mem_hand_out(b, page));
+    mem_watch(m, page, 4097, true);
+    g_assert_cmpuint(spy.revokes, ==, 1);
+    g_assert_false(mem_hand_out(b, page));
+    g_assert_false(mem_hand_out(b, GPA(page.v + 4096)));
+    mem_watch(m, page, 4097, false);
+    g_assert_true(mem_hand_out(b, page));
+}
+
+static void test_dirty_log(void)
+{
+    struct spy spy;
+    AUTO(mem) m = new_ram(&spy);
+    const struct mem_block *b = mem_find(m, GPA(RAM_BASE));
+    uint8_t bitmap[RAM_SIZE / 4096 / 8], model[sizeof(bitmap)];
+    mem_write(m, GPA(RAM_BASE), "before", 6);
+    mem_log_start(m);
+    for (unsigned round = 0; round < 200; round++) {
+        memset(model, 0, sizeof(model));
+        for (unsigned i = 0; i < 10; i++) {
+            uint64_t at = (uint64_t)g_test_rand_int_range(0, RAM_SIZE - 8), old = 0;
+            switch (g_test_rand_int_range(0, 3)) {
+            case 0:
+                mem_write(m, GPA(RAM_BASE + at), "abcdefgh", 8);
+                model[(at + 7) / 4096 / 8] |= (uint8_t)(1 << (at + 7) / 4096 % 8);
+                break;
+            case 1: /* whoever may write freely may do so at any time: dirty from the permission on */
+                g_assert_true(mem_hand_out(b, GPA(RAM_BASE + at)));
+                break;
+            default:
+                at &= ~UINT64_C(7);
+                mem_load64(m, GPA(RAM_BASE + at), &old);
+                mem_cas64(m, GPA(RAM_BASE + at), &old, old + 1);
+                break;
+            }
+            model[at / 4096 / 8] |= (uint8_t)(1 << at / 4096 % 8);
+        }
+        unsigned revokes = spy.revokes;
+        mem_log_take(m, b, bitmap);
+        g_assert_cmpmem(bitmap, sizeof(bitmap), model, sizeof(model));
+        g_assert_cmpuint(spy.revokes, ==, revokes + 1);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/mem/refusals", test_refusals);
+    g_test_add_func("/mem/copies", test_copies);
+    g_test_add_func("/mem/words", test_words);
+    g_test_add_func("/mem/code-tracking", test_code_tracking);
+    g_test_add_func("/mem/watch", test_watch);
+    g_test_add_func("/mem/dirty-log", test_dirty_log);
+    return g_test_run();
+}
