@@ -30,13 +30,10 @@ typedef void riscv_lift_fn(struct lift *l, const struct riscv_insn *i, uint32_t 
 enum { LIFT_AMO_LOG2 = 0x0f, LIFT_AMO_RMW_SHIFT = 4 };
 #define LIFT_AMO(rmw, log2) ((uint32_t)(rmw) << LIFT_AMO_RMW_SHIFT | (log2))
 
-/* arg of integer functions: the IR's operation, and whether the result of a 64-bit operation is cut to a
- * word. */
-enum { LIFT_OP = 0xff, LIFT_WORD = 0x100 };
 /* arg of shNadd: the shift, and whether the shifted operand is an unsigned word. */
 enum { LIFT_SHIFT = 3, LIFT_UW = 4 };
 /* arg of floating-point functions: the IR's operation or modifiers, and the width. */
-enum { LIFT_DOUBLE = 0x100, LIFT_LONG = 0x200 };
+enum { LIFT_OP = 0xff, LIFT_DOUBLE = 0x100, LIFT_LONG = 0x200 };
 /* arg of CSR functions: enum riscv_csr_kind and this. */
 enum { LIFT_CSR_IMM = 0x100 };
 
@@ -45,7 +42,7 @@ riscv_lift_fn riscv_lift_upper, riscv_lift_jal, riscv_lift_jalr, riscv_lift_bran
 riscv_lift_fn riscv_lift_reg, riscv_lift_imm, riscv_lift_reg_w, riscv_lift_imm_w, riscv_lift_unary,
     riscv_lift_unary_w;
 riscv_lift_fn riscv_lift_set_reg, riscv_lift_set_imm;
-riscv_lift_fn riscv_lift_shiftw_imm, riscv_lift_zbs_reg, riscv_lift_zbs_imm;
+riscv_lift_fn riscv_lift_zbs_reg, riscv_lift_zbs_imm;
 riscv_lift_fn riscv_lift_bext, riscv_lift_bexti, riscv_lift_shadd, riscv_lift_slli_uw;
 riscv_lift_fn riscv_lift_zext, riscv_lift_sext, riscv_lift_orc_b, riscv_lift_clmulr, riscv_lift_czero;
 
@@ -108,21 +105,15 @@ static inline void lift_set_f(struct lift *l, unsigned r, enum ir_type type, ir_
     ir_emit(l->b, IR_PUTREG, type, 0, RISCV_REG_F0 + r, v, 0);
 }
 
-/* The low n bits of v, extended to 64. */
-static inline ir_ref lift_zext(struct lift *l, ir_ref v, unsigned n)
+/* v cut to the narrower type and extended to 64 bits again. */
+static inline ir_ref lift_zext(struct lift *l, ir_ref v, enum ir_type from)
 {
-    if (ir_is_const(v)) {
-        return lift_const(l, ir_const_value(l->b, v) & bits_mask(n));
-    }
-    return ir_emit(l->b, IR_UBFX, IR_I64, 0, v, 0, n);
+    return ir_unary(l->b, IR_ZEXT, IR_I64, ir_unary(l->b, IR_TRUNC, from, v));
 }
 
-static inline ir_ref lift_sext(struct lift *l, ir_ref v, unsigned n)
+static inline ir_ref lift_sext(struct lift *l, ir_ref v, enum ir_type from)
 {
-    if (ir_is_const(v)) {
-        return lift_const(l, (uint64_t)bits_sext(ir_const_value(l->b, v), n));
-    }
-    return ir_emit(l->b, IR_SBFX, IR_I64, 0, v, 0, n);
+    return ir_unary(l->b, IR_SEXT, IR_I64, ir_unary(l->b, IR_TRUNC, from, v));
 }
 
 /* The terminators. */

@@ -155,7 +155,7 @@ void riscv_lift_fmv_x(struct lift *l, const struct riscv_insn *i, uint32_t arg)
         return;
     }
     ir_ref v = ir_emit(l->b, IR_GETREG, IR_I64, 0, RISCV_REG_F0 + i->rs1, 0, 0);
-    lift_set_x(l, i->rd, arg & LIFT_DOUBLE ? v : lift_sext(l, v, 32));
+    lift_set_x(l, i->rd, arg & LIFT_DOUBLE ? v : lift_sext(l, v, IR_I32));
 }
 
 void riscv_lift_fmv_f(struct lift *l, const struct riscv_insn *i, uint32_t arg)

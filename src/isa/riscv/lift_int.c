@@ -2,10 +2,9 @@
 /* Copyright (C) the Hostel authors */
 /* Lifting of what computes in integer registers or jumps: I, M, Zba, Zbb, Zbs, Zbc, Zicond. */
 /*
- * Word instructions of which only the low half of the operands counts (addw, subw, mulw, slliw) are the
- * 64-bit operation with its result cut and sign-extended; those that look at more (shifts right and by
- * register, division, counts) are done in 32 bits. An instruction whose destination is x0 has no effect here
- * and leaves nothing behind.
+ * Word instructions cut their operands to 32 bits, compute and extend by sign: the form that backends know
+ * how to make one operation of. An instruction whose destination is x0 has no effect here and leaves nothing
+ * behind.
  */
 #include "isa/riscv/lift.h"
 
@@ -71,12 +70,9 @@ void riscv_lift_branch(struct lift *l, const struct riscv_insn *i, uint32_t cond
 
 /* --- Arithmetic and logic --- */
 
-/* A 64-bit operation, its result cut to a word if asked for. */
-static inline void set_binary(struct lift *l, unsigned rd, uint32_t arg, ir_ref x, ir_ref y)
+static inline void set_binary(struct lift *l, unsigned rd, uint32_t op, ir_ref x, ir_ref y)
 {
-    ir_ref v = ir_binary(l->b, (enum ir_op)(arg & LIFT_OP), IR_I64, x, y);
-
-    lift_set_x(l, rd, arg & LIFT_WORD ? lift_sext(l, v, 32) : v);
+    lift_set_x(l, rd, ir_binary(l->b, (enum ir_op)op, IR_I64, x, y));
 }
 
 /* A 32-bit operation, sign-extended. */
@@ -92,22 +88,22 @@ static inline ir_ref word(struct lift *l, ir_ref v)
     return ir_unary(l->b, IR_TRUNC, IR_I32, v);
 }
 
-void riscv_lift_reg(struct lift *l, const struct riscv_insn *i, uint32_t arg)
+void riscv_lift_reg(struct lift *l, const struct riscv_insn *i, uint32_t op)
 {
     if (i->rd == 0) {
         return;
     }
     ir_ref x = lift_x(l, i->rs1);
     ir_ref y = i->rs2 == i->rs1 ? x : lift_x(l, i->rs2);
-    set_binary(l, i->rd, arg, x, y);
+    set_binary(l, i->rd, op, x, y);
 }
 
-void riscv_lift_imm(struct lift *l, const struct riscv_insn *i, uint32_t arg)
+void riscv_lift_imm(struct lift *l, const struct riscv_insn *i, uint32_t op)
 {
     if (i->rd == 0) {
         return;
     }
-    set_binary(l, i->rd, arg, lift_x(l, i->rs1), lift_const(l, (uint64_t)(int64_t)i->imm));
+    set_binary(l, i->rd, op, lift_x(l, i->rs1), lift_const(l, (uint64_t)(int64_t)i->imm));
 }
 
 void riscv_lift_reg_w(struct lift *l, const struct riscv_insn *i, uint32_t op)
@@ -147,20 +143,20 @@ void riscv_lift_unary_w(struct lift *l, const struct riscv_insn *i, uint32_t op)
     lift_set_x(l, i->rd, ir_unary(l->b, IR_ZEXT, IR_I64, v));
 }
 
-void riscv_lift_sext(struct lift *l, const struct riscv_insn *i, uint32_t bits)
+void riscv_lift_sext(struct lift *l, const struct riscv_insn *i, uint32_t from)
 {
     if (i->rd == 0) {
         return;
     }
-    lift_set_x(l, i->rd, lift_sext(l, lift_x(l, i->rs1), bits));
+    lift_set_x(l, i->rd, lift_sext(l, lift_x(l, i->rs1), (enum ir_type)from));
 }
 
-void riscv_lift_zext(struct lift *l, const struct riscv_insn *i, uint32_t bits)
+void riscv_lift_zext(struct lift *l, const struct riscv_insn *i, uint32_t from)
 {
     if (i->rd == 0) {
         return;
     }
-    lift_set_x(l, i->rd, lift_zext(l, lift_x(l, i->rs1), bits));
+    lift_set_x(l, i->rd, lift_zext(l, lift_x(l, i->rs1), (enum ir_type)from));
 }
 
 /* slt and kin: the condition as 0 or 1. */
@@ -189,25 +185,6 @@ void riscv_lift_set_imm(struct lift *l, const struct riscv_insn *i, uint32_t con
     set_condition(l, i->rd, cond, lift_x(l, i->rs1), lift_const(l, (uint64_t)(int64_t)i->imm));
 }
 
-/* srliw and sraiw take the bits from the amount up to bit 31: a field of the register. */
-void riscv_lift_shiftw_imm(struct lift *l, const struct riscv_insn *i, uint32_t op)
-{
-    if (i->rd == 0) {
-        return;
-    }
-    ir_ref x = lift_x(l, i->rs1);
-    unsigned amount = (unsigned)i->imm;
-
-    if (amount == 0) {
-        lift_set_x(l, i->rd, lift_sext(l, x, 32));
-    } else if (ir_is_const(x)) {
-        ir_ref up = ir_binary(l->b, IR_SHR, IR_I64, x, lift_const(l, amount));
-        lift_set_x(l, i->rd, op == IR_SBFX ? lift_sext(l, up, 32 - amount) : lift_zext(l, up, 32 - amount));
-    } else {
-        lift_set_x(l, i->rd, ir_emit(l->b, (enum ir_op)op, IR_I64, 0, x, amount, 32 - amount));
-    }
-}
-
 /* --- Zba --- */
 
 void riscv_lift_shadd(struct lift *l, const struct riscv_insn *i, uint32_t arg)
@@ -218,7 +195,7 @@ void riscv_lift_shadd(struct lift *l, const struct riscv_insn *i, uint32_t arg)
     ir_ref x = lift_x(l, i->rs1);
 
     if (arg & LIFT_UW) {
-        x = lift_zext(l, x, 32);
+        x = lift_zext(l, x, IR_I32);
     }
     x = ir_binary(l->b, IR_SHL, IR_I64, x, lift_const(l, arg & LIFT_SHIFT));
     lift_set_x(l, i->rd, ir_binary(l->b, IR_ADD, IR_I64, x, lift_x(l, i->rs2)));
@@ -230,7 +207,7 @@ void riscv_lift_slli_uw(struct lift *l, const struct riscv_insn *i, uint32_t arg
     if (i->rd == 0) {
         return;
     }
-    ir_ref x = lift_zext(l, lift_x(l, i->rs1), 32);
+    ir_ref x = lift_zext(l, lift_x(l, i->rs1), IR_I32);
     lift_set_x(l, i->rd, ir_binary(l->b, IR_SHL, IR_I64, x, lift_const(l, (uint64_t)i->imm)));
 }
 
@@ -302,14 +279,8 @@ void riscv_lift_bexti(struct lift *l, const struct riscv_insn *i, uint32_t arg)
     if (i->rd == 0) {
         return;
     }
-    ir_ref x = lift_x(l, i->rs1);
-
-    if (ir_is_const(x)) {
-        x = ir_binary(l->b, IR_SHR, IR_I64, x, lift_const(l, (uint64_t)i->imm));
-        lift_set_x(l, i->rd, lift_zext(l, x, 1));
-        return;
-    }
-    lift_set_x(l, i->rd, ir_emit(l->b, IR_UBFX, IR_I64, 0, x, (uint32_t)i->imm, 1));
+    ir_ref v = ir_binary(l->b, IR_SHR, IR_I64, lift_x(l, i->rs1), lift_const(l, (uint64_t)i->imm));
+    set_binary(l, i->rd, IR_AND, v, lift_const(l, 1));
 }
 
 /* --- Zbc, Zicond --- */
