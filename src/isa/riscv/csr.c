@@ -223,8 +223,9 @@ static uint64_t get_mip(struct riscv_cpu *cpu, unsigned csr)
     return riscv_mip(cpu);
 }
 
-/* Changes software's bits of mip that the instruction names, and no others: another thread may be setting SSIP. A device that
- * raises SSIP as a line (ACLINT's SSWI) means the same bit, which the guest clears here. */
+/* Changes software's bits of mip that the instruction names, and no others: another thread may be setting SSIP, and the level of
+ * SEIP's line that was read must not become software's bit (3.1.9). A device that raises SSIP as a line (ACLINT's SSWI)
+ * means the same bit, which the guest clears here. */
 static void put_soft_ip(struct riscv_cpu *cpu, uint64_t value, uint64_t touched)
 {
     if (touched & ~value & IP_SSIP)
@@ -470,9 +471,6 @@ int riscv_csr_access(struct riscv_cpu *cpu, unsigned csr, bool read, bool write,
     *old = value;
     if (!write)
         return 0;
-    /* What a read-modify-write of mip writes back as SEIP is the software bit alone, not the line (3.1.9). */
-    if (row == &rows[ROW_mip])
-        value = (value & ~IP_SEIP) | (atomic_load(&cpu->soft_ip) & IP_SEIP);
     value = (value & ~clear) | set;
     if (row->put)
         row->put(cpu, csr, value, clear | set);

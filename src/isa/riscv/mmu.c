@@ -149,7 +149,7 @@ static int walk_tables(const struct walker *w, uint64_t satp, struct isa_walk *o
 
     if (bits_sext(w->va, ENV_PAGE_BITS + VPN_BITS * levels) != (int64_t)w->va)
         return page_fault(w);
-    out->global = false;
+    out->global = out->identity = false;
     for (unsigned level = levels; level-- > 0;) {
         uint64_t vpn = bits_get(w->va, ENV_PAGE_BITS + VPN_BITS * level, VPN_BITS);
         uint64_t pte_pa = table + vpn * sizeof(uint64_t), pte;
@@ -169,7 +169,7 @@ static int walk_tables(const struct walker *w, uint64_t satp, struct isa_walk *o
     return page_fault(w);
 }
 
-/* M-mode and Bare: the address itself. */
+/* M-mode and Bare: the address itself. Global in M-mode only, which has no address spaces; Bare is one of S-mode's. */
 static int walk_identity(const struct walker *w, struct isa_walk *out)
 {
     uint64_t span;
@@ -177,7 +177,9 @@ static int walk_identity(const struct walker *w, struct isa_walk *out)
 
     if (!riscv_pmp_check(w->cpu, GPA(w->va), 1, w->access, w->priv, &span, &prot))
         return access_fault(w);
-    *out = (struct isa_walk){.gpa = GPA(w->va), .size = span, .prot = prot, .global = true};
+    *out = (struct isa_walk){
+        .gpa = GPA(w->va), .size = span, .prot = prot, .global = w->priv == RISCV_M, .identity = true,
+    };
     return WALK_DONE;
 }
 
