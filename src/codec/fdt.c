@@ -24,7 +24,7 @@ static bool dt_grow(struct dt *t)
     if (t->size >= DT_MAX_SIZE)
         return false;
     int size = t->size * 2;
-    void *blob = g_malloc(size);
+    void *blob = g_malloc((gsize)size);
     t->error = fdt_resize(t->blob, blob, size);
     g_free(t->blob);
     t->blob = blob;
@@ -44,7 +44,7 @@ struct dt *dt_new(void)
 {
     struct dt *t = g_new0(struct dt, 1);
     t->size = DT_FIRST_SIZE;
-    t->blob = g_malloc(t->size);
+    t->blob = g_malloc((gsize)t->size);
     t->error = fdt_create(t->blob, t->size);
     DT_CALL(t, fdt_finish_reservemap(t->blob));
     DT_CALL(t, fdt_begin_node(t->blob, ""));
