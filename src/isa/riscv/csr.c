@@ -2,8 +2,9 @@
 /* Copyright (C) the Hostel authors */
 /* Access to control and status registers, driven by the table csrs.def. */
 /*
- * Every register is kept as the guest may read it: a write turns whatever is not legal into something legal (WARL, section
- * 2.3 of the privileged specification 1.12), so nothing else in this folder meets an illegal value.
+ * Every register is kept as the guest may read it: a write turns whatever is not legal into something legal
+ * (WARL, section 2.3 of the privileged specification 1.12), so nothing else in this folder meets an illegal
+ * value.
  */
 #include "isa/riscv/priv.h"
 
@@ -12,7 +13,8 @@ enum csr_when { ALWAYS, FP, COUNTER, SSTC, SATP };
 struct csr_row {
     /* The register itself, or a function. */
     uint64_t (*get)(struct riscv_cpu *cpu, unsigned csr);
-    /* touched: the bits that the instruction names; the others of value are as get gave them, which may be outdated by now. */
+    /* touched: the bits that the instruction names; the others of value are as get gave them, which may be
+     * outdated by now. */
     void (*put)(struct riscv_cpu *cpu, unsigned csr, uint64_t value, uint64_t touched);
     uint64_t mask;   /* of a member */
     uint16_t offset; /* of a member in struct riscv_cpu */
@@ -127,8 +129,9 @@ static void put_nothing(struct riscv_cpu *cpu, unsigned csr, uint64_t value, uin
 /* --- status --- */
 
 #define SSTATUS_WRITABLE (MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP | MSTATUS_FS | MSTATUS_SUM | MSTATUS_MXR)
-#define MSTATUS_WRITABLE                                                                                              \
-    (SSTATUS_WRITABLE | MSTATUS_MIE | MSTATUS_MPIE | MSTATUS_MPP | MSTATUS_MPRV | MSTATUS_TVM | MSTATUS_TW | MSTATUS_TSR)
+#define MSTATUS_WRITABLE                                                                                     \
+    (SSTATUS_WRITABLE | MSTATUS_MIE | MSTATUS_MPIE | MSTATUS_MPP | MSTATUS_MPRV | MSTATUS_TVM | MSTATUS_TW | \
+     MSTATUS_TSR)
 
 static uint64_t get_mstatus(struct riscv_cpu *cpu, unsigned csr)
 {
@@ -223,9 +226,9 @@ static uint64_t get_mip(struct riscv_cpu *cpu, unsigned csr)
     return riscv_mip(cpu);
 }
 
-/* Changes software's bits of mip that the instruction names, and no others: another thread may be setting SSIP, and the level of
- * SEIP's line that was read must not become software's bit (3.1.9). A device that raises SSIP as a line (ACLINT's SSWI)
- * means the same bit, which the guest clears here. */
+/* Changes software's bits of mip that the instruction names, and no others: another thread may be setting
+ * SSIP, and the level of SEIP's line that was read must not become software's bit (3.1.9). A device that
+ * raises SSIP as a line (ACLINT's SSWI) means the same bit, which the guest clears here. */
 static void put_soft_ip(struct riscv_cpu *cpu, uint64_t value, uint64_t touched)
 {
     if (touched & ~value & IP_SSIP)
@@ -354,8 +357,8 @@ static uint64_t get_satp(struct riscv_cpu *cpu, unsigned csr)
     return cpu->satp;
 }
 
-/* An unsupported mode leaves the whole register alone (4.1.11). Cached translations stay: they belong to the address space
- * that isa.address_space() names. */
+/* An unsupported mode leaves the whole register alone (4.1.11). Cached translations stay: they belong to the
+ * address space that isa.address_space() names. */
 static void put_satp(struct riscv_cpu *cpu, unsigned csr, uint64_t value, uint64_t touched)
 {
     unsigned mode = satp_mode(value);
@@ -401,7 +404,7 @@ enum { GOES_ON = false, ENDS = true };
 
 static const struct csr_row rows[ROW_COUNT] = {
 #define CSR(first, last, name, when, get, put, then) [ROW_##name] = {get_##get, put_##put, 0, 0, when, then},
-#define CSR_FIELD(number, name, when, field, mask, then)                                                              \
+#define CSR_FIELD(number, name, when, field, mask, then)                                                     \
     [ROW_##name] = {NULL, NULL, mask, offsetof(struct riscv_cpu, field) - sizeof(struct env), when, then},
 #include "isa/riscv/csrs.def"
 };
@@ -434,7 +437,8 @@ static bool present(const struct riscv_cpu *cpu, unsigned csr, enum csr_when whe
     case ALWAYS: return true;
     case FP: return cpu->mstatus & MSTATUS_FS;
     case COUNTER: return counter_enabled(cpu, csr);
-    case SSTC: return cpu->priv == RISCV_M || (cpu->menvcfg & ENVCFG_STCE && cpu->mcounteren >> COUNTER_TM & 1);
+    case SSTC:
+        return cpu->priv == RISCV_M || (cpu->menvcfg & ENVCFG_STCE && cpu->mcounteren >> COUNTER_TM & 1);
     case SATP: return cpu->priv == RISCV_M || !(cpu->mstatus & MSTATUS_TVM);
     }
     return false;
@@ -456,7 +460,8 @@ static uint64_t *member(struct riscv_cpu *cpu, const struct csr_row *row)
     return (uint64_t *)(void *)((char *)cpu + sizeof(struct env) + row->offset);
 }
 
-int riscv_csr_access(struct riscv_cpu *cpu, unsigned csr, bool read, bool write, uint64_t clear, uint64_t set, uint64_t *old)
+int riscv_csr_access(struct riscv_cpu *cpu, unsigned csr, bool read, bool write, uint64_t clear, uint64_t set,
+                     uint64_t *old)
 {
     const struct csr_row *row = find(cpu, csr, write);
     uint64_t value = 0;

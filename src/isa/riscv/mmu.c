@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Address translation: Bare, Sv39, Sv48 and Sv57 with Svnapot, Svade and Svadu, each access checked by PMP. */
+/* Address translation: Bare, Sv39, Sv48, Sv57 with Svnapot, Svade and Svadu; each access checked by PMP. */
 /*
  * Theory of operation
  *
- * The walk is the one of the privileged specification 1.12, section 4.3.2, for 3, 4 or 5 levels. It ends in one of three ways:
- * a translation, a page fault (the tables forbid the access) or an access fault (PMP forbids an access, either the walker's own
- * to a table or the one asked for; or a table is not in RAM).
+ * The walk is the one of the privileged specification 1.12, section 4.3.2, for 3, 4 or 5 levels. It ends in
+ * one of three ways: a translation, a page fault (the tables forbid the access) or an access fault (PMP
+ * forbids an access, either the walker's own to a table or the one asked for; or a table is not in RAM).
  *
- * What is returned may be cached, so it is valid for every access of the same MMU index that its protection names: execution
- * counts the rules of fetches, reading those of loads, and writing is left out while the dirty bit is clear, so that the first
- * store walks again. The size is that of the leaf, clipped to the largest aligned block around the address for which
- * PMP gives one answer; addresses inside have the same offset on both sides.
+ * What is returned may be cached, so it is valid for every access of the same MMU index that its protection
+ * names: execution counts the rules of fetches, reading those of loads, and writing is left out while the
+ * dirty bit is clear, so that the first store walks again. The size is that of the leaf, clipped to the
+ * largest aligned block around the address for which PMP gives one answer; addresses inside have the same
+ * offset on both sides.
  *
- * Accessed and dirty bits are set with a compare-and-swap on the entry as it was read; when another hart has changed it meanwhile
- * the walk starts over, as the specification asks.
+ * Accessed and dirty bits are set with a compare-and-swap on the entry as it was read; when another hart has
+ * changed it meanwhile the walk starts over, as the specification asks.
  */
 #include <errno.h>
 
@@ -38,7 +39,7 @@ struct walker {
     struct riscv_cpu *cpu;
     uint64_t va;
     enum isa_access access;
-    unsigned priv;  /* effective: RISCV_S or RISCV_U */
+    unsigned priv; /* effective: RISCV_S or RISCV_U */
     bool sum, mxr;
 };
 
@@ -47,8 +48,12 @@ enum { WALK_DONE, WALK_FAULT, WALK_AGAIN };
 static int fail(const struct walker *w, bool page)
 {
     static const uint8_t cause[2][3] = {
-        {[ISA_LOAD] = RISCV_EXC_LOAD_ACCESS, [ISA_STORE] = RISCV_EXC_STORE_ACCESS, [ISA_FETCH] = RISCV_EXC_INSN_ACCESS},
-        {[ISA_LOAD] = RISCV_EXC_LOAD_PAGE, [ISA_STORE] = RISCV_EXC_STORE_PAGE, [ISA_FETCH] = RISCV_EXC_INSN_PAGE},
+        {[ISA_LOAD] = RISCV_EXC_LOAD_ACCESS,
+         [ISA_STORE] = RISCV_EXC_STORE_ACCESS,
+         [ISA_FETCH] = RISCV_EXC_INSN_ACCESS},
+        {[ISA_LOAD] = RISCV_EXC_LOAD_PAGE,
+         [ISA_STORE] = RISCV_EXC_STORE_PAGE,
+         [ISA_FETCH] = RISCV_EXC_INSN_PAGE},
     };
 
     riscv_raise(w->cpu, cause[page][w->access], w->va);
@@ -108,9 +113,11 @@ static bool leaf_bits(uint64_t pte, unsigned level, unsigned *bits)
 }
 
 /* Steps 5 to 8: the leaf at pte_pa allows the access or it does not. */
-static int take_leaf(const struct walker *w, uint64_t pte_pa, uint64_t pte, unsigned level, struct isa_walk *out)
+static int take_leaf(const struct walker *w, uint64_t pte_pa, uint64_t pte, unsigned level,
+                     struct isa_walk *out)
 {
-    static const uint8_t needs[] = {[ISA_LOAD] = ISA_PROT_R, [ISA_STORE] = ISA_PROT_W, [ISA_FETCH] = ISA_PROT_X};
+    static const uint8_t needs[] = {
+        [ISA_LOAD] = ISA_PROT_R, [ISA_STORE] = ISA_PROT_W, [ISA_FETCH] = ISA_PROT_X};
     uint8_t prot = leaf_prot(w, pte), pmp_prot;
     uint64_t span, marks = PTE_A | (w->access == ISA_STORE ? PTE_D : 0);
     unsigned bits;
@@ -169,7 +176,8 @@ static int walk_tables(const struct walker *w, uint64_t satp, struct isa_walk *o
     return page_fault(w);
 }
 
-/* M-mode and Bare: the address itself. Global in M-mode only, which has no address spaces; Bare is one of S-mode's. */
+/* M-mode and Bare: the address itself. Global in M-mode only, which has no address spaces; Bare is one of
+ * S-mode's. */
 static int walk_identity(const struct walker *w, struct isa_walk *out)
 {
     uint64_t span;
@@ -178,7 +186,11 @@ static int walk_identity(const struct walker *w, struct isa_walk *out)
     if (!riscv_pmp_check(w->cpu, GPA(w->va), 1, w->access, w->priv, &span, &prot))
         return access_fault(w);
     *out = (struct isa_walk){
-        .gpa = GPA(w->va), .size = span, .prot = prot, .global = w->priv == RISCV_M, .identity = true,
+        .gpa = GPA(w->va),
+        .size = span,
+        .prot = prot,
+        .global = w->priv == RISCV_M,
+        .identity = true,
     };
     return WALK_DONE;
 }
@@ -196,8 +208,12 @@ int riscv_walk(struct env *env, struct gva va, enum isa_access access, unsigned 
     };
     struct riscv_cpu *cpu = riscv_cpu(env);
     const struct walker w = {
-        .cpu = cpu, .va = va.v, .access = access,
-        .priv = of_index[mmu].priv, .sum = of_index[mmu].sum, .mxr = of_index[mmu].mxr,
+        .cpu = cpu,
+        .va = va.v,
+        .access = access,
+        .priv = of_index[mmu].priv,
+        .sum = of_index[mmu].sum,
+        .mxr = of_index[mmu].mxr,
     };
     int rc;
 

@@ -3,7 +3,8 @@
 /* The mode word of a hart: which blocks and which cached translations fit its privilege and status. */
 #include "isa/riscv/priv.h"
 
-/* MPRV, SUM and MXR select an index instead of flushing one: an operating system toggles SUM at each copy from user space. */
+/* MPRV, SUM and MXR select an index instead of flushing one: an operating system toggles SUM at each copy
+ * from user space. */
 static unsigned data_mmu(const struct riscv_cpu *cpu)
 {
     unsigned priv = cpu->priv;

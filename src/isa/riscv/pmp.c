@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Physical memory protection: 16 entries of 4-byte granularity (privileged specification 1.12, section 3.7). */
+/* Physical memory protection: 16 entries, 4-byte granularity (privileged specification 1.12, section 3.7). */
 /*
- * Each write to a register of the unit is turned into the first and last byte of the ranges concerned, so that a check
- * only compares. A write of one entry changes two ranges: an address register is also the lower bound of a TOR entry above it.
+ * Each write to a register of the unit is turned into the first and last byte of the ranges concerned, so
+ * that a check only compares. A write of one entry changes two ranges: an address register is also the lower
+ * bound of a TOR entry above it.
  */
 #include "isa/riscv/priv.h"
 
@@ -110,10 +111,11 @@ static void stay_clear(uint64_t addr, uint64_t other, unsigned *bits)
         *bits = differ;
 }
 
-bool riscv_pmp_check(const struct riscv_cpu *cpu, struct gpa addr, uint64_t size, enum isa_access access, unsigned priv,
-                     uint64_t *span, uint8_t *prot)
+bool riscv_pmp_check(const struct riscv_cpu *cpu, struct gpa addr, uint64_t size, enum isa_access access,
+                     unsigned priv, uint64_t *span, uint8_t *prot)
 {
-    static const uint8_t needs[] = {[ISA_LOAD] = ISA_PROT_R, [ISA_STORE] = ISA_PROT_W, [ISA_FETCH] = ISA_PROT_X};
+    static const uint8_t needs[] = {
+        [ISA_LOAD] = ISA_PROT_R, [ISA_STORE] = ISA_PROT_W, [ISA_FETCH] = ISA_PROT_X};
     uint64_t start = addr.v, end = addr.v + (size - 1);
     unsigned bits = RISCV_PHYS_BITS;
     uint8_t allowed = priv == RISCV_M ? ISA_PROT_R | ISA_PROT_W | ISA_PROT_X : 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* The privileged side of a hart: bits of its registers, and what csr, trap, mode, timer, mmu and pmp call of each other. */
+/* The privileged side of a hart: bits of its registers, and what csr, trap, mode, timer, mmu and pmp call of
+ * each other. */
 #ifndef HOSTEL_ISA_RISCV_PRIV_H
 #define HOSTEL_ISA_RISCV_PRIV_H
 

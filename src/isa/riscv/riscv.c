@@ -8,39 +8,37 @@
 
 /* --- what is implemented --- */
 
-/* Single letters, then the others, in the canonical order of the unprivileged specification, chapter 27 (naming): Z by the
- * category its second letter names, S behind Z. */
-#define EXTENSIONS(BASE, MORE)                                                                                        \
-    BASE(i) BASE(m) BASE(a) BASE(f) BASE(d) BASE(c)                                                                   \
-    MORE(zicbom) MORE(zicboz) MORE(zicntr) MORE(zicond) MORE(zicsr) MORE(zifencei) MORE(zihpm)                        \
-    MORE(zawrs) MORE(zba) MORE(zbb) MORE(zbc) MORE(zbs)                                                               \
-    MORE(sstc) MORE(svade) MORE(svadu) MORE(svinval) MORE(svnapot)
-
-#define BASE_TEXT(x) #x
-#define MORE_TEXT(x) "_" #x
-#define NAME(x) #x,
-
 const char *riscv_isa_string(void)
 {
-    return "rv64" EXTENSIONS(BASE_TEXT, MORE_TEXT);
+    return "rv64"
+#define RISCV_LETTER(name) #name
+#define RISCV_EXTENSION(name) "_" #name
+#include "isa/riscv/extensions.def"
+        ;
 }
 
 const char *const *riscv_isa_extensions(void)
 {
-    static const char *const names[] = {EXTENSIONS(NAME, NAME) NULL};
+    static const char *const names[] = {
+#define RISCV_LETTER(name) #name,
+#define RISCV_EXTENSION(name) #name,
+#include "isa/riscv/extensions.def"
+        NULL,
+    };
 
     return names;
 }
 
 #define MISA_LETTER(c) BIT((c) - 'A')
 #define MISA_MXL_64 (UINT64_C(2) << 62)
-#define MISA                                                                                                          \
-    (MISA_MXL_64 | MISA_LETTER('A') | MISA_LETTER('C') | MISA_LETTER('D') | MISA_LETTER('F') | MISA_LETTER('I') |      \
-     MISA_LETTER('M') | MISA_LETTER('S') | MISA_LETTER('U'))
+#define MISA                                                                                                 \
+    (MISA_MXL_64 | MISA_LETTER('A') | MISA_LETTER('C') | MISA_LETTER('D') | MISA_LETTER('F') |               \
+     MISA_LETTER('I') | MISA_LETTER('M') | MISA_LETTER('S') | MISA_LETTER('U'))
 
 /* --- set-up and reset --- */
 
-static bool cpu_init(struct env *env, const struct isa_config *config, const struct cpu_host *host, GError **error)
+static bool cpu_init(struct env *env, const struct isa_config *config, const struct cpu_host *host,
+                     GError **error)
 {
     struct riscv_cpu *cpu = riscv_cpu(env);
 
@@ -58,8 +56,9 @@ static bool cpu_init(struct env *env, const struct isa_config *config, const str
     return true;
 }
 
-/* What firmware in M-mode leaves behind when it starts an operating system: everything is S-mode's. Accessed and dirty bits
- * fault until S-mode asks the firmware for hardware updates, as SBI says of harts that offer both. */
+/* What firmware in M-mode leaves behind when it starts an operating system: everything is S-mode's. Accessed
+ * and dirty bits fault until S-mode asks the firmware for hardware updates, as SBI says of harts that offer
+ * both. */
 static void hand_to_supervisor(struct riscv_cpu *cpu)
 {
     cpu->medeleg = MEDELEG_MASK;
@@ -91,8 +90,8 @@ static void clear_registers(struct riscv_cpu *cpu)
     cpu->mhpmcounter[COUNTER_CY] = cpu->mhpmcounter[COUNTER_IR] = -env->icount;
 }
 
-/* The specification leaves most of this open (section 3.4); zero is chosen, except: no timer is due, and hardware updates accessed
- * and dirty bits, which suits firmware that does not know Svadu. */
+/* The specification leaves most of this open (section 3.4); zero is chosen, except: no timer is due, and
+ * hardware updates accessed and dirty bits, which suits firmware that does not know Svadu. */
 static void cpu_reset(struct env *env)
 {
     struct riscv_cpu *cpu = riscv_cpu(env);

@@ -2,9 +2,9 @@
 /* Copyright (C) the Hostel authors */
 /* The guest's time counter and the supervisor timer of Sstc, on the host's guest clock. */
 /*
- * The counter is floor(ns * hz / 10^9). The deadline of a comparison value t is the first nanosecond at which the counter
- * has reached it, ceil(t * 10^9 / hz); then "counter >= t" and "ns >= deadline" are the same statement, and whether the timer
- * is pending takes one clock reading and one comparison.
+ * The counter is floor(ns * hz / 10^9). The deadline of a comparison value t is the first nanosecond at which
+ * the counter has reached it, ceil(t * 10^9 / hz); then "counter >= t" and "ns >= deadline" are the same
+ * statement, and whether the timer is pending takes one clock reading and one comparison.
  */
 #include "isa/riscv/priv.h"
 

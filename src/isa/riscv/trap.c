@@ -4,18 +4,18 @@
 /*
  * Theory of operation
  *
- * An exception is recorded in env.exc by whoever meets it and taken by riscv_take_exception() when running code has stopped
- * with an exact pc.
+ * An exception is recorded in env.exc by whoever meets it and taken by riscv_take_exception() when running
+ * code has stopped with an exact pc.
  *
- * Interrupts are looked for only when somebody asks: bit ENV_EXIT_IRQ of env.exit_request is set by whoever raises a line
- * or lets the timer go off, and by this hart itself whenever its own act (a CSR write, a return from a handler) makes a pending
- * interrupt takeable: riscv_irq_update(). So a poll that finds nothing to take may forget, and code that runs without
- * interrupts pays nothing.
+ * Interrupts are looked for only when somebody asks: bit ENV_EXIT_IRQ of env.exit_request is set by whoever
+ * raises a line or lets the timer go off, and by this hart itself whenever its own act (a CSR write, a return
+ * from a handler) makes a pending interrupt takeable: riscv_irq_update(). So a poll that finds nothing to
+ * take may forget, and code that runs without interrupts pays nothing.
  *
- * The bits of mip come from three places. env.irq_lines holds levels that devices drive: MSIP, MTIP, MEIP, SEIP. soft_ip holds
- * what software wrote: SSIP, its half of SEIP, and STIP for as long as Sstc is off. While Sstc is on, STIP is the comparison of
- * the time with stimecmp. Other harts (through built-in firmware) set SSIP from their own threads, so these bits change only
- * by atomic operations that leave the others alone.
+ * The bits of mip come from three places. env.irq_lines holds levels that devices drive: MSIP, MTIP, MEIP,
+ * SEIP. soft_ip holds what software wrote: SSIP, its half of SEIP, and STIP for as long as Sstc is off. While
+ * Sstc is on, STIP is the comparison of the time with stimecmp. Other harts (through built-in firmware) set
+ * SSIP from their own threads, so these bits change only by atomic operations that leave the others alone.
  */
 #include "isa/riscv/priv.h"
 
@@ -26,7 +26,8 @@ void riscv_raise(struct riscv_cpu *cpu, enum riscv_cause cause, uint64_t tval)
     cpu->env.exc = (struct env_exception){.pending = true, .cause = cause, .value = tval};
 }
 
-/* The bits of mip inside want: the timer costs a clock reading, so it is asked only when somebody wants to know. */
+/* The bits of mip inside want: the timer costs a clock reading, so it is asked only when somebody wants to
+ * know. */
 static uint64_t mip_bits(struct riscv_cpu *cpu, uint64_t want)
 {
     uint64_t lines = atomic_load_explicit(&cpu->env.irq_lines, memory_order_seq_cst);
@@ -46,8 +47,8 @@ uint64_t riscv_mip(struct riscv_cpu *cpu)
     return mip_bits(cpu, IP_ALL);
 }
 
-/* Pending interrupts that would be taken now (section 3.1.9): those for M-mode unless it runs with MIE clear, those
- * delegated to S-mode unless M-mode runs or S-mode runs with SIE clear. */
+/* Pending interrupts that would be taken now (section 3.1.9): those for M-mode unless it runs with MIE clear,
+ * those delegated to S-mode unless M-mode runs or S-mode runs with SIE clear. */
 static uint64_t takeable(struct riscv_cpu *cpu)
 {
     bool for_m = cpu->priv < RISCV_M || cpu->mstatus & MSTATUS_MIE;
@@ -110,8 +111,8 @@ static void enter_m(struct riscv_cpu *cpu, uint64_t cause, uint64_t tval)
     riscv_set_priv(cpu, RISCV_M);
 }
 
-/* An ecall from S-mode with nothing in M-mode: the firmware is a part of the machine. The pc is moved on before the call, so that
- * a call that resumes elsewhere can set it. */
+/* An ecall from S-mode with nothing in M-mode: the firmware is a part of the machine. The pc is moved on
+ * before the call, so that a call that resumes elsewhere can set it. */
 static bool firmware(struct riscv_cpu *cpu)
 {
     const struct cpu_host *host = &cpu->host;

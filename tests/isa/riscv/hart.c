@@ -48,7 +48,8 @@ struct hart *hart_new(bool builtin_firmware)
 {
     struct hart *h = g_new0(struct hart, 1);
     g_autoptr(GError) error = NULL;
-    struct isa_config config = {.index = 5, .vcpus = 8, .timebase_hz = 16000000, .builtin_firmware = builtin_firmware};
+    struct isa_config config = {
+        .index = 5, .vcpus = 8, .timebase_hz = 16000000, .builtin_firmware = builtin_firmware};
 
     the_hart = h;
     h->mem = mem_new();
@@ -150,7 +151,8 @@ static bool entry_has(const struct riscv_cpu *cpu, unsigned i, uint64_t byte)
     case 3:
         /* yyy...y01...1: the y bits are compared, for the whole register none. */
         for (unsigned bit = 0; bit < 54; bit++) {
-            bool ignored = (reg & bits_mask(bit)) == bits_mask(bit); /* only ones below, so this bit ends or is in the run */
+            /* Only ones below: this bit is in the run, or ends it. */
+            bool ignored = (reg & bits_mask(bit)) == bits_mask(bit);
             if (!ignored && (reg >> bit & 1) != (word >> bit & 1))
                 return false;
         }
@@ -159,7 +161,8 @@ static bool entry_has(const struct riscv_cpu *cpu, unsigned i, uint64_t byte)
     }
 }
 
-bool naive_pmp(const struct riscv_cpu *cpu, uint64_t addr, unsigned size, enum isa_access access, unsigned priv, int *matched)
+bool naive_pmp(const struct riscv_cpu *cpu, uint64_t addr, unsigned size, enum isa_access access,
+               unsigned priv, int *matched)
 {
     static const uint8_t bit[] = {[ISA_LOAD] = 1, [ISA_STORE] = 2, [ISA_FETCH] = 4};
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* One hart by itself for tests: a clock that stands still, RAM, and a host that remembers what it was asked. */
+/* One hart by itself for tests: a clock that stands still, RAM, a host that remembers what it was asked. */
 #ifndef HOSTEL_TESTS_ISA_RISCV_HART_H
 #define HOSTEL_TESTS_ISA_RISCV_HART_H
 
@@ -36,8 +36,9 @@ bool hart_traps(struct hart *h, unsigned csr, bool write);
 uint64_t hart_random(void);
 uint64_t hart_pick(void);
 
-/* May the bytes be accessed? Straight from the registers, byte by byte, as section 3.7.1 words it. matched: entry, -1 none, -2 some
- * bytes only. */
-bool naive_pmp(const struct riscv_cpu *cpu, uint64_t addr, unsigned size, enum isa_access access, unsigned priv, int *matched);
+/* May the bytes be accessed? Straight from the registers, byte by byte, as section 3.7.1 words it. matched:
+ * entry, -1 none, -2 some bytes only. */
+bool naive_pmp(const struct riscv_cpu *cpu, uint64_t addr, unsigned size, enum isa_access access,
+               unsigned priv, int *matched);
 
 #endif

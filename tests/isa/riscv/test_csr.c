@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Every control and status register: who may touch it, what it keeps, and that nothing written makes an illegal state. */
+/* Every control and status register: who may touch it, what it keeps, and that nothing written makes an
+ * illegal state. */
 #include <string.h>
 
 #include "hart.h"
@@ -39,8 +40,8 @@ static const struct expect expected[] = {
 };
 
 /* Those with rules of their own, tested below. */
-static const uint16_t special[] = {0x100, 0x104, 0x105, 0x10a, 0x144, 0x180, 0x300, 0x305, 0x30a, 0x344, 0x3a0, 0x3a2,
-                                   0xb00, 0xb02, 0xc00, 0xc01, 0xc02};
+static const uint16_t special[] = {0x100, 0x104, 0x105, 0x10a, 0x144, 0x180, 0x300, 0x305, 0x30a,
+                                   0x344, 0x3a0, 0x3a2, 0xb00, 0xb02, 0xc00, 0xc01, 0xc02};
 
 static bool exists(unsigned csr)
 {
@@ -178,7 +179,8 @@ static void test_small_fields(void)
     g_assert_cmphex(hart_read(h, 0x10a), ==, 0x10);
 
     for (unsigned mode = 0; mode < 16; mode++) {
-        uint64_t before = UINT64_C(9) << 60 | 0x123, value = (uint64_t)mode << 60 | UINT64_C(0x0abcdef123456789);
+        uint64_t before = UINT64_C(9) << 60 | 0x123,
+                 value = (uint64_t)mode << 60 | UINT64_C(0x0abcdef123456789);
         bool legal = mode == 0 || (mode >= 8 && mode <= 10);
         hart_write(h, 0x180, before);
         hart_write(h, 0x180, value);
@@ -372,7 +374,8 @@ static void test_fuzz(void)
         riscv_update_mode(h->cpu);
         h->cpu->env.icount += hart_random() % 16;
         h->now += hart_random() % 1000;
-        int rc = riscv_csr_access(h->cpu, csr, hart_random() % 2, hart_random() % 4, hart_pick(), hart_pick(), &old);
+        int rc = riscv_csr_access(h->cpu, csr, hart_random() % 2, hart_random() % 4, hart_pick(), hart_pick(),
+                                  &old);
         g_assert_true(!!rc == h->cpu->env.exc.pending);
         h->cpu->env.exc.pending = false;
         check_legal(h->cpu);

@@ -23,7 +23,9 @@ struct question {
 
 static struct naive answer(struct hart *h, const struct question *q)
 {
-    unsigned mode = (unsigned)(q->satp >> 60), levels = mode == 8 ? 3 : mode == 9 ? 4 : 5, va_bits = 12 + 9 * levels;
+    unsigned mode = (unsigned)(q->satp >> 60);
+    unsigned levels = mode - 5; /* Sv39, Sv48 and Sv57 are 8, 9 and 10 */
+    unsigned va_bits = 12 + 9 * levels;
     struct naive page = {.result = NAIVE_PAGE}, access = {.result = NAIVE_ACCESS}, ok = {.result = NAIVE_OK};
     int m;
 
@@ -145,7 +147,8 @@ static void random_pmp(struct hart *h)
     riscv_pmp_reset(h->cpu);
     /* Some holes in RAM and outside, then everything. */
     for (unsigned i = 0; i < 4; i++)
-        hart_write_m(h, 0x3b0 + i, (HART_RAM + (hart_random() % HART_RAM_SIZE)) >> 2 | bits_mask(hart_random() % 14));
+        hart_write_m(h, 0x3b0 + i,
+                     (HART_RAM + (hart_random() % HART_RAM_SIZE)) >> 2 | bits_mask(hart_random() % 14));
     uint64_t cfg = hart_random() & UINT64_C(0x7f7f7f7f), rwx = 0x1f;
     if (hart_random() % 2)
         cfg |= UINT64_C(0x01010101) << (hart_random() % 3);
@@ -160,12 +163,14 @@ static const struct {
     bool sum, mxr;
 } indexes[] = {{0, 0, 0}, {0, 0, 1}, {1, 0, 0}, {1, 1, 0}, {1, 0, 1}, {1, 1, 1}};
 
-/* Whatever the result lets be cached has to be true of every address in its block, without any further update. */
+/* Whatever the result lets be cached has to be true of every address in its block, without any further
+ * update. */
 static void check_cacheable(struct hart *h, struct question q, const struct isa_walk *got)
 {
     static const uint8_t bit[] = {ISA_PROT_R, ISA_PROT_W, ISA_PROT_X};
     uint64_t va = q.va;
-    /* The 16 entries of a NAPOT range must agree (Svnapot): that is the guest's business and not so in these tables. */
+    /* The 16 entries of a NAPOT range must agree (Svnapot): that is the guest's business and not so in these
+     * tables. */
     uint64_t size = answer(h, &q).leaf_size == 65536 ? MIN(got->size, 4096) : got->size;
 
     g_assert_true(is_power_of_two(got->size));
@@ -252,7 +257,8 @@ static void test_random(void)
         /* The same again: updates are done, so a store that was allowed can be cached. */
         one_walk(h, &q, mmu, plain, counts);
     }
-    g_test_message("%u translations, %u page faults, %u access faults, %u updates", counts[0], counts[1], counts[2], counts[3]);
+    g_test_message("%u translations, %u page faults, %u access faults, %u updates", counts[0], counts[1],
+                   counts[2], counts[3]);
     /* Enough of each kind to mean something. */
     for (unsigned i = 0; i < 4; i++)
         g_assert_cmpuint(counts[i], >, WALKS / 100);
@@ -281,7 +287,7 @@ static void test_machine(void)
     hart_free(h);
 }
 
-/* Another hart changes software's bits of an entry while accessed and dirty are set: neither change may be lost. */
+/* Another hart changes an entry while accessed and dirty are set in it: neither change may be lost. */
 struct racer {
     uint64_t *pte;
     _Atomic bool stop;
@@ -304,7 +310,8 @@ static void test_update_race(void)
     struct hart *h = hart_new(true);
     const struct mem_block *ram = mem_find(h->mem, GPA(HART_RAM));
     struct racer r = {.pte = (uint64_t *)(void *)(ram->host + 0x2000)};
-    uint64_t pointers[] = {(HART_RAM + 0x1000) >> 2 | 1, (HART_RAM + 0x2000) >> 2 | 1}, first = HART_RAM >> 2 | 7;
+    uint64_t pointers[] = {(HART_RAM + 0x1000) >> 2 | 1, (HART_RAM + 0x2000) >> 2 | 1},
+             first = HART_RAM >> 2 | 7;
 
     mem_write(h->mem, GPA(HART_RAM), &pointers[0], 8);
     mem_write(h->mem, GPA(HART_RAM + 0x1000), &pointers[1], 8);

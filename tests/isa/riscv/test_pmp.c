@@ -48,7 +48,7 @@ static uint64_t probe_address(const struct hart *h)
 static void check_span(const struct hart *h, uint64_t addr, unsigned priv, uint64_t span, uint8_t prot)
 {
     static const uint8_t bit[] = {ISA_PROT_R, ISA_PROT_W, ISA_PROT_X};
-    int here, there;
+    int here, there = -1;
 
     naive_pmp(h->cpu, addr, 1, ISA_LOAD, priv, &here);
     g_assert_true(is_power_of_two(span) && span <= BIT(56));
@@ -103,7 +103,8 @@ static void test_against_bytes(void)
     hart_free(h);
 }
 
-/* The registers themselves: what a write may change, from section 3.7.1's rules about L, A and reserved patterns. */
+/* The registers themselves: what a write may change, from section 3.7.1's rules about L, A and reserved
+ * patterns. */
 static void test_registers(void)
 {
     struct hart *h = hart_new(false);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Traps and returns of random harts against a model of section 3.1 and 4.1; interrupts, the timer, built-in firmware. */
+/* Traps and returns of random harts against a model of section 3.1 and 4.1; interrupts, the timer, built-in
+ * firmware. */
 #include "hart.h"
 
 /* --- the model: fields by themselves, as the specification's text has them --- */
@@ -17,10 +18,22 @@ static struct model model_of(const struct riscv_cpu *cpu)
     uint64_t s = cpu->mstatus;
 
     return (struct model){
-        .priv = cpu->priv, .mie = s >> 3 & 1, .sie = s >> 1 & 1, .mpie = s >> 7 & 1, .spie = s >> 5 & 1,
-        .mprv = s >> 17 & 1, .tsr = s >> 22 & 1, .mpp = s >> 11 & 3, .spp = s >> 8 & 1, .pc = cpu->env.pc,
-        .mepc = cpu->mepc, .sepc = cpu->sepc, .mcause = cpu->mcause, .scause = cpu->scause,
-        .mtval = cpu->mtval, .stval = cpu->stval,
+        .priv = cpu->priv,
+        .mie = s >> 3 & 1,
+        .sie = s >> 1 & 1,
+        .mpie = s >> 7 & 1,
+        .spie = s >> 5 & 1,
+        .mprv = s >> 17 & 1,
+        .tsr = s >> 22 & 1,
+        .mpp = s >> 11 & 3,
+        .spp = s >> 8 & 1,
+        .pc = cpu->env.pc,
+        .mepc = cpu->mepc,
+        .sepc = cpu->sepc,
+        .mcause = cpu->mcause,
+        .scause = cpu->scause,
+        .mtval = cpu->mtval,
+        .stval = cpu->stval,
     };
 }
 
@@ -37,7 +50,8 @@ static void check_model(const struct riscv_cpu *cpu, const struct model *m)
     g_assert_true(is.sepc == m->sepc && is.scause == m->scause && is.stval == m->stval);
 }
 
-static void model_enter(struct model *m, const struct riscv_cpu *cpu, bool interrupt, unsigned cause, uint64_t tval)
+static void model_enter(struct model *m, const struct riscv_cpu *cpu, bool interrupt, unsigned cause,
+                        uint64_t tval)
 {
     uint64_t deleg = interrupt ? cpu->mideleg : cpu->medeleg;
     bool to_s = m->priv != 3 && (deleg >> cause & 1);
@@ -62,7 +76,8 @@ static int model_interrupt(const struct model *m, const struct riscv_cpu *cpu, u
         for (unsigned i = 0; i < 6; i++) {
             unsigned n = order[i];
             bool delegated = cpu->mideleg >> n & 1;
-            bool enabled = m->priv < (unsigned)target || (m->priv == (unsigned)target && (target == 3 ? m->mie : m->sie));
+            bool enabled = m->priv < (unsigned)target ||
+                           (m->priv == (unsigned)target && (target == 3 ? m->mie : m->sie));
             if ((mip & cpu->mie) >> n & 1 && delegated == (target == 1) && enabled)
                 return (int)n;
         }
@@ -155,7 +170,8 @@ static void test_returns(void)
     hart_free(h);
 }
 
-/* Nobody asks for a poll but those who raise lines: whatever the hart itself does to make an interrupt takeable must ask. */
+/* Nobody asks for a poll but those who raise lines: whatever the hart itself does to make an interrupt
+ * takeable must ask. */
 static void test_nothing_is_missed(void)
 {
     static const uint16_t csrs[] = {0x300, 0x100, 0x303, 0x304, 0x104, 0x344, 0x144, 0x30a, 0x14d};
