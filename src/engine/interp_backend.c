@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* The method "emulation": the interpreter as a backend, with its account of code memory. */
+#include <errno.h>
+#include <stdlib.h>
+
+#include "engine/cell.h"
+#include "engine/interp.h"
+
+struct interp {
+    struct prepare *prepare;
+    size_t limit, used;
+};
+
+static void *interp_new(size_t limit, bool plain)
+{
+    struct interp *s = malloc(sizeof *s);
+
+    if (s) {
+        *s = (struct interp){.prepare = prepare_new(plain), .limit = limit};
+        if (!s->prepare) {
+            free(s);
+            s = NULL;
+        }
+    }
+    if (!s) {
+        errno = ENOMEM;
+    }
+    return s;
+}
+
+static void *interp_init(size_t limit)
+{
+    return interp_new(limit, false);
+}
+
+void *interp_init_plain(size_t limit)
+{
+    return interp_new(limit, true);
+}
+
+static void interp_fini(void *state)
+{
+    struct interp *s = state;
+
+    prepare_free(s->prepare);
+    free(s);
+}
+
+static int interp_compile(void *state, const struct ir_block *ir, struct block *block)
+{
+    struct interp *s = state;
+    struct prepared *code;
+    int rc = prepare_block(s->prepare, ir, &code);
+
+    if (rc) {
+        /* Without host memory, giving up old blocks is what helps. */
+        return rc == -ENOMEM ? -ENOSPC : rc;
+    }
+    if (code->bytes > s->limit - s->used) {
+        free(code);
+        return -ENOSPC;
+    }
+    s->used += code->bytes;
+    block->code = code;
+    return 0;
+}
+
+static void interp_release(void *state, struct block *block)
+{
+    struct interp *s = state;
+    struct prepared *code = block->code;
+
+    if (code) {
+        s->used -= code->bytes;
+        free(code);
+        block->code = NULL;
+    }
+}
+
+static size_t interp_used(void *state)
+{
+    const struct interp *s = state;
+
+    return s->used;
+}
+
+static enum engine_stop interp_enter(void *state, struct env *env, struct block *block)
+{
+    (void)state;
+    return interp_run(env, block);
+}
+
+const struct backend backend_interp = {
+    .name = "emulation",
+    .help = "portable interpreter",
+    .init = interp_init,
+    .fini = interp_fini,
+    .compile = interp_compile,
+    .release = interp_release,
+    .used = interp_used,
+    .run = interp_enter,
+};
