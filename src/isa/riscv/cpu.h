@@ -61,6 +61,7 @@ struct riscv_cpu {
      * inter-processor interrupt), so it is changed by atomic_fetch_or and atomic_fetch_and alone, never by load and store. */
     _Atomic uint64_t soft_ip;
     uint64_t stimer_deadline; /* guest ns at which stimecmp is reached (timer.c) */
+    bool stimer_due;          /* and has been seen to be */
     uint64_t mhpmcounter[32], mhpmevent[32]; /* cycle and instret, [0] and [2]: to be added to env.icount, or the value
                                                 itself while mcountinhibit stops the counter */
     uint8_t pmpcfg[RISCV_PMP_ENTRIES];

@@ -5,6 +5,10 @@
  * The counter is floor(ns * hz / 10^9). The deadline of a comparison value t is the first nanosecond at which
  * the counter has reached it, ceil(t * 10^9 / hz); then "counter >= t" and "ns >= deadline" are the same
  * statement, and whether the timer is pending takes one clock reading and one comparison.
+ *
+ * The guest's clock never goes back, so a timer once seen to be due stays so until stimecmp is written.
+ * Enabling interrupts, which operating systems do all the time, looks at that memory alone and reads no
+ * clock: if the deadline has come since, the host's kick is on its way, and the poll that follows it looks.
  */
 #include "isa/riscv/priv.h"
 
@@ -31,7 +35,9 @@ bool riscv_timer_pending(struct riscv_cpu *cpu)
 {
     if (!(cpu->menvcfg & ENVCFG_STCE) || cpu->stimer_deadline == NEVER)
         return false;
-    return cpu->host.ops->now(&cpu->env) >= cpu->stimer_deadline;
+    if (!cpu->stimer_due)
+        cpu->stimer_due = cpu->host.ops->now(&cpu->env) >= cpu->stimer_deadline;
+    return cpu->stimer_due;
 }
 
 void riscv_timer_update(struct riscv_cpu *cpu)
@@ -39,7 +45,8 @@ void riscv_timer_update(struct riscv_cpu *cpu)
     bool on = cpu->menvcfg & ENVCFG_STCE;
 
     cpu->stimer_deadline = deadline_of(cpu, cpu->stimecmp);
-    if (on && cpu->stimer_deadline != NEVER && riscv_timer_pending(cpu)) {
+    cpu->stimer_due = false;
+    if (riscv_timer_pending(cpu)) {
         cpu->host.ops->set_timer(&cpu->env, NEVER);
         riscv_irq_update(cpu);
         return;

@@ -27,8 +27,8 @@ void riscv_raise(struct riscv_cpu *cpu, enum riscv_cause cause, uint64_t tval)
 }
 
 /* The bits of mip inside want: the timer costs a clock reading, so it is asked only when somebody wants to
- * know. */
-static uint64_t mip_bits(struct riscv_cpu *cpu, uint64_t want)
+ * know, or, with !look, not even then (timer.c). */
+static uint64_t mip_bits(struct riscv_cpu *cpu, uint64_t want, bool look)
 {
     uint64_t lines = atomic_load_explicit(&cpu->env.irq_lines, memory_order_seq_cst);
     uint64_t soft = atomic_load_explicit(&cpu->soft_ip, memory_order_seq_cst);
@@ -36,7 +36,7 @@ static uint64_t mip_bits(struct riscv_cpu *cpu, uint64_t want)
 
     if (cpu->menvcfg & ENVCFG_STCE) {
         ip &= ~IP_STIP;
-        if (want & IP_STIP && riscv_timer_pending(cpu))
+        if (want & IP_STIP && (look ? riscv_timer_pending(cpu) : cpu->stimer_due))
             ip |= IP_STIP;
     }
     return ip & want & IP_ALL;
@@ -44,7 +44,7 @@ static uint64_t mip_bits(struct riscv_cpu *cpu, uint64_t want)
 
 uint64_t riscv_mip(struct riscv_cpu *cpu)
 {
-    return mip_bits(cpu, IP_ALL);
+    return mip_bits(cpu, IP_ALL, true);
 }
 
 /* Pending interrupts that would be taken now (section 3.1.9): those for M-mode unless it runs with MIE clear,
@@ -55,7 +55,7 @@ static uint64_t takeable(struct riscv_cpu *cpu)
     bool for_s = cpu->priv < RISCV_S || (cpu->priv == RISCV_S && cpu->mstatus & MSTATUS_SIE);
     uint64_t want = cpu->mie & ((for_m ? ~cpu->mideleg : 0) | (for_s ? cpu->mideleg : 0));
 
-    return want ? mip_bits(cpu, want) : 0;
+    return want ? mip_bits(cpu, want, false) : 0;
 }
 
 void riscv_irq_update(struct riscv_cpu *cpu)
@@ -69,7 +69,7 @@ bool riscv_wakes(struct env *env)
     struct riscv_cpu *cpu = riscv_cpu(env);
 
     /* Neither the global enables nor delegation matter (section 3.3.3). */
-    return mip_bits(cpu, cpu->mie) != 0;
+    return mip_bits(cpu, cpu->mie, true) != 0;
 }
 
 /* Where a trap goes: the base, and for interrupts in vectored mode four bytes per cause behind it. */
@@ -148,8 +148,10 @@ bool riscv_poll_interrupt(struct env *env)
         RISCV_IRQ_MEI, RISCV_IRQ_MSI, RISCV_IRQ_MTI, RISCV_IRQ_SEI, RISCV_IRQ_SSI, RISCV_IRQ_STI,
     };
     struct riscv_cpu *cpu = riscv_cpu(env);
-    uint64_t pending = takeable(cpu);
 
+    /* Noted even while the interrupt is masked: nobody kicks twice for one deadline. */
+    riscv_timer_pending(cpu);
+    uint64_t pending = takeable(cpu);
     if (!pending)
         return false;
     bool to_m = pending & ~cpu->mideleg;

@@ -225,6 +225,15 @@ static void test_timer(void)
     g_assert_true(riscv_poll_interrupt(&cpu->env));
     g_assert_cmphex(cpu->scause, ==, BIT(63) | 5);
     g_assert_false(riscv_poll_interrupt(&cpu->env));
+    /* The kick comes while interrupts are off: enabling them asks for a poll. */
+    hart_write(h, 0x14d, 6);
+    g_assert_cmpuint(h->timer, ==, 375);
+    h->now = 375;
+    atomic_store(&cpu->env.exit_request, 0);
+    g_assert_false(riscv_poll_interrupt(&cpu->env));
+    hart_write(h, 0x100, MSTATUS_SIE);
+    g_assert_cmphex(atomic_load(&cpu->env.exit_request), ==, ENV_EXIT_IRQ);
+    g_assert_true(riscv_poll_interrupt(&cpu->env));
     /* Later: not pending any more, armed anew. */
     hart_write(h, 0x14d, 16000000);
     g_assert_cmpuint(h->timer, ==, 1000000000);
