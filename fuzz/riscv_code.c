@@ -18,22 +18,26 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void decode(uint32_t bits)
+static void decode(uint64_t pc, uint32_t bits)
 {
-    struct riscv_insn insn;
+    struct riscv_insn insn, again;
     int length = riscv_decode(bits, &insn);
     g_assert_cmpint(length, ==, (bits & 3) == 3 ? 4 : 2);
     g_assert_cmpint(insn.len, ==, length);
     g_assert_cmpint(insn.op, <, RISCV_OP_COUNT);
-    g_assert_true(insn.rd < 32 && insn.rs1 < 32 && insn.rs2 < 32 && insn.rs3 < 32);
+    g_assert_true((insn.rd | insn.rs1 | insn.rs2 | insn.rs3) < 32);
+    /* What follows a short instruction is not read. */
+    riscv_decode(length == 2 ? bits ^ 0xffff0000 : bits, &again);
+    g_assert_cmpmem(&insn, sizeof(insn), &again, sizeof(again));
 
     /* Memory of exactly its size, so that a sanitizer sees a byte too many; and every shorter buffer. */
-    for (size_t n = 0; n <= RISCV_DISASM_MAX; n += 13) {
-        g_autofree char *text = g_malloc(n + !n);
-        g_assert_cmpint(riscv_disasm(0x80000000, bits, text, n), ==, length);
-        if (n)
+    for (unsigned flags = 0; flags <= RISCV_DISASM_EXACT; flags++)
+        for (size_t n = RISCV_DISASM_MAX % 13; n <= RISCV_DISASM_MAX; n += 13) {
+            g_autofree char *text = g_malloc(n);
+            g_assert_cmpint(riscv_disasm_flags(pc, bits, flags, text, n), ==, length);
             g_assert_nonnull(memchr(text, 0, n));
-    }
+            g_assert_cmpuint(strlen(text), <, RISCV_DISASM_MAX - 1);
+        }
 }
 
 static uint32_t mode_of(uint16_t choice)
@@ -77,7 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size = (size - 2) & ~(size_t)1;
     g_autofree uint8_t *bytes = g_memdup2(data + 2, size);
     for (size_t at = 0; at + 4 <= size; at += 2)
-        decode(ld32le(bytes + at));
+        decode(0xffffffff80000000 + at, ld32le(bytes + at));
     lift(isa, choice, bytes, size);
     return 0;
 }
