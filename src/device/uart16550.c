@@ -409,6 +409,22 @@ static bool uart_init(struct device *d, GError **error)
     return true;
 }
 
+static size_t nobody_input(void *opaque, const uint8_t *bytes, size_t size)
+{
+    (void)opaque;
+    (void)bytes;
+    (void)size;
+    return 0;
+}
+
+/* The stream lives on: nobody listens to it from now on. */
+static void uart_destroy(struct device *d)
+{
+    static const struct stream_client nobody = {.input = nobody_input};
+    if (d->wires.stream)
+        stream_attach(d->wires.stream, &nobody, NULL);
+}
+
 static void uart_reset(struct device *d)
 {
     struct uart16550 *u = (struct uart16550 *)(void *)d;
@@ -472,4 +488,5 @@ const struct device_type device_uart16550 = {
     .extent = uart_extent,
     .reset = uart_reset,
     .post_load = uart_post_load,
+    .destroy = uart_destroy,
 };

@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* A guest machine's life, the same for every board: check, compose, boot, run, reset, free. */
+#include "board/board.h"
+
+#include <inttypes.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+
+#define BOARD(name) extern const struct board board_##name;
+#include "board/boards.def"
+#undef BOARD
+
+const struct board *const boards[] = {
+#define BOARD(name) &board_##name,
+#include "board/boards.def"
+#undef BOARD
+    NULL,
+};
+
+const struct board *board_find(const char *name, const char *isa)
+{
+    for (unsigned i = 0; boards[i]; i++)
+        if ((!name || !strcmp(boards[i]->name, name)) && (!isa || !strcmp(boards[i]->isa, isa)))
+            return boards[i];
+    return NULL;
+}
+
+static bool check_memory(const struct board *b, uint64_t memory, GError **error)
+{
+    if (memory < b->min_memory || memory > b->max_memory)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "%s cannot have %" PRIu64 " MiB of memory: at least %" PRIu64
+                           " MiB, at most %" PRIu64 " MiB",
+                           b->name, memory / MiB, b->min_memory / MiB, b->max_memory / MiB);
+    if (memory % MEM_PAGE_SIZE)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "memory of %" PRIu64 " bytes is not a multiple of %" PRIu64 " bytes", memory,
+                           MEM_PAGE_SIZE);
+    return true;
+}
+
+static bool check(const struct board *b, const struct machine_config *c, GError **error)
+{
+    if (!c->vcpus || c->vcpus > b->max_vcpus)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s cannot have %u CPUs: 1 to %u", b->name, c->vcpus,
+                           b->max_vcpus);
+    if (!check_memory(b, c->memory, error))
+        return false;
+    if (c->kernel_fd < 0 && c->firmware_fd < 0)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "nothing to run: give a kernel or a firmware");
+    if (c->initrd_fd >= 0 && c->kernel_fd < 0)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "an initrd without a kernel: give the kernel, too");
+    if (c->append && *c->append && c->kernel_fd < 0)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "a kernel command line without a kernel: give the kernel, too");
+    return true;
+}
+
+static void copy_config(struct machine *m, const struct machine_config *config)
+{
+    struct machine_config *c = &m->config;
+    *c = *config;
+    c->kernel_name = g_strdup(config->kernel_name ? config->kernel_name : "kernel");
+    c->initrd_name = g_strdup(config->initrd_name ? config->initrd_name : "initrd");
+    c->firmware_name = g_strdup(config->firmware_name ? config->firmware_name : "firmware");
+    c->append = g_strdup(config->append ? config->append : "");
+    c->cpu_features = g_strdup(config->cpu_features);
+}
+
+static void free_config(struct machine_config *c)
+{
+    const int fds[] = {c->kernel_fd, c->initrd_fd, c->firmware_fd};
+    for (unsigned i = 0; i < ARRAY_SIZE(fds); i++)
+        if (fds[i] >= 0)
+            close(fds[i]);
+    g_free((char *)(uintptr_t)c->kernel_name);
+    g_free((char *)(uintptr_t)c->initrd_name);
+    g_free((char *)(uintptr_t)c->firmware_name);
+    g_free((char *)(uintptr_t)c->append);
+    g_free((char *)(uintptr_t)c->cpu_features);
+}
+
+struct machine *machine_new(const struct board *board, const struct machine_config *config, GError **error)
+{
+    AUTO(machine) m = g_new0(struct machine, 1);
+    m->board = board;
+    copy_config(m, config);
+    if (!check(board, config, error))
+        return NULL;
+    m->isa = isa_find(board->isa);
+    if (!m->isa) {
+        hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "%s needs the instruction set %s, which is not built in",
+                    board->name, board->isa);
+        return NULL;
+    }
+    m->mem = mem_new();
+    m->bus = bus_new();
+    m->clock = clock_new(config->context);
+    if (!board->build(m, error) || !board->boot(m, error))
+        return NULL;
+    return STEAL(m);
+}
+
+void machine_free(struct machine *m)
+{
+    if (!m)
+        return;
+    vcpus_free(m->vcpus);
+    if (m->state)
+        m->board->destroy(m);
+    clock_free(m->clock);
+    bus_free(m->bus);
+    mem_free(m->mem);
+    free_config(&m->config);
+    g_free(m);
+}
+
+void machine_start(struct machine *m)
+{
+    clock_start(m->clock);
+    vcpus_resume(m->vcpus);
+}
+
+void machine_pause(struct machine *m)
+{
+    vcpus_pause(m->vcpus);
+    clock_stop(m->clock);
+}
+
+bool machine_reset(struct machine *m, GError **error)
+{
+    machine_pause(m);
+    for (unsigned i = 1; i < vcpus_count(m->vcpus); i++)
+        vcpus_offline(m->vcpus, i);
+    for (unsigned i = 0; i < vcpus_count(m->vcpus); i++)
+        m->isa->reset(vcpus_env(m->vcpus, i));
+    m->board->reset(m);
+    vcpus_flush_all(m->vcpus);
+    /* The vCPU that asked for the reset may have gone offline on its way. */
+    vcpus_online(m->vcpus, 0, NULL, NULL);
+    return m->board->boot(m, error);
+}

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* riscv-virt: a RISC-V machine with the chips and address map of QEMU's `virt`. */
+#include "board/riscv_virt.h"
+
+#include <errno.h>
+#include <sys/random.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "device/plic.h"
+#include "device/uart16550.h"
+#include "isa/riscv/cpu.h"
+
+static void on_power(void *opaque, enum device_power what, int code)
+{
+    static const enum machine_power means[] = {[DEVICE_POWER_OFF] = MACHINE_OFF,
+                                               [DEVICE_POWER_FAIL] = MACHINE_FAIL,
+                                               [DEVICE_POWER_RESET] = MACHINE_RESET};
+    struct machine *m = opaque;
+    m->config.power(m->config.opaque, means[what], code);
+}
+
+/* Builds a chip and maps it. */
+static struct device *add_chip(struct machine *m, const char *type, struct device_wires wires,
+                               const struct device_value *values, uint64_t base, GError **error)
+{
+    wires.clock = m->clock;
+    wires.power = on_power;
+    wires.opaque = m;
+    AUTO(device) d = device_new(device_type_find(type), &wires, values, error);
+    if (!d || !device_map(d, m->bus, GPA(base), error))
+        return NULL;
+    return STEAL(d);
+}
+
+/* The controllers, whose outputs are pins of the vCPUs. */
+static bool add_controllers(struct machine *m, GError **error)
+{
+    struct riscv_virt *v = riscv_virt(m);
+    unsigned n = m->config.vcpus;
+    struct irq_line aclint[2 * VIRT_MAX_VCPUS], plic[2 * VIRT_MAX_VCPUS];
+    for (unsigned i = 0; i < n; i++) {
+        aclint[2 * i] = vcpus_irq(m->vcpus, i, RISCV_IRQ_MSI);
+        aclint[2 * i + 1] = vcpus_irq(m->vcpus, i, RISCV_IRQ_MTI);
+        plic[2 * i] = vcpus_irq(m->vcpus, i, RISCV_IRQ_MEI);
+        plic[2 * i + 1] = vcpus_irq(m->vcpus, i, RISCV_IRQ_SEI);
+    }
+    const struct device_value harts[] = {{"harts", n}, {"frequency", VIRT_TIMEBASE_HZ}, {0}};
+    const struct device_value contexts[] = {{"contexts", 2 * n}, {0}};
+    const struct device_wires aclint_wires = {.name = "aclint", .outputs = aclint, .output_count = 2 * n};
+    const struct device_wires plic_wires = {.name = "plic", .outputs = plic, .output_count = 2 * n};
+    v->aclint = add_chip(m, "aclint", aclint_wires, harts, VIRT_ACLINT, error);
+    if (!v->aclint)
+        return false;
+    v->plic = add_chip(m, "plic", plic_wires, contexts, VIRT_PLIC, error);
+    return v->plic;
+}
+
+/* The rest, whose outputs are pins of the PLIC. */
+static bool add_chips(struct machine *m, GError **error)
+{
+    static const char *const slot_names[VIRT_VIRTIO_SLOTS] = {"virtio0", "virtio1", "virtio2", "virtio3",
+                                                              "virtio4", "virtio5", "virtio6", "virtio7"};
+    struct riscv_virt *v = riscv_virt(m);
+    struct irq_line rtc = device_input(v->plic, VIRT_RTC_IRQ), uart = device_input(v->plic, VIRT_UART_IRQ);
+    const struct device_wires test_wires = {.name = "test"};
+    const struct device_wires rtc_wires = {.name = "rtc", .outputs = &rtc, .output_count = 1};
+    const struct device_wires uart_wires = {
+        .name = "uart", .stream = m->config.console, .outputs = &uart, .output_count = 1};
+    if (!(v->test = add_chip(m, "finisher", test_wires, NULL, VIRT_TEST, error)) ||
+        !(v->rtc = add_chip(m, "goldfish-rtc", rtc_wires, NULL, VIRT_RTC, error)) ||
+        !(v->uart = add_chip(m, "uart16550", uart_wires, NULL, VIRT_UART, error)))
+        return false;
+    for (unsigned i = 0; i < VIRT_VIRTIO_SLOTS; i++) {
+        struct irq_line line = device_input(v->plic, VIRT_VIRTIO_IRQ + i);
+        const struct device_wires wires = {.name = slot_names[i], .outputs = &line, .output_count = 1};
+        v->virtio[i] = add_chip(m, "virtio-mmio", wires, NULL, VIRT_VIRTIO + i * VIRT_VIRTIO_STRIDE, error);
+        if (!v->virtio[i])
+            return false;
+    }
+    return true;
+}
+
+static bool build(struct machine *m, GError **error)
+{
+    struct riscv_virt *v = g_new0(struct riscv_virt, 1);
+    m->state = v;
+    /* Now: later the process may not be allowed to ask. */
+    if (getrandom(v->seed, sizeof(v->seed), 0) != sizeof(v->seed))
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "no random bytes from the host: %s", g_strerror(errno));
+    v->ram = mem_add(m->mem, "ram", GPA(VIRT_DRAM), m->config.memory, false, error);
+    if (!v->ram || !mem_add(m->mem, "rom", GPA(VIRT_ROM), VIRT_ROM_SIZE, true, error))
+        return false;
+    const bool builtin = m->config.firmware_fd < 0;
+    const struct vcpus_config config = {
+        .isa = m->isa,
+        .cpu = {.features = m->config.cpu_features,
+                .vcpus = m->config.vcpus,
+                .timebase_hz = VIRT_TIMEBASE_HZ,
+                .builtin_firmware = builtin},
+        .count = m->config.vcpus,
+        .mem = m->mem,
+        .bus = m->bus,
+        .clock = m->clock,
+        .firmware_call = builtin ? sbi_call : NULL,
+        .board = m,
+    };
+    m->vcpus = vcpus_new(m->config.accel, &config, error);
+    return m->vcpus && add_controllers(m, error) && add_chips(m, error);
+}
+
+/* The controllers first: a chip that lowers its line then finds them fresh. */
+static void reset(struct machine *m)
+{
+    struct riscv_virt *v = riscv_virt(m);
+    device_reset(v->plic);
+    device_reset(v->aclint);
+    device_reset(v->uart);
+    device_reset(v->rtc);
+    device_reset(v->test);
+    for (unsigned i = 0; i < VIRT_VIRTIO_SLOTS; i++)
+        device_reset(v->virtio[i]);
+}
+
+static void destroy(struct machine *m)
+{
+    struct riscv_virt *v = riscv_virt(m);
+    for (unsigned i = 0; i < VIRT_VIRTIO_SLOTS; i++)
+        device_free(v->virtio[i]);
+    device_free(v->test);
+    device_free(v->rtc);
+    device_free(v->uart);
+    device_free(v->aclint);
+    device_free(v->plic);
+    g_free(v);
+}
+
+const struct board board_riscv_virt = {
+    .name = "riscv-virt",
+    .help = "RISC-V machine with QEMU virt's address map: 16550 UART, PLIC, ACLINT, RTC, eight virtio slots",
+    .isa = "riscv64",
+    .max_vcpus = VIRT_MAX_VCPUS,
+    .min_memory = 2 * MiB,
+    .max_memory = 512 * GiB,
+    .build = build,
+    .boot = riscv_boot,
+    .reset = reset,
+    .destroy = destroy,
+};

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* The RISC-V machine's address map and what its files (riscv_virt, riscv_fdt, riscv_boot, sbi) know of each
+ * other. */
+#ifndef HOSTEL_BOARD_RISCV_VIRT_H
+#define HOSTEL_BOARD_RISCV_VIRT_H
+
+#include "board/board.h"
+#include "device/device.h"
+
+/* The map of QEMU's `virt` machine, which kernels and firmware are built for. */
+#define VIRT_ROM UINT64_C(0x1000)
+#define VIRT_ROM_SIZE UINT64_C(0xf000)
+#define VIRT_TEST UINT64_C(0x100000)
+#define VIRT_RTC UINT64_C(0x101000)
+#define VIRT_ACLINT UINT64_C(0x2000000)
+#define VIRT_PLIC UINT64_C(0xc000000)
+#define VIRT_UART UINT64_C(0x10000000)
+#define VIRT_VIRTIO UINT64_C(0x10001000)
+#define VIRT_VIRTIO_STRIDE UINT64_C(0x1000)
+#define VIRT_DRAM UINT64_C(0x80000000)
+
+enum {
+    VIRT_VIRTIO_SLOTS = 8,
+    VIRT_VIRTIO_IRQ = 1, /* of the first slot */
+    VIRT_UART_IRQ = 10,
+    VIRT_RTC_IRQ = 11,
+    VIRT_UART_HZ = 3686400,
+    VIRT_TIMEBASE_HZ = 10000000,
+    VIRT_MAX_VCPUS = 16,
+    VIRT_SEED_SIZE = 32,
+};
+
+struct riscv_virt {
+    struct device *plic, *aclint, *uart, *rtc, *test;
+    struct device *virtio[VIRT_VIRTIO_SLOTS];
+    struct mem_block *ram;
+    uint8_t seed[VIRT_SEED_SIZE]; /* the host's randomness: each boot's seeds are derived from it and it moves
+                                     on */
+    bool booted;                  /* RAM may hold what an earlier boot left */
+};
+
+static inline struct riscv_virt *riscv_virt(struct machine *m)
+{
+    return m->state;
+}
+
+/* Where the loader put things, for the device tree; sizes 0 = none. */
+struct riscv_layout {
+    uint64_t initrd, initrd_size;
+};
+
+/* riscv_fdt.c: the device tree of this boot, owned by the caller (g_free); NULL when the command line is
+ * enormous. */
+void *riscv_fdt(struct machine *m, const struct riscv_layout *layout, size_t *size);
+
+/* riscv_boot.c: board.boot. */
+bool riscv_boot(struct machine *m, GError **error);
+
+/* sbi.c: vcpus_config.firmware_call; board is the struct machine. */
+bool sbi_call(struct env *env, void *board);
+
+#endif
