@@ -4,23 +4,26 @@
 /*
  * Theory of operation
  *
- * A block is an array of cells (cell.h), each with the address of the code that performs it. That code ends by fetching
- * the next cell and jumping to its address: there is no loop and no switch, and each operation has an indirect jump of its
- * own, which is what branch predictors need to learn the guest's control flow. Labels as values are an extension that gcc
- * and clang share.
+ * A block is an array of cells (cell.h), each with the address of the code that performs it. That code ends
+ * by fetching the next cell and jumping to its address: there is no loop and no switch, and each operation
+ * has an indirect jump of its own, which is what branch predictors need to learn the guest's control flow.
+ * Labels as values are an extension that gcc and clang share.
  *
- * Operands are numbers of 64-bit cells counted from env; `pc->a` being 4 may mean a guest register. A value of N bits
- * is kept extended with zeros, but an operation looks at the low N bits of its operands only, so that narrowing is free.
+ * Operands are numbers of 64-bit cells counted from env; `pc->a` being 4 may mean a guest register. A value
+ * of N bits is kept extended with zeros, but an operation looks at the low N bits of its operands only, so
+ * that narrowing is free.
  *
- * The code below is one function because jumps to labels do not leave one. It is a table in disguise: a macro per family
- * and a line per operation; the work beyond a line is in arith.def, flags.h, fp_ops.c and interp_mem.c.
+ * The code below is one function because jumps to labels do not leave one. It is a table in disguise: a macro
+ * per family and a line per operation; the work beyond a line is in arith.def, flags.h, fp_ops.c and
+ * interp_mem.c.
  *
- * What is exact when. Registers are written in program order, so they are exact at every cell. pc and icount are not kept:
- * an exit knows how many guest instructions are completed when it is taken, and a fault finds both from the number of
- * its cell (prepared.marks). A helper with IR_HELPER_SYNC has both in its cell.
+ * What is exact when. Registers are written in program order, so they are exact at every cell. pc and icount
+ * are not kept: an exit knows how many guest instructions are completed when it is taken, and a fault finds
+ * both from the number of its cell (prepared.marks). A helper with IR_HELPER_SYNC has both in its cell.
  *
- * Between blocks (label enter) the exit request and the instruction budget are looked at; never inside, so a block is the
- * unit of interruption, and the loads are relaxed: who kicks also wakes or waits, nothing is published through this word.
+ * Between blocks (label enter) the exit request and the instruction budget are looked at; never inside, so a
+ * block is the unit of interruption, and the loads are relaxed: who kicks also wakes or waits, nothing is
+ * published through this word.
  */
 #include "base/bits.h"
 #include "engine/arith.h"
@@ -71,6 +74,16 @@ static struct block *jump_find(const struct env *env, uint64_t pc)
     return LIKELY(j->pc == pc && j->salt == env->salt) ? j->block : NULL;
 }
 
+/* The inline TLB (env.h): the tag says both that the page is known and that the address is aligned. */
+static inline bool tlb_hit(const struct env_tlb *tlb, const uint64_t *tag, uint64_t va, unsigned bytes,
+                           void **host)
+{
+    unsigned i = env_tlb_index(va);
+
+    *host = (void *)(uintptr_t)(va + tlb->addend[i]);
+    return tag[i] == (va & (ENV_PAGE_MASK | (bytes - 1)));
+}
+
 /* With env NULL: only returns the addresses of the handlers, by enum cell_op. */
 static enum engine_stop run(struct env *env, struct block *block, const void *const **handlers)
 {
@@ -83,7 +96,7 @@ static enum engine_stop run(struct env *env, struct block *block, const void *co
     const struct prepared *code;
     const struct cell *pc;
     struct block_exit *exit;
-    uint64_t target;
+    uint64_t target; /* of a jump; or a result that is not yet to be written */
 
     if (!env) {
         *handlers = labels;
@@ -95,7 +108,7 @@ static enum engine_stop run(struct env *env, struct block *block, const void *co
 #define B cells[pc->b]
 #define C cells[pc->c]
 #define K (pc->imm)
-#define DISPATCH goto *pc->handler
+#define DISPATCH goto * pc->handler
 #define NEXT                                                                                                 \
     do {                                                                                                     \
         pc++;                                                                                                \
@@ -158,7 +171,8 @@ static enum engine_stop run(struct env *env, struct block *block, const void *co
 
     /* --- Conditions --- */
 
-#define SET(id, bits, second, type, relation) DO(SET_##id, D = (type##bits##_t)A relation(type##bits##_t) second)
+#define SET(id, bits, second, type, relation)                                                                \
+    DO(SET_##id, D = (type##bits##_t)A relation(type##bits##_t) second)
 #define BRANCH(id, bits, second, type, relation)                                                             \
     do_BR_##id:                                                                                              \
     {                                                                                                        \
@@ -225,7 +239,8 @@ do_BR_NZ:
 
 #define FLAGS(id, bits, expression)                                                                          \
     DO(FL_##id##_##bits, const unsigned n = (bits);                                                          \
-       uint64_t x = arith_cut(A, n), y = arith_cut(B, n), z = C; (void)x, (void)y, (void)z; D = (expression))
+       uint64_t x = arith_cut(A, n), y = arith_cut(B, n), z = C; (void)x, (void)y, (void)z;                  \
+       D = (expression))
 #define FLAGS_WIDTHS(id, expression)                                                                         \
     FLAGS(id, 8, expression)                                                                                 \
     FLAGS(id, 16, expression)                                                                                \
@@ -250,16 +265,18 @@ do_BR_NZ:
 
 #define MEM ((uint32_t)K)
 #define ADDRESS (A + (uint64_t)((int64_t)K >> 32))
-/* env.h: the test that says the page is known and the address aligned. c numbers the first cell of the index's TLB. */
-#define TLB_HIT(array, bits)                                                                                 \
-    uint64_t va = ADDRESS;                                                                                   \
-    const struct env_tlb *tlb = (const struct env_tlb *)(cells + pc->c);                                     \
-    unsigned i = env_tlb_index(va);                                                                          \
-    if (UNLIKELY(tlb->array[i] != (va & (ENV_PAGE_MASK | ((bits) / 8 - 1)))))
-#define HOST(bits) ((uint##bits##_t *)(uintptr_t)(va + tlb->addend[i]))
+/* c numbers the first cell of the MMU index's TLB. */
+#define TLB ((const struct env_tlb *)(cells + pc->c))
 #define LOAD(id, bits, type)                                                                                 \
-    DO(LD_##id, TLB_HIT(tag_r, bits) { goto load_slowly; } D =                                               \
-                    (uint64_t)(type)__atomic_load_n(HOST(bits), __ATOMIC_RELAXED))
+    do_LD_##id:                                                                                              \
+    {                                                                                                        \
+        void *host;                                                                                          \
+        if (UNLIKELY(!tlb_hit(TLB, TLB->tag_r, ADDRESS, (bits) / 8, &host))) {                               \
+            goto load_slowly;                                                                                \
+        }                                                                                                    \
+        D = (uint64_t)(type)__atomic_load_n((uint##bits##_t *)host, __ATOMIC_RELAXED);                       \
+    }                                                                                                        \
+    NEXT;
     LOAD(U8, 8, uint8_t)
     LOAD(U16, 16, uint16_t)
     LOAD(U32, 32, uint32_t)
@@ -268,24 +285,30 @@ do_BR_NZ:
     LOAD(S16, 16, int16_t)
     LOAD(S32, 32, int32_t)
 do_LD_ANY:
-load_slowly: {
-    uint64_t value;
-    if (UNLIKELY(interp_load(env, ADDRESS, MEM, &value))) {
+load_slowly:
+    if (UNLIKELY(interp_load(env, ADDRESS, MEM, &target))) {
         goto fault;
     }
-    D = value;
-}
+    D = target;
     NEXT;
 
-#define STORE(bits)                                                                                          \
-    DO(ST_##bits, TLB_HIT(tag_w, bits) { goto store_slowly; } __atomic_store_n(                              \
-                      HOST(bits), (uint##bits##_t)B, __ATOMIC_RELAXED))                                      \
-    DO(ST_##bits##K, TLB_HIT(tag_w, bits) { goto store_constant_slowly; } __atomic_store_n(                  \
-                         HOST(bits), (uint##bits##_t)(int16_t)pc->b, __ATOMIC_RELAXED))
-    STORE(8)
-    STORE(16)
-    STORE(32)
-    STORE(64)
+#define STORE(id, bits, value, slowly)                                                                       \
+    do_ST_##id:                                                                                              \
+    {                                                                                                        \
+        void *host;                                                                                          \
+        if (UNLIKELY(!tlb_hit(TLB, TLB->tag_w, ADDRESS, (bits) / 8, &host))) {                               \
+            goto slowly;                                                                                     \
+        }                                                                                                    \
+        __atomic_store_n((uint##bits##_t *)host, (uint##bits##_t)(value), __ATOMIC_RELAXED);                 \
+    }                                                                                                        \
+    NEXT;
+#define STORES(bits)                                                                                         \
+    STORE(bits, bits, B, store_slowly)                                                                       \
+    STORE(bits##K, bits, (int16_t)pc->b, store_constant_slowly)
+    STORES(8)
+    STORES(16)
+    STORES(32)
+    STORES(64)
 do_ST_ANY:
 store_slowly:
     if (UNLIKELY(interp_store(env, ADDRESS, MEM, B))) {
@@ -301,8 +324,10 @@ store_constant_slowly:
 /* An operation that may end in the guest's exception. */
 #define TRY(id, call)                                                                                        \
     do_##id:                                                                                                 \
-    if (UNLIKELY(call)) {                                                                                    \
-        goto fault;                                                                                          \
+    {                                                                                                        \
+        if (UNLIKELY(call)) {                                                                                \
+            goto fault;                                                                                      \
+        }                                                                                                    \
     }                                                                                                        \
     NEXT;
     TRY(LD_PAIR, interp_load_pair(env, ADDRESS, MEM, &D))
@@ -329,27 +354,25 @@ do_CALL:
     D = HELPER(pc + 1)(env, A, B, C, cells[pc[1].a]);
     pc++;
     NEXT;
-do_CALL_FAULT: {
-    uint64_t result = HELPER(pc + 1)(env, A, B, C, cells[pc[1].a]);
+do_CALL_FAULT:
+    target = HELPER(pc + 1)(env, A, B, C, cells[pc[1].a]);
     if (UNLIKELY(env->exc.pending)) {
         goto fault;
     }
-    D = result;
+    D = target;
     pc++;
-}
     NEXT;
-do_CALL_SYNC: {
+do_CALL_SYNC:
     /* The next cell's c: guest instructions completed before; the helper may change icount itself. */
     env->pc = K;
     env->icount += pc[1].c;
-    uint64_t result = HELPER(pc + 1)(env, A, B, C, cells[pc[1].a]);
+    target = HELPER(pc + 1)(env, A, B, C, cells[pc[1].a]);
     env->icount -= pc[1].c;
     if (UNLIKELY(env->exc.pending)) {
         goto fault;
     }
-    D = result;
+    D = target;
     pc++;
-}
     NEXT;
 
     /* --- Ends --- */
@@ -400,10 +423,13 @@ poll:
     return ENGINE_POLL;
 
 #define STOP(id, why)                                                                                        \
-    do_STOP_##id : env->icount += pc->dst;                                                                   \
-    env->pc = A;                                                                                             \
-    env->last_exit = NULL;                                                                                   \
-    return why;
+    do_STOP_##id:                                                                                            \
+    {                                                                                                        \
+        env->icount += pc->dst;                                                                              \
+        env->pc = A;                                                                                         \
+        env->last_exit = NULL;                                                                               \
+        return why;                                                                                          \
+    }
     STOP(NEXT, ENGINE_LOOKUP)
     STOP(WAIT, ENGINE_WAIT)
     STOP(YIELD, ENGINE_YIELD)
