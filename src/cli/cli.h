@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* The command `hostel`: its subcommands and its exit codes. */
+#ifndef HOSTEL_CLI_CLI_H
+#define HOSTEL_CLI_CLI_H
+
+#include <glib.h>
+
+/* What hostel(1) promises. A guest's own failure code is passed on as it is. A negative code says: end by this signal. */
+enum {
+    CLI_OK = 0,
+    CLI_FAILURE = 1, /* the guest could not be started */
+    CLI_USAGE = 2,   /* the command line is wrong */
+    CLI_CRASH = 125, /* the guest's process ended by a signal */
+};
+
+/* The whole program: argv as main() has it. */
+int cli_main(char **argv);
+
+/* Says the error on one line of standard error; the exit code for it. Takes the error. */
+int cli_fail(GError *error);
+
+/* Subcommands: argv[0] is the subcommand's name. */
+int cli_run(char **argv);
+int cli_list(char **argv);
+int cli_help(char **argv);
+int cli_version(char **argv);
+
+struct cli_command {
+    const char *name;
+    const char *synopsis; /* of the arguments */
+    const char *help;
+    int (*run)(char **argv);
+};
+
+/* All subcommands, ending with a NULL name. */
+extern const struct cli_command cli_commands[];
+
+/* Prints the help of `hostel run` to standard output. */
+void cli_help_run(void);
+
+#endif

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* Help texts, made from the tables of subcommands and options. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/cli.h"
+#include "control/guest_options.h"
+
+/* One row: "  --memory SIZE        guest memory, ... (default 512M)". */
+static void print_option(const struct option_row *row)
+{
+    g_autofree char *left = g_strdup_printf("--%s %s", row->name, row->arg ? row->arg : "");
+    printf("  %-32s %s", left, row->help);
+    if (row->value)
+        printf(" (default %s)", row->value);
+    putchar('\n');
+}
+
+void cli_help_run(void)
+{
+    printf("Usage: hostel run --isa ISA [OPTION]... --kernel FILE\n\n"
+           "Runs a guest in the foreground. Its console is this terminal; Ctrl-] opens a menu.\n");
+    const char *group = "";
+    for (const struct option_row *row = guest_option_rows; row->name; row++) {
+        if (!(row->who & OPTION_CLI))
+            continue;
+        if (strcmp(group, row->group))
+            printf("\n%s:\n", row->group);
+        group = row->group;
+        print_option(row);
+    }
+    printf("\nAreas for --trace:");
+    for (unsigned i = 0; i < LOG_AREA_COUNT; i++)
+        printf(" %s", log_area_name((enum log_area)i));
+    printf("\n");
+}
+
+static void print_overview(void)
+{
+    printf("Usage: hostel COMMAND [ARGUMENT]...\n\nRuns unmodified operating systems as guests of this host.\n\n");
+    for (const struct cli_command *c = cli_commands; c->name; c++)
+        printf("  %-10s %s\n", c->name, c->help);
+    printf("\n'hostel help run' lists the options of a guest; hostel(1) explains everything.\n");
+}
+
+int cli_help(char **argv)
+{
+    if (!argv[1]) {
+        print_overview();
+        return CLI_OK;
+    }
+    if (!strcmp(argv[1], "run")) {
+        cli_help_run();
+        return CLI_OK;
+    }
+    for (const struct cli_command *c = cli_commands; c->name; c++)
+        if (!strcmp(c->name, argv[1])) {
+            printf("Usage: hostel %s %s\n\nWhat it does: %s.\n", c->name, c->synopsis, c->help);
+            return CLI_OK;
+        }
+    GError *error = NULL;
+    hostel_fail(&error, HOSTEL_ERROR_USAGE, "there is no command '%s'; 'hostel help' lists them", argv[1]);
+    return cli_fail(error);
+}
+
+int cli_version(char **argv G_GNUC_UNUSED)
+{
+    printf("hostel " HOSTEL_VERSION "\n");
+    return CLI_OK;
+}

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* Opens a guest's files, connects sockets, starts its VMM. */
+#include "cli/launch.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "os/fd.h"
+#include "os/process.h"
+
+/* The name a VMM has beside the program, and below the folder of helpers. */
+#define VMM_NAME "hostel-vmm"
+
+char *launch_find_vmm(GError **error)
+{
+    const char *named = g_getenv("HOSTEL_VMM");
+    if (named)
+        return g_strdup(named);
+    g_autofree char *beside = process_sibling(VMM_NAME);
+    if (beside && access(beside, X_OK) == 0)
+        return g_steal_pointer(&beside);
+    static const char installed[] = HOSTEL_LIBEXECDIR "/" VMM_NAME;
+    if (access(installed, X_OK) == 0)
+        return g_strdup(installed);
+    hostel_fail(error, HOSTEL_ERROR_HOST, "cannot find the program %s beside hostel or in %s; install Hostel again", VMM_NAME,
+                HOSTEL_LIBEXECDIR);
+    return NULL;
+}
+
+static const char *advice(int why)
+{
+    switch (why) {
+    case ENOENT: return "check its path";
+    case EACCES: return "make it readable for you";
+    default: return "give another file";
+    }
+}
+
+static bool open_input(const char *option, struct option_file *file, GError **error)
+{
+    if (!file->name)
+        return true;
+    /* Non-blocking, so that a named pipe does not make us wait for a writer before it is refused. */
+    file->fd = open(file->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    struct stat status;
+    if (file->fd < 0 || fstat(file->fd, &status))
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "--%s %s: cannot open it: %s; %s", option, file->name, g_strerror(errno),
+                           advice(errno));
+    if (!S_ISREG(status.st_mode))
+        return hostel_fail(error, HOSTEL_ERROR_INPUT, "--%s %s: is %s; give a file", option, file->name,
+                           S_ISDIR(status.st_mode) ? "a directory" : "not a regular file");
+    if (status.st_size == 0)
+        return hostel_fail(error, HOSTEL_ERROR_INPUT, "--%s %s: is empty; give another file", option, file->name);
+    return true;
+}
+
+/* Last of the files, so that a wrong one among the others leaves no trace. */
+static bool open_console_file(struct option_console *console, GError **error)
+{
+    if (console->kind != CONSOLE_FILE)
+        return true;
+    struct option_file *file = &console->file;
+    file->fd = open(file->name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0600);
+    return file->fd >= 0 || hostel_fail(error, HOSTEL_ERROR_HOST, "--console file=%s: cannot write it: %s; %s", file->name,
+                                        g_strerror(errno), errno == ENOENT ? "make its directory first" : "give another file");
+}
+
+/* A pair of connected sockets, one for each side; *theirs is owned by the options. */
+static bool connect_pair(int *ours, int *theirs, GError **error)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "cannot make a socket: %s", g_strerror(errno));
+    *ours = pair[0];
+    *theirs = pair[1];
+    return true;
+}
+
+static bool open_everything(struct guest_options *o, struct vmm_process *out, GError **error)
+{
+    if (!open_input("kernel", &o->kernel, error) || !open_input("initrd", &o->initrd, error) ||
+        !open_input("firmware", &o->firmware, error) || !open_console_file(&o->console, error))
+        return false;
+    if (o->console.kind == CONSOLE_STDIO) {
+        if (!connect_pair(&out->console, &o->console.file.fd, error))
+            return false;
+        fd_set_nonblock(out->console, true);
+    }
+    return connect_pair(&out->control, &o->control.fd, error);
+}
+
+static bool start(const char *path, const struct guest_options *o, struct vmm_process *out, GError **error)
+{
+    int errors[2];
+    if (pipe2(errors, O_CLOEXEC))
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "cannot make a pipe: %s", g_strerror(errno));
+    out->errors = errors[0];
+    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
+    g_ptr_array_add(argv, g_strdup(VMM_NAME));
+    option_to_vmm(guest_option_rows, o, argv, fds);
+    g_ptr_array_add(argv, NULL);
+    struct process_start how = {
+        .path = path,
+        .argv = (char *const *)argv->pdata,
+        .in = -1,
+        .out = -1,
+        .err = errors[1],
+        .keep = (const int *)(const void *)fds->data,
+        .n_keep = fds->len,
+        .own_session = true,
+        .die_with_parent = true,
+    };
+    out->pid = process_spawn(&how, error);
+    close(errors[1]);
+    return out->pid > 0;
+}
+
+bool launch_vmm(struct guest_options *options, struct vmm_process *out, GError **error)
+{
+    *out = (struct vmm_process){.pid = -1, .console = -1, .control = -1, .errors = -1};
+    g_autofree char *path = launch_find_vmm(error);
+    if (path && open_everything(options, out, error) && start(path, options, out, error))
+        return true;
+    fd_close(&out->console);
+    fd_close(&out->control);
+    fd_close(&out->errors);
+    return false;
+}

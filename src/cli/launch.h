@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* From the options of a guest to a VMM that runs: files opened, sockets made, process started. */
+#ifndef HOSTEL_CLI_LAUNCH_H
+#define HOSTEL_CLI_LAUNCH_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "control/guest_options.h"
+
+/* Our ends of what connects us with a VMM; -1 = not there. */
+struct vmm_process {
+    pid_t pid;
+    int console; /* stream socket, non-blocking */
+    int control; /* stream socket that speaks QMP */
+    int errors;  /* reads its standard error */
+};
+
+/* The path of hostel-vmm: from the environment's HOSTEL_VMM, beside this program, or where it was installed. Owned; NULL with
+ * *error. */
+char *launch_find_vmm(GError **error);
+
+/* Opens what the options name and starts a VMM, which ends with us. The descriptors in options are closed by guest_options_fini(). */
+bool launch_vmm(struct guest_options *options, struct vmm_process *out, GError **error);
+
+#endif

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* A guest in the foreground. */
+/*
+ * Theory of operation
+ *
+ * One thread, one poll(). Bytes flow in three directions, each through a buffer of its own that stops being filled when it is full:
+ *
+ *   standard input -> console socket      console socket -> standard output      VMM's errors -> standard error
+ *
+ * A terminal is the exception: it is always read, since Ctrl-] must work when the guest takes no input; what does not fit is lost,
+ * as on a real line. The end of standard input ends only that flow.
+ *
+ * The session is over when the VMM's process has been waited for and everything it had said has been passed on. So the last
+ * words of a guest, or of a VMM that died, are never lost, and the terminal is given back after them.
+ *
+ * Signals are read from a descriptor. One that asks us to end is passed on as `quit` over the control socket; a VMM that has not
+ * ended within ENDING_MS, or when a second signal comes, is killed. Stopping (SIGTSTP) pauses the guest first.
+ */
+#include "cli/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "cli/cli.h"
+#include "cli/flow.h"
+#include "cli/keys.h"
+#include "cli/terminal.h"
+#include "control/client.h"
+#include "os/fd.h"
+
+enum { ENDING_MS = 3000, STOPPING_MS = 1000, NEVER = -1 };
+
+struct session {
+    struct vmm_process *vmm;
+    struct control_client control;
+    int signals;
+    bool input_open, terminal; /* standard input has more; is a terminal */
+    bool output_open;
+    struct flow input, output, errors;
+    struct keys keys;
+
+    bool waited;     /* the VMM's process has ended with */
+    int wait_status;
+    int ended_by;    /* signal that asked us to end */
+    bool ending, killed;
+    long deadline;   /* ms; NEVER, or when a VMM that was asked to end is killed */
+    bool answered;   /* the VMM answered since this was last cleared */
+};
+
+static long now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static sigset_t session_signals(void)
+{
+    static const int all[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT};
+    sigset_t set;
+    sigemptyset(&set);
+    for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        sigaddset(&set, all[i]);
+    return set;
+}
+
+void session_block_signals(void)
+{
+    sigset_t set = session_signals();
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* --- what is asked of the VMM --- */
+
+static void on_message(void *opaque, json_t *message)
+{
+    struct session *s = opaque;
+    json_t *error = json_object_get(message, "error");
+    if (error)
+        log_warn(LOG_CLI, "%s", json_string_value(json_object_get(error, "desc")) ?: "the guest's process refused");
+    s->answered |= error || json_object_get(message, "return");
+}
+
+static void ask_to_end(struct session *s)
+{
+    if (s->ending) { /* again: now */
+        kill(s->vmm->pid, SIGKILL);
+        s->killed = true;
+        return;
+    }
+    s->ending = true;
+    s->deadline = now_ms() + ENDING_MS;
+    if (!s->control.ready || !control_client_send(&s->control, "quit", NULL, NULL))
+        kill(s->vmm->pid, SIGTERM);
+}
+
+static void ask(struct session *s, const char *command, const char *argument, const char *value)
+{
+    if (!s->control.ready || !control_client_send(&s->control, command, argument, value))
+        log_warn(LOG_CLI, "the guest's process is not ready for %s", command);
+}
+
+/* Lets the terminal's user have the shell back, with the guest standing still meanwhile. */
+static void stop_ourselves(struct session *s)
+{
+    bool paused = s->control.ready && control_client_send(&s->control, "stop", NULL, NULL);
+    s->answered = false;
+    for (long end = now_ms() + STOPPING_MS; paused && !s->answered && s->control.fd >= 0 && now_ms() < end;) {
+        struct pollfd p = {s->control.fd, POLLIN, 0};
+        if (poll(&p, 1, STOPPING_MS) > 0)
+            control_client_read(&s->control);
+    }
+    terminal_give();
+    kill(getpid(), SIGSTOP);
+    terminal_retake();
+    if (paused)
+        ask(s, "cont", NULL, NULL);
+}
+
+/* --- the terminal --- */
+
+static void act(struct session *s, enum key_action action)
+{
+    switch (action) {
+    case KEYS_PASS: break;
+    case KEYS_MENU: terminal_say("\n[hostel] q: quit  r: reset  b: send break  Ctrl-]: send it  other key: back "); break;
+    case KEYS_QUIT: terminal_say("quit\n"); ask_to_end(s); break;
+    case KEYS_RESET: terminal_say("reset\n"); ask(s, "system_reset", NULL, NULL); break;
+    case KEYS_BREAK: terminal_say("break\n"); ask(s, "chardev-send-break", "id", "console"); break;
+    case KEYS_BACK: terminal_say("back\n"); break;
+    }
+}
+
+static void read_terminal(struct session *s)
+{
+    uint8_t bytes[256];
+    ssize_t n = read(STDIN_FILENO, bytes, sizeof(bytes));
+    if (n <= 0) {
+        s->input_open = n < 0 && (errno == EAGAIN || errno == EINTR);
+        return;
+    }
+    for (size_t at = 0, for_guest, used; at < (size_t)n; at += used) {
+        enum key_action action = keys_look(&s->keys, bytes + at, (size_t)n - at, &for_guest, &used);
+        flow_put(&s->input, bytes + at, for_guest);
+        act(s, action);
+    }
+}
+
+static void read_input(struct session *s)
+{
+    if (s->terminal) {
+        read_terminal(s);
+        return;
+    }
+    int n = flow_read(&s->input, STDIN_FILENO);
+    s->input_open = n > 0 || n == -EAGAIN;
+}
+
+static void write_output(struct session *s)
+{
+    int status = flow_write(&s->output, STDOUT_FILENO);
+    if (!status || status == -EAGAIN)
+        return;
+    log_error(LOG_CLI, "standard output: %s; the guest is ended", strerror(-status));
+    s->output_open = false;
+    if (!s->ending)
+        ask_to_end(s);
+}
+
+/* Reads from one of the VMM's descriptors, and closes it at its end. */
+static void read_vmm(struct flow *flow, int *fd)
+{
+    int n = flow_read(flow, *fd);
+    if (n <= 0 && n != -EAGAIN)
+        fd_close(fd);
+}
+
+/* --- signals --- */
+
+static void on_signal(struct session *s, int number)
+{
+    switch (number) {
+    case SIGCHLD:
+        if (!s->waited && waitpid(s->vmm->pid, &s->wait_status, WNOHANG) == s->vmm->pid)
+            s->waited = true;
+        break;
+    case SIGTSTP: stop_ourselves(s); break;
+    case SIGCONT: terminal_retake(); break;
+    default:
+        s->ended_by = number;
+        terminal_give(); /* whatever may still go wrong */
+        if (!s->waited)
+            ask_to_end(s);
+        break;
+    }
+}
+
+static void read_signals(struct session *s)
+{
+    struct signalfd_siginfo info;
+    while (read(s->signals, &info, sizeof(info)) == (ssize_t)sizeof(info))
+        on_signal(s, (int)info.ssi_signo);
+}
+
+/* --- the loop --- */
+
+enum { P_INPUT, P_CONSOLE, P_OUTPUT, P_CONTROL, P_ERRORS, P_STDERR, P_SIGNALS, P_COUNT };
+
+/* A descriptor with nothing to wait for is left out: poll() would report its hang-up for ever. */
+static struct pollfd want(int fd, short events)
+{
+    return (struct pollfd){events ? fd : -1, events, 0};
+}
+
+static void choose_events(const struct session *s, struct pollfd *p)
+{
+    bool input_room = s->input.length < FLOW_SIZE, output_room = s->output.length < FLOW_SIZE;
+    bool read_stdin = s->input_open && s->vmm->console >= 0 && (s->terminal ? terminal_is_raw() : input_room);
+    short console = (short)((output_room ? POLLIN : 0) | (s->input.length ? POLLOUT : 0));
+    p[P_INPUT] = want(STDIN_FILENO, read_stdin ? POLLIN : 0);
+    p[P_CONSOLE] = want(s->vmm->console, console);
+    p[P_OUTPUT] = want(STDOUT_FILENO, s->output.length ? POLLOUT : 0);
+    p[P_CONTROL] = want(s->control.fd, POLLIN);
+    p[P_ERRORS] = want(s->vmm->errors, s->errors.length < FLOW_SIZE ? POLLIN : 0);
+    p[P_STDERR] = want(STDERR_FILENO, s->errors.length ? POLLOUT : 0);
+    p[P_SIGNALS] = want(s->signals, POLLIN);
+}
+
+static bool over(const struct session *s)
+{
+    return s->waited && s->vmm->console < 0 && s->vmm->errors < 0 && !s->output.length && !s->errors.length;
+}
+
+static void serve(struct session *s, const struct pollfd *p)
+{
+    if (p[P_SIGNALS].revents)
+        read_signals(s);
+    if (p[P_CONTROL].revents && s->control.fd >= 0)
+        control_client_read(&s->control);
+    if (p[P_INPUT].revents)
+        read_input(s);
+    if (p[P_CONSOLE].revents & POLLOUT && s->input.length)
+        flow_write(&s->input, s->vmm->console); /* a broken one is noticed when it is read */
+    if (p[P_CONSOLE].revents & ~POLLOUT)
+        read_vmm(&s->output, &s->vmm->console);
+    if (p[P_ERRORS].revents)
+        read_vmm(&s->errors, &s->vmm->errors);
+    if (!s->output_open)
+        s->output.length = 0;
+    if (p[P_OUTPUT].revents && s->output.length)
+        write_output(s);
+    if (p[P_STDERR].revents && s->errors.length)
+        flow_write(&s->errors, STDERR_FILENO);
+}
+
+static void loop(struct session *s)
+{
+    while (!over(s)) {
+        struct pollfd p[P_COUNT];
+        choose_events(s, p);
+        long left = s->deadline == NEVER || s->waited ? NEVER : s->deadline - now_ms();
+        if (s->deadline != NEVER && !s->waited && left <= 0) {
+            ask_to_end(s); /* again, which kills */
+            s->deadline = NEVER;
+            left = NEVER;
+        }
+        if (poll(p, P_COUNT, (int)left) > 0)
+            serve(s, p);
+    }
+}
+
+/* --- the end --- */
+
+static int exit_code(const struct session *s)
+{
+    if (s->ended_by)
+        return -s->ended_by;
+    if (WIFEXITED(s->wait_status))
+        return s->output_open ? WEXITSTATUS(s->wait_status) : CLI_FAILURE;
+    int number = WTERMSIG(s->wait_status);
+    if (s->killed) {
+        log_error(LOG_CLI, "the guest's process did not end when asked to, and was killed");
+        return CLI_CRASH;
+    }
+    const char *hint = number == SIGSYS    ? "it made a system call that its sandbox forbids; please report this"
+                       : number == SIGKILL ? "somebody killed it, or the host is out of memory"
+                                           : "please report this; --trace all shows what it did last";
+    log_error(LOG_CLI, "the guest's process ended by signal %d (%s): %s", number, strsignal(number), hint);
+    return CLI_CRASH;
+}
+
+/* A terminal is opened anew, so that it can be written without blocking: the open file that we were given is shared with the
+ * shell, which would be surprised. Pipes and files need no such care: see FLOW_SIZE. */
+static void own_terminal_output(void)
+{
+    int fd = isatty(STDOUT_FILENO) ? open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
+    if (fd >= 0) {
+        dup2(fd, STDOUT_FILENO);
+        close(fd);
+    }
+}
+
+int session_run(struct vmm_process *vmm)
+{
+    struct session s = {.vmm = vmm, .input_open = true, .output_open = true, .deadline = NEVER};
+    control_client_init(&s.control, fd_steal(&vmm->control), on_message, &s);
+    sigset_t set = session_signals();
+    s.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    own_terminal_output();
+    s.terminal = vmm->console >= 0 && terminal_take();
+    loop(&s);
+    terminal_give();
+    int code = exit_code(&s);
+    fd_close(&s.signals);
+    control_client_fini(&s.control);
+    return code;
+}

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* Command-line options from tables: one row feeds the parser, the help, the manual's check and the arguments of a VMM. */
+#ifndef HOSTEL_CONTROL_OPTION_H
+#define HOSTEL_CONTROL_OPTION_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum option_type {
+    OPTION_FLAG,    /* bool: no argument */
+    OPTION_TEXT,    /* const char *: borrowed from the arguments */
+    OPTION_COUNT,   /* unsigned: at least 1 */
+    OPTION_SIZE,    /* uint64_t: bytes */
+    OPTION_FILE,    /* struct option_file: a path for people, a descriptor for a VMM */
+    OPTION_CONSOLE, /* struct option_console */
+};
+
+/* Whose command line has the option. */
+enum { OPTION_CLI = 1, OPTION_VMM = 2, OPTION_BOTH = OPTION_CLI | OPTION_VMM };
+
+struct option_file {
+    const char *name; /* people: the path; VMM: what to call it in messages; NULL = not given */
+    int fd;           /* -1 until it is open; owned by whoever owns the values */
+};
+
+struct option_console {
+    enum option_console_kind { CONSOLE_STDIO, CONSOLE_NONE, CONSOLE_FILE } kind;
+    struct option_file file; /* CONSOLE_FILE; and in a VMM also CONSOLE_STDIO: a socket, both ways */
+};
+
+struct option_row {
+    const char *name;   /* without the dashes */
+    const char *arg;    /* what the argument is called; NULL for a flag */
+    const char *value;  /* the default, as one would write it; NULL = none */
+    const char *choice; /* the only words allowed, separated by '|'; NULL = no such list */
+    const char *group, *help;
+    enum option_type type;
+    unsigned who;
+    size_t offset; /* of the value in the struct of values */
+};
+
+/* A size: digits and K, M, G or T, which may be followed by iB or B; 512M = 512MiB = 536870912. False when it is none or does not
+ * fit. */
+bool option_parse_size(const char *text, uint64_t *bytes);
+
+/* Gives every value its default and every descriptor -1. rows ends with a NULL name, here and below. */
+void option_init(const struct option_row *rows, void *values);
+
+/* Closes the descriptors that values hold. */
+void option_fini(const struct option_row *rows, void *values);
+
+/* Appends to fds (of int) each descriptor that values hold. */
+void option_fds(const struct option_row *rows, const void *values, GArray *fds);
+
+/* Reads argv (ends with NULL; the first is the first argument, not the program) for whoever `who` is: "--name value",
+ * "--name=value". False with *error, HOSTEL_ERROR_USAGE, at the first wrong one. */
+bool option_parse(const struct option_row *rows, unsigned who, char *const *argv, void *values, GError **error);
+
+/* Appends to argv (of owned strings) what makes option_parse() in a VMM find the same values: defaults are left out,
+ * files go as "fd:N:name". And to fds (of int) each descriptor it needs. */
+void option_to_vmm(const struct option_row *rows, const void *values, GPtrArray *argv, GArray *fds);
+
+/* The row with the name most like this one; NULL when none is like it. */
+const struct option_row *option_nearest(const struct option_row *rows, unsigned who, const char *name);
+
+#endif

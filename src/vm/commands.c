@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* The commands of a guest's control socket: QMP's own where the meaning is the same, x- ones besides. */
+#include <string.h>
+
+#include "base/error.h"
+#include "vm/vm.h"
+
+static json_t *done(void)
+{
+    return json_object();
+}
+
+static json_t *query_status(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    static const char *const names[] = {
+        [VM_STARTING] = "prelaunch", [VM_RUNNING] = "running", [VM_PAUSED] = "paused", [VM_ENDED] = "shutdown"};
+    struct vm *vm = opaque;
+    return json_pack("{s:b,s:b,s:s}", "running", vm->state == VM_RUNNING, "singlestep", 0, "status", names[vm->state]);
+}
+
+static json_t *query_name(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    struct vm *vm = opaque;
+    return vm->options->name ? json_pack("{s:s}", "name", vm->options->name) : json_object();
+}
+
+static json_t *query_cpus(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    struct vm *vm = opaque;
+    json_t *list = json_array();
+    for (unsigned i = 0; i < vcpus_count(vm->machine->vcpus); i++) {
+        g_autofree char *path = g_strdup_printf("/machine/cpu[%u]", i);
+        json_array_append_new(list, json_pack("{s:i,s:s,s:i,s:s,s:{}}", "cpu-index", (int)i, "qom-path", path, "thread-id",
+                                              (int)vm->threads[i], "target", vm->machine->isa->name, "props"));
+    }
+    return list;
+}
+
+static json_t *stop(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    vm_pause(opaque);
+    return done();
+}
+
+static json_t *cont(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    vm_resume(opaque);
+    return done();
+}
+
+static json_t *system_reset(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    vm_reset(opaque, false);
+    return done();
+}
+
+static json_t *system_powerdown(void *opaque G_GNUC_UNUSED, json_t *args G_GNUC_UNUSED, GError **error)
+{
+    hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "this machine has no power button; use quit, or power off inside the guest");
+    return NULL;
+}
+
+static json_t *quit(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    vm_end(opaque, false, "host-qmp-quit", VM_EXIT_OK);
+    return done();
+}
+
+static json_t *send_break(void *opaque, json_t *args, GError **error)
+{
+    struct vm *vm = opaque;
+    const char *id = json_string_value(json_object_get(args, "id"));
+    if (strcmp(id, "console")) {
+        hostel_fail(error, HOSTEL_ERROR_USAGE, "there is no character device '%.40s'; the console is called console", id);
+        return NULL;
+    }
+    stream_break(vm->console);
+    return done();
+}
+
+static json_t *query_stats(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    struct vm *vm = opaque;
+    struct vcpus_stats s;
+    vcpus_stats(vm->machine->vcpus, &s);
+    json_t *out = json_object();
+#define STAT(name, field) json_object_set_new(out, name, json_integer((json_int_t)s.field))
+    STAT("instructions", instructions);
+    STAT("blocks-made", blocks_made);
+    STAT("blocks-freed", blocks_freed);
+    STAT("lookups", lookups);
+    STAT("tlb-misses", tlb_misses);
+    STAT("page-walks", walks);
+    STAT("invalidations", invalidations);
+    STAT("evictions", evictions);
+    STAT("waits", waits);
+    STAT("exceptions", exceptions);
+    STAT("interrupts", interrupts);
+    STAT("code-bytes", code_bytes);
+#undef STAT
+    return out;
+}
+
+static json_t *query_sandbox(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    const struct sandbox *s = ((struct vm *)opaque)->sandbox;
+    bool full = s->no_capabilities && s->landlock_abi && s->seccomp;
+    json_t *out = json_pack("{s:s,s:b,s:b,s:b,s:i,s:b,s:b,s:i}", "state", full ? "full" : "reduced", "no-new-privileges",
+                            s->no_new_privileges, "no-capabilities", s->no_capabilities, "not-dumpable", s->not_dumpable,
+                            "landlock-abi", s->landlock_abi, "no-new-executable-memory", s->mdwe || s->seccomp, "seccomp",
+                            s->seccomp, "system-calls", (int)s->syscalls);
+    if (s->missing)
+        json_object_set_new(out, "seccomp-missing", json_string(s->missing));
+    return out;
+}
+
+const struct qmp_command vm_commands[] = {
+    {"query-status", {{0}}, query_status},
+    {"query-name", {{0}}, query_name},
+    {"query-cpus-fast", {{0}}, query_cpus},
+    {"stop", {{0}}, stop},
+    {"cont", {{0}}, cont},
+    {"system_reset", {{0}}, system_reset},
+    {"system_powerdown", {{0}}, system_powerdown},
+    {"quit", {{0}}, quit},
+    {"chardev-send-break", {{"id", JSON_STRING, false}}, send_break},
+    {"x-query-stats", {{0}}, query_stats},
+    {"x-query-sandbox", {{0}}, query_sandbox},
+    {0},
+};

@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* One guest's life. */
+#include "vm/vm.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <glib-unix.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "accel/accel.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "os/fd.h"
+
+enum { POWER_SEEN = 1 << 16 };
+
+struct power_source {
+    GSource base;
+    struct vm *vm;
+};
+
+/* --- states --- */
+
+static void event(struct vm *vm, const char *name, json_t *data)
+{
+    log_debug(LOG_VM, "event %s", name);
+    if (vm->control)
+        qmp_event(vm->control, name, data);
+    else
+        json_decref(data);
+}
+
+void vm_pause(struct vm *vm)
+{
+    if (vm->state != VM_RUNNING)
+        return;
+    machine_pause(vm->machine);
+    vm->state = VM_PAUSED;
+    event(vm, "STOP", NULL);
+}
+
+void vm_resume(struct vm *vm)
+{
+    if (vm->state != VM_PAUSED && vm->state != VM_STARTING)
+        return;
+    vm->state = VM_RUNNING;
+    event(vm, "RESUME", NULL);
+    machine_start(vm->machine);
+}
+
+void vm_reset(struct vm *vm, bool by_guest)
+{
+    g_autoptr(GError) error = NULL;
+    if (vm->state == VM_RUNNING)
+        machine_pause(vm->machine);
+    if (!machine_reset(vm->machine, &error)) {
+        log_error(LOG_VM, "%s", error->message);
+        vm_end(vm, by_guest, "subsystem-reset", VM_EXIT_FAILURE);
+        return;
+    }
+    event(vm, "RESET",
+          json_pack("{s:b,s:s}", "guest", by_guest, "reason", by_guest ? "guest-reset" : "host-qmp-system-reset"));
+    if (vm->state == VM_RUNNING)
+        machine_start(vm->machine);
+}
+
+void vm_end(struct vm *vm, bool by_guest, const char *reason, int code)
+{
+    if (vm->state == VM_ENDED)
+        return;
+    if (vm->state == VM_RUNNING)
+        machine_pause(vm->machine);
+    vm->state = VM_ENDED;
+    vm->by_guest = by_guest;
+    vm->reason = reason;
+    vm->exit_code = code;
+    g_main_loop_quit(vm->loop);
+}
+
+/* --- power events --- */
+
+/* On any thread; the guest runs on until the main loop has seen it. */
+static void on_power(void *opaque, enum machine_power what, int code)
+{
+    struct vm *vm = opaque;
+    unsigned none = 0;
+    if (atomic_compare_exchange_strong(&vm->power, &none, POWER_SEEN | (unsigned)what << 8 | ((unsigned)code & 0xff)))
+        g_source_set_ready_time(vm->power_source, 0);
+}
+
+static gboolean serve_power(GSource *base, GSourceFunc callback G_GNUC_UNUSED, gpointer data G_GNUC_UNUSED)
+{
+    struct vm *vm = ((struct power_source *)(void *)base)->vm;
+    g_source_set_ready_time(base, -1);
+    /* The word is emptied with the guest standing still, so what it does after this event is not taken for another. */
+    if (vm->state == VM_RUNNING)
+        machine_pause(vm->machine);
+    unsigned power = atomic_exchange(&vm->power, 0);
+    g_assert(power); /* whoever fills the word wakes us, once */
+    if (vm->state == VM_ENDED)
+        return G_SOURCE_CONTINUE;
+    switch ((enum machine_power)(power >> 8 & 0xff)) {
+    case MACHINE_OFF: vm_end(vm, true, "guest-shutdown", VM_EXIT_OK); break;
+    case MACHINE_FAIL: vm_end(vm, true, "guest-panic", (int)(power & 0xff)); break;
+    case MACHINE_RESET: vm_reset(vm, true); break;
+    }
+    return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs power_funcs = {.dispatch = serve_power};
+
+/* --- the host's signals --- */
+
+/* g_unix_signal_add() would start a thread of GLib's. The signals are blocked in all threads (vmm_main). */
+static gboolean serve_signal(gint fd, GIOCondition condition G_GNUC_UNUSED, gpointer data)
+{
+    struct signalfd_siginfo info;
+    if (read(fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+        vm_end(data, false, "host-signal", VM_EXIT_SIGNAL + (int)info.ssi_signo);
+    return G_SOURCE_CONTINUE;
+}
+
+static bool watch_signals(struct vm *vm, GError **error)
+{
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
+    int fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0)
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "cannot watch signals: %s", g_strerror(errno));
+    vm->signal_source = g_unix_fd_source_new(fd, G_IO_IN); /* the descriptor lives as long as the process */
+    g_source_set_callback(vm->signal_source, G_SOURCE_FUNC(serve_signal), vm, NULL);
+    g_source_attach(vm->signal_source, NULL);
+    return true;
+}
+
+/* --- building --- */
+
+static const struct accel *choose_method(const char *name, GError **error)
+{
+    if (name) {
+        const struct accel *a = accel_find(name);
+        if (!a)
+            hostel_fail(error, HOSTEL_ERROR_USAGE, "there is no method '%s'; 'hostel methods' lists them", name);
+        else if (!a->available(error))
+            return NULL;
+        return a;
+    }
+    for (unsigned i = 0; accels[i]; i++)
+        if (accels[i]->available(NULL))
+            return accels[i];
+    hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "no method to run a guest is available on this host");
+    return NULL;
+}
+
+static const struct board *choose_board(const struct guest_options *o, GError **error)
+{
+    if (!o->isa) {
+        hostel_fail(error, HOSTEL_ERROR_USAGE, "--isa is missing: which instruction set, as in --isa riscv64 ('hostel isas' lists them)");
+        return NULL;
+    }
+    if (!isa_find(o->isa)) {
+        hostel_fail(error, HOSTEL_ERROR_USAGE, "there is no ISA '%s'; 'hostel isas' lists them", o->isa);
+        return NULL;
+    }
+    const struct board *board = board_find(o->board, o->isa);
+    if (!board)
+        hostel_fail(error, HOSTEL_ERROR_USAGE, "there is no board '%s' for %s; 'hostel boards' lists them",
+                    o->board ? o->board : "(any)", o->isa);
+    else if (strcmp(board->isa, o->isa)) {
+        hostel_fail(error, HOSTEL_ERROR_USAGE, "board %s has the ISA %s, not %s", board->name, board->isa, o->isa);
+        return NULL;
+    }
+    return board;
+}
+
+static struct stream *open_console(struct option_console *console)
+{
+    int fd = fd_steal(&console->file.fd);
+    if (fd < 0)
+        return stream_new_null();
+    return stream_new_fd(NULL, console->kind == CONSOLE_STDIO ? fd : -1, fd);
+}
+
+static struct machine *build_machine(struct vm *vm, struct guest_options *o, GError **error)
+{
+    const struct accel *accel = choose_method(o->method, error);
+    const struct board *board = accel ? choose_board(o, error) : NULL;
+    if (!board)
+        return NULL;
+    if (o->kernel.fd < 0 && o->firmware.fd < 0) {
+        hostel_fail(error, HOSTEL_ERROR_USAGE, "nothing to boot: give --kernel FILE, --firmware FILE or both");
+        return NULL;
+    }
+    struct machine_config config = {
+        .accel = accel,
+        .vcpus = o->cpus,
+        .memory = o->memory,
+        .kernel_fd = fd_steal(&o->kernel.fd),
+        .initrd_fd = fd_steal(&o->initrd.fd),
+        .firmware_fd = fd_steal(&o->firmware.fd),
+        .kernel_name = o->kernel.name,
+        .initrd_name = o->initrd.name,
+        .firmware_name = o->firmware.name,
+        .append = o->append,
+        .cpu_features = o->cpu_features,
+        .console = vm->console,
+        .power = on_power,
+        .opaque = vm,
+    };
+    return machine_new(board, &config, error);
+}
+
+/* The threads of this process but the main one, oldest first: right after the machine was built these are its vCPUs. */
+static void find_threads(struct vm *vm, int task_dir)
+{
+    unsigned count = vcpus_count(vm->machine->vcpus), found = 0;
+    vm->threads = g_new0(pid_t, count);
+    DIR *dir = task_dir < 0 ? NULL : fdopendir(dup(task_dir));
+    for (struct dirent *e; dir && found < count && (e = readdir(dir));) {
+        pid_t thread = (pid_t)atoi(e->d_name);
+        if (thread > 0 && thread != getpid())
+            vm->threads[found++] = thread;
+    }
+    if (dir)
+        closedir(dir);
+}
+
+/* Whoever started us has gone. */
+static void on_closed(void *opaque)
+{
+    vm_end(opaque, false, "host-error", VM_EXIT_FAILURE);
+}
+
+struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, int task_dir, GError **error)
+{
+    AUTO(vm) vm = g_new0(struct vm, 1);
+    vm->options = options;
+    vm->sandbox = sandbox;
+    vm->loop = g_main_loop_new(NULL, FALSE);
+    vm->power_source = g_source_new(&power_funcs, sizeof(struct power_source));
+    ((struct power_source *)(void *)vm->power_source)->vm = vm;
+    g_source_attach(vm->power_source, NULL);
+    if (!watch_signals(vm, error))
+        return NULL;
+    vm->console = open_console(&options->console);
+    vm->machine = build_machine(vm, options, error);
+    if (!vm->machine)
+        return NULL;
+    find_threads(vm, task_dir);
+    if (options->control.fd >= 0)
+        vm->control = qmp_new(NULL, fd_steal(&options->control.fd), vm_commands, on_closed, vm);
+    return STEAL(vm);
+}
+
+static void free_source(GSource *source)
+{
+    if (!source)
+        return;
+    g_source_destroy(source);
+    g_source_unref(source);
+}
+
+void vm_free(struct vm *vm)
+{
+    if (!vm)
+        return;
+    machine_free(vm->machine);
+    stream_free(vm->console);
+    qmp_free(vm->control);
+    free_source(vm->power_source);
+    free_source(vm->signal_source);
+    g_main_loop_unref(vm->loop);
+    g_free(vm->threads);
+    g_free(vm);
+}
+
+/* --- running --- */
+
+static void print_stats(struct vm *vm)
+{
+    struct vcpus_stats s;
+    vcpus_stats(vm->machine->vcpus, &s);
+    log_info(LOG_VM,
+             "instructions %" PRIu64 ", blocks made %" PRIu64 " freed %" PRIu64 ", code %zu KiB, lookups %" PRIu64
+             ", TLB misses %" PRIu64 ", page walks %" PRIu64,
+             s.instructions, s.blocks_made, s.blocks_freed, s.code_bytes / 1024, s.lookups, s.tlb_misses, s.walks);
+    log_info(LOG_VM,
+             "exceptions %" PRIu64 ", interrupts %" PRIu64 ", waits %" PRIu64 ", invalidations %" PRIu64
+             ", evictions %" PRIu64,
+             s.exceptions, s.interrupts, s.waits, s.invalidations, s.evictions);
+}
+
+int vm_run(struct vm *vm)
+{
+    vm_resume(vm);
+    g_main_loop_run(vm->loop);
+    event(vm, "SHUTDOWN",
+          json_pack("{s:b,s:s,s:i}", "guest", vm->by_guest, "reason", vm->reason, "x-exit-code", vm->exit_code));
+    if (vm->options->stats)
+        print_stats(vm);
+    return vm->exit_code;
+}

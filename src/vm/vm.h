@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* One guest's life: built, running, paused, reset, ended. */
+/*
+ * Theory of operation
+ *
+ * A guest is built from options whose files are descriptors already. It starts when the process has been locked down and not
+ * before. From then on the main loop serves timers, console and control socket, and vCPU threads run the guest.
+ *
+ *   STARTING -> RUNNING <-> PAUSED      RUNNING, PAUSED -> ENDED
+ *
+ * Power events come from the guest, on any thread and with the guest running on. They are noted in one word and the main loop
+ * is woken; the first event since it last looked counts. Everything that changes the state happens on the main thread.
+ */
+#ifndef HOSTEL_VM_VM_H
+#define HOSTEL_VM_VM_H
+
+#include <glib.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base/cleanup.h"
+#include "board/board.h"
+#include "console/stream.h"
+#include "control/guest_options.h"
+#include "control/qmp.h"
+#include "os/sandbox.h"
+
+enum vm_state { VM_STARTING, VM_RUNNING, VM_PAUSED, VM_ENDED };
+
+/* Exit codes of the process besides what the guest says; hostel(1) lists them for users. */
+enum { VM_EXIT_OK = 0, VM_EXIT_FAILURE = 1, VM_EXIT_USAGE = 2, VM_EXIT_SIGNAL = 128 /* plus its number */ };
+
+struct vm {
+    const struct guest_options *options; /* borrowed */
+    GMainLoop *loop;
+    struct machine *machine;
+    struct stream *console;
+    struct qmp *control;     /* NULL: nobody to obey */
+    struct sandbox *sandbox; /* borrowed: what is in force */
+    pid_t *threads;          /* of the vCPUs, in their order */
+    GSource *power_source, *signal_source;
+    _Atomic unsigned power; /* 0, or POWER_SEEN | event << 8 | code */
+
+    enum vm_state state;
+    int exit_code;
+    bool by_guest;      /* the guest ended itself */
+    const char *reason; /* of the end, in QMP's words */
+};
+
+/* Builds the guest. Takes the descriptors out of options in any case; task_dir is a descriptor of /proc/self/task opened before the
+ * sandbox (borrowed; -1 = thread numbers stay unknown). Main thread, as all below. */
+struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, int task_dir, GError **error);
+void vm_free(struct vm *vm); /* NULL is fine */
+CLEANUP_DEFINE(vm, vm_free)
+
+/* Starts the guest and serves it to its end; the exit code. */
+int vm_run(struct vm *vm);
+
+/* For the control socket. pause and resume do nothing when it is so already. */
+void vm_pause(struct vm *vm);
+void vm_resume(struct vm *vm);
+void vm_reset(struct vm *vm, bool by_guest);
+void vm_end(struct vm *vm, bool by_guest, const char *reason, int code);
+
+/* The commands of the control socket; their opaque is the struct vm. */
+extern const struct qmp_command vm_commands[];
+
+/* The whole program hostel-vmm: argv as main() has it; the exit code. */
+int vmm_main(char **argv);
+
+#endif
