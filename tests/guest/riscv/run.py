@@ -1,0 +1,260 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) the Hostel authors
+# Runs guest programs on QEMU, the oracle, and on Hostel by each method, and compares their lines. Output is TAP.
+"""
+Lines a program prints are of three kinds:
+
+  self NAME: ok | FAIL ...   checked by the program itself; must be ok, for QEMU except as deviations.txt says
+  note ...                   for the reader: where the specification leaves a choice, or measurements
+  anything else              must be the same on QEMU and on Hostel, in the same order
+
+  run.py --elf-dir build/tests/guest/riscv [--hostel build/bin/hostel] [--method emulation] [program ...]
+  run.py --elf-dir ... --vectors insn_oracle fadd.s    prints the first vectors that differ
+"""
+import argparse
+import difflib
+import fnmatch
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+QEMU = "qemu-system-riscv64"
+# H off because Hostel has no hypervisor extension; the others are off by default in 7.2.
+CPU = "rv64,h=false,svinval=true,svnapot=true"
+
+
+class Program:
+    """How a program is run: on how many harts, with which QEMU options, and the exit status that is right."""
+
+    def __init__(self, name, cpus=(1,), qemu=(), oracle=True, status=0, timeout=60):
+        self.name, self.cpus, self.qemu, self.oracle = name, cpus, list(qemu), oracle
+        self.status, self.timeout = status, timeout
+
+
+PROGRAMS = [
+    Program("insn_oracle"),
+    Program("insn_formula", oracle=False),
+    Program("decode_sweep"),
+    Program("traps"),
+    Program("csr"),
+    # Exact instruction counts exist in QEMU only with -icount.
+    Program("counters", qemu=["-icount", "shift=0"]),
+    Program("irq"),
+    Program("memory"),
+    Program("paging"),
+    Program("pmp"),
+    Program("finisher", status=42),
+    Program("torture", cpus=(1, 2, 4)),
+    Program("mips_short", cpus=(1, 2)),
+    Program("first_byte"),
+    Program("ticks"),
+]
+
+
+class Result:
+    def __init__(self, lines, status, seconds, problem):
+        self.lines, self.status, self.seconds, self.problem = lines, status, seconds, problem
+
+    def plain(self):
+        return [l for l in self.lines if not l.startswith(("self ", "note "))]
+
+    def self_checks(self):
+        """(name, passed, line) of every self-check."""
+        for line in self.lines:
+            if line.startswith("self "):
+                name, sep, _ = line[5:].rpartition(": ok")
+                if not sep:
+                    name = line[5:].split(": FAIL")[0]
+                yield name, bool(sep), line
+
+
+def execute(command, timeout):
+    """Runs a command with no input; on a time-out ends it with all its children, which are in its own session."""
+    begin = time.monotonic()
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                               start_new_session=True)
+    problem = None
+    try:
+        data, _ = process.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        data, _ = process.communicate()
+        problem = f"no end after {timeout} s"
+    text = data.decode("latin-1").replace("\r", "")
+    return Result(text.splitlines(), process.returncode, time.monotonic() - begin, problem)
+
+
+def run_qemu(program, elf, cpus, timeout):
+    return execute([QEMU, "-M", "virt", "-bios", "none", "-kernel", elf, "-nographic", "-m", "128M", "-cpu", CPU,
+                    "-smp", str(cpus)] + program.qemu, timeout)
+
+
+def run_hostel(hostel, method, elf, cpus, timeout):
+    return execute([hostel, "run", "--isa", "riscv64", "--board", "riscv-virt", "--method", method, "--cpus", str(cpus),
+                    "--memory", "128M", "--firmware", elf, "--console", "stdio", "--net", "none"], timeout)
+
+
+def load_deviations():
+    known = []
+    with open(os.path.join(HERE, "deviations.txt"), encoding="utf-8") as f:
+        for line in f:
+            if line.strip() and not line.startswith("#"):
+                known.append([part.strip() for part in line.split("|", 2)])
+    return known
+
+
+class Tap:
+    def __init__(self):
+        self.count = self.failed = 0
+
+    def result(self, passed, name, details=(), skip=None):
+        self.count += 1
+        self.failed += not passed
+        print(f"{'ok' if passed else 'not ok'} {self.count} - {name}" + (f" # SKIP {skip}" if skip else ""))
+        for line in details:
+            print(f"# {line}")
+        sys.stdout.flush()
+
+
+def judge_run(program, result):
+    """Problems of a run by itself: hang, exit status."""
+    if result.problem:
+        return [result.problem] + [f"last lines: {l}" for l in result.lines[-3:]]
+    if result.status != program.status:
+        last = [f"last lines: {l}" for l in result.lines[-3:]]
+        return [f"exit status {result.status}, expected {program.status}"] + last
+    return []
+
+
+def check_qemu(tap, program, result, label, deviations):
+    details = judge_run(program, result)
+    mine = [(glob, why) for name, glob, why in deviations if name == program.name]
+    used = set()
+    for name, passed, line in result.self_checks():
+        matching = [glob for glob, _ in mine if fnmatch.fnmatchcase(name, glob)]
+        if not passed and matching:
+            used.update(matching)
+        elif not passed:
+            details.append(line)
+    details += [line for line in result.plain() if ": FAIL got" in line]
+    notes = [f"QEMU deviates: {glob}: {why}" for glob, why in mine if glob in used]
+    notes += [f"deviation no longer seen: {glob}" for glob, _ in mine if glob not in used]
+    tap.result(not details, f"{label} on qemu: self-checks ({result.seconds:.1f} s)", details + notes)
+
+
+def check_hostel(tap, program, result, oracle, label):
+    details = judge_run(program, result)
+    bad = [line for _, passed, line in result.self_checks() if not passed]
+    details += [f"{len(bad)} self-checks failed"] * bool(bad) + bad[:20]
+    good = sum(passed for _, passed, _ in result.self_checks())
+    if oracle is not None:
+        details += difference(oracle.plain(), result.plain())
+    elif not good:
+        details.append("no self-check ran")
+    for line in result.plain():
+        if oracle is None and ": FAIL" in line:
+            details.append(line)
+    compared = f"{len(oracle.plain())} lines as on qemu" if oracle is not None else "no oracle"
+    tap.result(not details, f"{label}: {compared}, {good} self-checks ({result.seconds:.1f} s)", details)
+
+
+def difference(want, got):
+    """The first differing line, how many lines differ, and the first of them in context."""
+    if want == got:
+        return []
+    changed = [l for l in difflib.ndiff(want, got) if l[:1] in "-+"] if len(want) < 3000 else []
+    first = next((i for i, (a, b) in enumerate(zip(want, got)) if a != b), min(len(want), len(got)))
+    details = [f"first difference at line {first + 1} of {len(want)} (Hostel has {len(got)})",
+               f"qemu:   {want[first] if first < len(want) else '(end)'}",
+               f"hostel: {got[first] if first < len(got) else '(end)'}"]
+    wrong = [l[2:] for l in changed if l[0] == "-"]
+    details.append(f"{len(wrong)} of qemu's lines are missing:")
+    return details + [f"  {l}" for l in wrong[:30]] + (["  ..."] if len(wrong) > 30 else [])
+
+
+def run_program(tap, args, program, deviations):
+    elf = os.path.join(args.elf_dir, program.name + ".elf")
+    if not os.path.exists(elf):
+        tap.result(False, program.name, [f"{elf} is not there"])
+        return
+    for cpus in args.cpus or program.cpus:
+        label = f"{program.name}" + (f" with {cpus} harts" if cpus > 1 else "")
+        oracle = None
+        if program.oracle:
+            if not shutil.which(QEMU):
+                tap.result(True, f"{label} on qemu", skip=f"no {QEMU}")
+            else:
+                oracle = run_qemu(program, elf, cpus, program.timeout)
+                check_qemu(tap, program, oracle, label, deviations)
+        for method in args.method:
+            name = f"{label} on hostel, {method}"
+            if not os.path.exists(args.hostel):
+                tap.result(True, name, skip=f"{args.hostel} is not built")
+                continue
+            if program.oracle and oracle is None:
+                tap.result(True, name, skip="nothing to compare with")
+                continue
+            check_hostel(tap, program, run_hostel(args.hostel, method, elf, cpus, program.timeout), oracle, name)
+
+
+def show_vectors(args, name, prefix):
+    """Runs the verbose form of a program on both and prints the first vectors that differ."""
+    elf = os.path.join(args.elf_dir, name + "_verbose.elf")
+    program = Program(name)
+    want = run_qemu(program, elf, 1, 300).plain()
+    got = run_hostel(args.hostel, args.method[0], elf, 1, 600).plain()
+    shown = 0
+    for a, b in zip(want, got):
+        if a != b and a.startswith(prefix):
+            print(f"qemu:   {a}\nhostel: {b}")
+            shown += 1
+            if shown == 20:
+                break
+    print(f"{shown} differences shown; {len(want)} lines from qemu, {len(got)} from hostel")
+    return 1 if shown or len(want) != len(got) else 0
+
+
+def parse():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("programs", nargs="*")
+    parser.add_argument("--elf-dir", default=".")
+    parser.add_argument("--hostel", default=os.environ.get("HOSTEL", "build/bin/hostel"))
+    parser.add_argument("--method", action="append", help="repeatable; default HOSTEL_METHODS or emulation")
+    parser.add_argument("--cpus", action="append", type=int, help="repeatable; default as each program says")
+    parser.add_argument("--vectors", nargs=2, metavar=("PROGRAM", "PREFIX"), help="find differing vectors")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--skip", metavar="REASON")
+    args = parser.parse_args()
+    args.method = args.method or os.environ.get("HOSTEL_METHODS", "emulation").split()
+    return args
+
+
+def main():
+    args = parse()
+    if args.skip:
+        print(f"1..0 # SKIP {args.skip}")
+        return 0
+    if args.list:
+        print("\n".join(p.name for p in PROGRAMS))
+        return 0
+    if args.vectors:
+        return show_vectors(args, *args.vectors)
+    unknown = set(args.programs) - {p.name for p in PROGRAMS}
+    if unknown:
+        print(f"Bail out! no such program: {', '.join(sorted(unknown))}")
+        return 1
+    tap, deviations = Tap(), load_deviations()
+    for program in PROGRAMS:
+        if not args.programs or program.name in args.programs:
+            run_program(tap, args, program, deviations)
+    print(f"1..{tap.count}")
+    return 1 if tap.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
