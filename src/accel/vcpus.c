@@ -165,7 +165,8 @@ static void *vcpu_thread(void *opaque)
     return NULL;
 }
 
-static bool init_vcpu(struct vcpus *set, unsigned i, GError **error)
+/* Maps the CPU structure and fills what the accelerator's init looks at. */
+static bool map_vcpu(struct vcpus *set, unsigned i, GError **error)
 {
     struct vcpu *v = &set->vcpu[i];
     const struct isa *isa = set->config.isa;
@@ -178,13 +179,21 @@ static bool init_vcpu(struct vcpus *set, unsigned i, GError **error)
     v->env->target = isa->target;
     v->env->budget = UINT64_MAX;
     v->timer = clock_timer_new(set->config.clock, on_timer, v);
+    return true;
+}
+
+/* Reset drops cached translations, so the accelerator is there before. */
+static bool init_cpu(struct vcpus *set, unsigned i, GError **error)
+{
+    const struct isa *isa = set->config.isa;
+    struct env *env = set->vcpu[i].env;
     struct isa_config config = set->config.cpu;
     config.index = i;
     config.vcpus = set->count;
     struct cpu_host host = {.ops = &set->host_ops, .mem = set->config.mem, .bus = set->config.bus, .board = set->config.board};
-    if (!isa->init(v->env, &config, &host, error))
+    if (!isa->init(env, &config, &host, error))
         return false;
-    isa->reset(v->env);
+    isa->reset(env);
     return true;
 }
 
@@ -202,11 +211,14 @@ struct vcpus *vcpus_new(const struct accel *accel, const struct vcpus_config *co
         .now = host_now, .set_timer = host_set_timer, .kick = host_kick, .firmware_call = config->firmware_call};
     for (unsigned i = 0; i < config->count; i++) {
         set->count = i + 1;
-        if (!init_vcpu(set, i, error))
+        if (!map_vcpu(set, i, error))
             return NULL;
     }
     if (!accel->init(set, error))
         return NULL;
+    for (unsigned i = 0; i < config->count; i++)
+        if (!init_cpu(set, i, error))
+            return NULL;
     for (unsigned i = 0; i < set->count; i++) {
         char name[16];
         g_snprintf(name, sizeof(name), "vcpu%u", i);
