@@ -93,6 +93,15 @@ void mem_listen(struct mem *m, struct mem_listener *l)
     m->listeners = l;
 }
 
+void mem_unlisten(struct mem *m, struct mem_listener *l)
+{
+    struct mem_listener **p = &m->listeners;
+    while (*p && *p != l)
+        p = &(*p)->next;
+    if (*p)
+        *p = l->next;
+}
+
 const struct mem_block *mem_find(const struct mem *m, struct gpa addr)
 {
     for (unsigned i = m->n_blocks; i-- > 0;) {
@@ -129,6 +138,65 @@ static bool in_ram(const struct mem *m, struct gpa addr, uint64_t size)
     return true;
 }
 
+/* Guest memory is read and written by others at the same time, so copies touch it in single accesses as large as
+ * alignment allows: a number that is aligned and of a power-of-two size is never seen half written. */
+static unsigned copy_step(const uint8_t *guest, uint64_t size)
+{
+    uintptr_t at = (uintptr_t)guest;
+    if (size >= 8 && !(at & 7))
+        return 8;
+    if (size >= 4 && !(at & 3))
+        return 4;
+    return size >= 2 && !(at & 1) ? 2 : 1;
+}
+
+/* One access: type, guest side, other side (of any alignment). */
+#define COPY_OUT(type)                                                                                       \
+    {                                                                                                        \
+        type v = __atomic_load_n((const type *)(const void *)guest, __ATOMIC_RELAXED);                       \
+        memcpy(to, &v, sizeof(v));                                                                           \
+        break;                                                                                               \
+    }
+#define COPY_IN(type)                                                                                        \
+    {                                                                                                        \
+        type v;                                                                                              \
+        memcpy(&v, from, sizeof(v));                                                                         \
+        __atomic_store_n((type *)(void *)guest, v, __ATOMIC_RELAXED);                                        \
+        break;                                                                                               \
+    }
+
+static void copy_out(uint8_t *to, const uint8_t *guest, uint64_t size)
+{
+    while (size) {
+        unsigned step = copy_step(guest, size);
+        switch (step) {
+        case 8: COPY_OUT(uint64_t)
+        case 4: COPY_OUT(uint32_t)
+        case 2: COPY_OUT(uint16_t)
+        default: COPY_OUT(uint8_t)
+        }
+        to += step;
+        guest += step;
+        size -= step;
+    }
+}
+
+static void copy_in(uint8_t *guest, const uint8_t *from, uint64_t size)
+{
+    while (size) {
+        unsigned step = copy_step(guest, size);
+        switch (step) {
+        case 8: COPY_IN(uint64_t)
+        case 4: COPY_IN(uint32_t)
+        case 2: COPY_IN(uint16_t)
+        default: COPY_IN(uint8_t)
+        }
+        guest += step;
+        from += step;
+        size -= step;
+    }
+}
+
 int mem_read(const struct mem *m, struct gpa addr, void *buffer, uint64_t size)
 {
     if (!in_ram(m, addr, size))
@@ -137,7 +205,7 @@ int mem_read(const struct mem *m, struct gpa addr, void *buffer, uint64_t size)
     while (size) {
         const struct mem_block *b = mem_find(m, addr);
         uint64_t at = addr.v - b->base.v, here = MIN(size, b->size - at);
-        memcpy(to, b->host + at, here);
+        copy_out(to, b->host + at, here);
         to += here;
         addr.v += here;
         size -= here;
@@ -153,7 +221,7 @@ int mem_write(struct mem *m, struct gpa addr, const void *buffer, uint64_t size)
     while (size) {
         const struct mem_block *b = mem_find(m, addr);
         uint64_t at = addr.v - b->base.v, here = MIN(size, b->size - at);
-        memcpy(b->host + at, from, here);
+        copy_in(b->host + at, from, here);
         mem_wrote(m, b, addr, here);
         from += here;
         addr.v += here;
@@ -219,18 +287,29 @@ void mem_wrote(struct mem *m, const struct mem_block *b, struct gpa addr, uint64
     }
 }
 
-bool mem_hand_out(const struct mem_block *b, struct gpa addr)
+/* Marks the page dirty and handed out unless one of the obstacles is set. */
+static bool hand_out_unless(const struct mem_block *b, struct gpa addr, uint8_t obstacles)
 {
     if (b->readonly)
         return false;
     _Atomic uint8_t *track = track_of(b, addr);
     uint8_t old = atomic_load(track), want;
     do {
-        if (old & (MEM_CODE | MEM_WATCHED))
+        if (old & obstacles)
             return false;
         want = old | MEM_DIRTY | MEM_HANDED;
     } while (old != want && !atomic_compare_exchange_weak(track, &old, want));
     return true;
+}
+
+bool mem_hand_out(const struct mem_block *b, struct gpa addr)
+{
+    return hand_out_unless(b, addr, MEM_CODE | MEM_WATCHED);
+}
+
+bool mem_lend(const struct mem_block *b, struct gpa addr)
+{
+    return hand_out_unless(b, addr, MEM_CODE);
 }
 
 void mem_track_code(struct mem *m, const struct mem_block *b, struct gpa addr)
@@ -254,13 +333,11 @@ void mem_watch(struct mem *m, struct gpa start, uint64_t size, bool on)
         const struct mem_block *b = mem_find(m, GPA(page));
         if (!b)
             continue;
-        if (on)
-            atomic_fetch_or(track_of(b, GPA(page)), MEM_WATCHED);
-        else
+        if (!on)
             atomic_fetch_and(track_of(b, GPA(page)), (uint8_t)~MEM_WATCHED);
+        else if (atomic_fetch_or(track_of(b, GPA(page)), MEM_WATCHED) & MEM_HANDED)
+            revoke_all(m, GPA(page), MEM_PAGE_SIZE); /* whole pages of RAM: what listeners are told to expect */
     }
-    if (on)
-        revoke_all(m, start, size);
 }
 
 /* Clears DIRTY everywhere in b, collecting it into bitmap when that is not NULL. */

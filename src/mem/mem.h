@@ -68,8 +68,9 @@ CLEANUP_DEFINE(mem, mem_free)
  * misalignment, no host memory. Memory is committed when it is touched. */
 struct mem_block *mem_add(struct mem *m, const char *name, struct gpa base, uint64_t size, bool readonly, GError **error);
 
-/* Registers a listener (borrowed; lives as long as m). */
+/* Registers a listener, borrowed until it is taken off or m is freed; set-up and tear-down. */
 void mem_listen(struct mem *m, struct mem_listener *l);
+void mem_unlisten(struct mem *m, struct mem_listener *l);
 
 /* --- look-up and access --- */
 
@@ -99,6 +100,9 @@ void mem_wrote(struct mem *m, const struct mem_block *b, struct gpa addr, uint64
 /* Asks for direct write permission to the page of addr, which is marked dirty: ask only to store. True: granted until revoke.
  * False: each store must report. */
 bool mem_hand_out(const struct mem_block *b, struct gpa addr);
+
+/* The same for one store that the caller reports by mem_wrote(), so a watched page does not stand in its way. */
+bool mem_lend(const struct mem_block *b, struct gpa addr);
 
 /* From now on writes to the page of addr are told to the listeners. Returns when direct permissions to it are gone: its bytes may be
  * read then. Callers are serialized (the code cache's lock), here and in untrack. */
