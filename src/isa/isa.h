@@ -22,6 +22,7 @@ struct isa_walk {
     struct gpa gpa;    /* of the address asked for */
     uint64_t size;     /* the aligned power of two around it with one translation and one protection: 1 (cache nothing: a PMP
                           boundary inside the page) .. 1 GiB and more */
+    uint64_t leaf;     /* bytes mapped by the page-table entry used: flushing any address in them drops this translation */
     uint8_t prot;      /* ISA_PROT_*: what may be cached (W only when the dirty bit is set) */
     bool global;       /* the same in every address space */
     bool identity;     /* no page table was involved: flushing an address does not concern it */

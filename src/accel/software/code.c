@@ -13,6 +13,10 @@
  * forget its jump cache. Running code that is in it may finish it (an instruction stream sees its own stores after fence.i, which leaves the
  * block); nobody can enter it again once its vCPU has served the request. It is freed when all have (code_collect).
  *
+ * Links outlive changes of mappings, so they are made only where no mapping matters: between blocks that begin on one physical page,
+ * and not to a block whose first instruction continues on another page. Nor do they know of physical protection that ends inside a page
+ * (soft_vcpu.partial); there each block is looked up, and replaced when it is longer than what may be fetched.
+ *
  * owner[] of a block: 0 hash chain, 1 list of its first page, 2 list of its second page, 3 list of the dead.
  */
 #include <errno.h>
@@ -38,9 +42,20 @@ struct code_page {
     uint64_t granules;      /* bit per 64 bytes: a block was made from it */
 };
 
+static struct gpa page_of(uint64_t addr)
+{
+    return GPA(align_down(addr, MEM_PAGE_SIZE));
+}
+
+/* False also when the second virtual page is the first physical one once more. */
+static bool two_pages(const struct block *b)
+{
+    return b->gpa2 != UINT64_MAX && b->gpa2 != page_of(b->gpa).v;
+}
+
 static bool on_second_page(const struct block *b, struct gpa page)
 {
-    return b->gpa2 != UINT64_MAX && align_down(b->gpa, MEM_PAGE_SIZE) != page.v;
+    return two_pages(b) && page_of(b->gpa).v != page.v;
 }
 
 static unsigned list_slot(const struct block *b, struct gpa page)
@@ -51,6 +66,11 @@ static unsigned list_slot(const struct block *b, struct gpa page)
 /* Bytes of block b inside the page, as [from, to) offsets. */
 static void extent_in_page(const struct block *b, struct gpa page, unsigned *from, unsigned *to)
 {
+    if (b->gpa2 == page.v && !two_pages(b)) { /* its end and its beginning: rare enough to say all of it */
+        *from = 0;
+        *to = MEM_PAGE_SIZE;
+        return;
+    }
     unsigned first = (unsigned)(b->gpa & (MEM_PAGE_SIZE - 1)), on_first = MIN(b->bytes, (unsigned)MEM_PAGE_SIZE - first);
     *from = on_second_page(b, page) ? 0 : first;
     *to = on_second_page(b, page) ? b->bytes - on_first : first + on_first;
@@ -77,10 +97,17 @@ static unsigned hash(uint64_t gpa, uint32_t mode)
 
 /* --- linking --- */
 
+static bool may_link(const struct block_exit *exit, const struct block *to)
+{
+    const struct block *from = exit->from;
+    return exit->target == to->pc && from->mode == to->mode && page_of(from->gpa).v == page_of(to->gpa).v &&
+           to->gpa2 == UINT64_MAX && !atomic_load(&from->dead) && !atomic_load(&to->dead) && !atomic_load(&exit->to);
+}
+
 void code_link(struct soft *soft, struct block_exit *exit, struct block *block)
 {
     g_mutex_lock(&soft->code_lock);
-    if (!atomic_load(&exit->from->dead) && !atomic_load(&block->dead) && !atomic_load(&exit->to)) {
+    if (may_link(exit, block)) {
         exit->next = block->incoming;
         block->incoming = exit;
         atomic_store_explicit(&exit->to, block, memory_order_release);
@@ -130,6 +157,14 @@ static unsigned hash_slot(const struct block *b, struct gpa page)
     return OWNER_HASH;
 }
 
+/* A page that no block was made from needs no tracking. */
+static void untrack_if_empty(const struct soft *soft, struct gpa page)
+{
+    const struct code_page *cp = *page_slot(soft, page);
+    if (!cp || !cp->blocks)
+        mem_untrack_code(mem_find(soft->set->config.mem, page), page);
+}
+
 /* Takes b out of the page's list and recomputes what the page still holds. */
 static void remove_from_page(struct soft *soft, struct block *b, struct gpa page)
 {
@@ -141,16 +176,15 @@ static void remove_from_page(struct soft *soft, struct block *b, struct gpa page
         extent_in_page(o, page, &from, &to);
         cp->granules |= granule_mask(from, to);
     }
-    if (!cp->blocks)
-        mem_untrack_code(mem_find(soft->set->config.mem, page), page);
+    untrack_if_empty(soft, page);
 }
 
 static void kill_block(struct soft *soft, struct block *b)
 {
     atomic_store(&b->dead, 1);
     remove_from_list(&soft->buckets[hash(b->gpa, b->mode)], b, hash_slot, GPA(0));
-    remove_from_page(soft, b, GPA(align_down(b->gpa, MEM_PAGE_SIZE)));
-    if (b->gpa2 != UINT64_MAX)
+    remove_from_page(soft, b, page_of(b->gpa));
+    if (two_pages(b))
         remove_from_page(soft, b, GPA(b->gpa2));
     unlink_incoming(b);
     unlink_outgoing(b);
@@ -191,10 +225,11 @@ static unsigned kill_in_page(struct soft *soft, struct gpa page, unsigned from, 
 void code_drop_page(struct soft *soft, struct soft_vcpu *self, struct gpa addr)
 {
     g_mutex_lock(&soft->code_lock);
-    if (kill_in_page(soft, GPA(align_down(addr.v, MEM_PAGE_SIZE)), 0, MEM_PAGE_SIZE)) {
+    if (kill_in_page(soft, page_of(addr.v), 0, MEM_PAGE_SIZE)) {
         soft->invalidations++;
         announce_deaths(soft, self);
     }
+    untrack_if_empty(soft, page_of(addr.v));
     g_mutex_unlock(&soft->code_lock);
 }
 
@@ -202,7 +237,7 @@ void code_drop_page(struct soft *soft, struct soft_vcpu *self, struct gpa addr)
 static void on_written(struct mem_listener *l, struct gpa start, uint64_t size)
 {
     struct soft *soft = CONTAINER_OF(l, struct soft, listener);
-    struct gpa page = GPA(align_down(start.v, MEM_PAGE_SIZE));
+    struct gpa page = page_of(start.v);
     unsigned from = (unsigned)(start.v - page.v), to = from + (unsigned)size;
     /* A racy look at the bitmap would have to be ordered against code being made; the lock is cheap beside what brought us here. */
     struct soft_vcpu *self = soft_current;
@@ -262,127 +297,175 @@ static void insert_block(struct soft *soft, struct block *b)
     struct block **bucket = &soft->buckets[hash(b->gpa, b->mode)];
     b->owner[OWNER_HASH] = *bucket;
     *bucket = b;
-    add_to_page(soft, b, GPA(align_down(b->gpa, MEM_PAGE_SIZE)));
-    if (b->gpa2 != UINT64_MAX)
+    add_to_page(soft, b, page_of(b->gpa));
+    if (two_pages(b))
         add_to_page(soft, b, GPA(b->gpa2));
     soft->blocks_made++;
 }
 
-static void kill_all(struct soft *soft)
+/* Returns whether there was anything to kill. */
+static bool kill_all(struct soft *soft)
 {
+    bool any = false;
     for (unsigned i = 0; i < BUCKETS; i++)
-        while (soft->buckets[i])
+        while (soft->buckets[i]) {
             kill_block(soft, soft->buckets[i]);
-}
-
-static struct block *find(const struct soft *soft, uint64_t gpa, uint64_t pc, uint32_t mode, uint64_t gpa2)
-{
-    for (struct block *b = soft->buckets[hash(gpa, mode)]; b; b = b->owner[OWNER_HASH])
-        if (b->gpa == gpa && b->pc == pc && b->mode == mode && (b->gpa2 == UINT64_MAX || gpa2 == UINT64_MAX || b->gpa2 == gpa2))
-            return b;
-    return NULL;
+            any = true;
+        }
+    return any;
 }
 
 static void collect_locked(struct soft *soft);
 
-/* Compiles soft->ir, making room when the code memory is full. NULL with *error: -E2BIG when the block is too large; -ENOSPC when
- * other vCPUs, which have been kicked, must leave the evicted code first. */
-static struct block *compile(struct soft *soft, struct soft_vcpu *s, uint64_t gpa, uint64_t gpa2, int *error)
+/* Gives up all code for vCPU s, which stands between blocks. What other vCPUs are in is freed when they have left: deaths are
+ * counted only when there were some, so that vCPUs which come here in turn do not wait for each other forever. */
+static void evict(struct soft *soft, struct soft_vcpu *s)
 {
-    struct block *b = new_block(soft->ir, gpa, gpa2);
-    *error = soft->backend->compile(soft->backend_state, soft->ir, b);
-    if (*error == -ENOSPC) {
+    if (kill_all(soft)) {
         soft->evictions++;
-        kill_all(soft);
         announce_deaths(soft, s);
-        atomic_store(&s->seen, atomic_load(&soft->deaths)); /* this vCPU stands between blocks */
-        collect_locked(soft);
-        *error = soft->backend->compile(soft->backend_state, soft->ir, b);
     }
-    if (!*error)
-        return b;
-    g_free(b);
-    return NULL;
-}
-
-/* The page of gpa2 has been translated already when the block needs it. Called with the code lock, outside. */
-static struct block *make(struct soft_vcpu *s, const struct isa_code *code, uint64_t gpa, uint64_t gpa2)
-{
-    struct soft *soft = s->soft;
-    struct isa_code piece = *code;
-    int error = 0;
-    do {
-        error = s->isa->lift(&piece, soft->ir);
-        if (error)
-            break;
-        struct block *b = compile(soft, s, gpa, soft->ir->bytes > code->avail ? gpa2 : UINT64_MAX, &error);
-        if (b) {
-            insert_block(soft, b);
-            return b;
-        }
-        piece.max_insns /= 2;
-    } while (error == -E2BIG && piece.max_insns);
-    errno = -error;
-    return NULL;
+    atomic_store(&s->seen, atomic_load(&soft->deaths));
+    collect_locked(soft);
 }
 
 /* --- finding --- */
 
-/* Translates the fetch of pc. 0 with *gpa and its RAM block, or 1 with an exception recorded. */
-static int fetch_address(struct soft_vcpu *s, uint64_t pc, uint64_t *gpa, const struct mem_block **block)
+/* Bytes that may be fetched: from addr, in RAM, to the end of the page or of what is protected alike. */
+struct fetch {
+    uint64_t gpa;
+    const struct mem_block *block;
+    uint32_t room;
+};
+
+/* Translates the fetch of pc. 0, or 1 with an exception recorded. */
+static int fetch_at(struct soft_vcpu *s, uint64_t pc, struct fetch *f)
 {
     struct isa_walk walk;
     if (tlb_translate(s, GVA(pc), ISA_FETCH, s->isa->fetch_mmu(s->env), &walk))
         return 1;
-    *gpa = walk.gpa.v;
-    *block = mem_find(s->vcpu->set->config.mem, walk.gpa);
-    if (*block)
+    f->gpa = walk.gpa.v;
+    f->block = mem_find(s->vcpu->set->config.mem, walk.gpa);
+    uint64_t alike = MIN(walk.size, ENV_PAGE_SIZE);
+    s->partial |= alike < ENV_PAGE_SIZE;
+    f->room = (uint32_t)(alike - (pc & (alike - 1)));
+    if (f->block)
         return 0;
     s->isa->bus_error(s->env, GVA(pc), ISA_FETCH); /* code runs from RAM and ROM only */
     return 1;
 }
 
-struct block *code_find(struct soft_vcpu *s)
+/* The second page of a block whose first instruction continues at next; UINT64_MAX when it is the same page going on. */
+static uint64_t second_page(const struct fetch *next)
+{
+    return next && next->gpa % MEM_PAGE_SIZE == 0 ? next->gpa : UINT64_MAX;
+}
+
+/* What code_find() is about to run: from first on, the first instruction perhaps continuing at next (NULL: not known). */
+static struct block *find(const struct soft_vcpu *s, const struct fetch *first, const struct fetch *next)
+{
+    const struct env *env = s->env;
+    uint64_t gpa2 = second_page(next);
+    for (struct block *b = s->soft->buckets[hash(first->gpa, env->mode)]; b; b = b->owner[OWNER_HASH])
+        if (b->gpa == first->gpa && b->pc == env->pc && b->mode == env->mode && (b->gpa2 == UINT64_MAX || b->gpa2 == gpa2))
+            return b;
+    return NULL;
+}
+
+/* Lifts and compiles what the bytes are now; its pages are tracked. Only a first instruction reaches beyond first->room. */
+static int make(struct soft_vcpu *s, const struct fetch *first, const struct fetch *next, uint32_t max, struct block **out)
+{
+    enum { FIRST_MAX = IR_MAX_GUEST_INSNS * 16, NEXT_MAX = 16 };
+    struct soft *soft = s->soft;
+    const struct mem *mem = s->vcpu->set->config.mem;
+    /* A copy, so that all of lifting sees the same bytes; who changes them meanwhile waits for the lock to kill the block. */
+    uint8_t bytes[FIRST_MAX], more[NEXT_MAX] = {0};
+    struct isa_code code = {.pc = s->env->pc,
+                            .mode = s->env->mode,
+                            .bytes = bytes,
+                            .avail = MIN(first->room, FIRST_MAX),
+                            .next = next ? more : NULL,
+                            .max_insns = max};
+    int error = mem_read(mem, GPA(first->gpa), bytes, code.avail);
+    if (!error && next)
+        error = mem_read(mem, GPA(next->gpa), more, MIN(next->room, NEXT_MAX));
+    for (; !error; code.max_insns /= 2) {
+        error = code.max_insns ? s->isa->lift(&code, soft->ir) : -E2BIG;
+        if (error)
+            break;
+        *out = new_block(soft->ir, first->gpa, soft->ir->bytes > first->room ? second_page(next) : UINT64_MAX);
+        error = soft->backend->compile(soft->backend_state, soft->ir, *out);
+        if (!error)
+            return 0;
+        g_free(*out);
+        if (error == -E2BIG)
+            error = 0; /* once more, with half the instructions */
+    }
+    return error;
+}
+
+/* Finds or makes the block. 0; -EAGAIN: its first instruction continues and next is NULL; -ENOSPC: other vCPUs must leave evicted
+ * code first; other errors: it cannot be made. The code lock is held. */
+static int find_or_make(struct soft_vcpu *s, const struct fetch *first, const struct fetch *next, struct block **out)
 {
     struct soft *soft = s->soft;
     struct mem *mem = s->vcpu->set->config.mem;
-    uint64_t pc = s->env->pc, gpa, gpa2 = UINT64_MAX;
-    const struct mem_block *b, *b2 = NULL;
-    s->lookups++;
-    if (fetch_address(s, pc, &gpa, &b))
-        return NULL;
-    uint32_t room = (uint32_t)(ENV_PAGE_SIZE - (pc & ~ENV_PAGE_MASK));
+    struct block *b = find(s, first, next);
+    if (b && (b->bytes <= first->room || (next && b->n_guest <= 1))) {
+        *out = b;
+        return 0;
+    }
+    if (b && b->n_guest > 1) { /* made when more of the page could be executed */
+        kill_block(soft, b);
+        announce_deaths(soft, s);
+    }
+    uint32_t max = IR_MAX_GUEST_INSNS;
+    for (bool evicted = false;; evicted = true) {
+        mem_track_code(mem, first->block, GPA(first->gpa));
+        if (next)
+            mem_track_code(mem, next->block, GPA(next->gpa));
+        int error = make(s, first, next, max, out);
+        if (!error) {
+            insert_block(soft, *out);
+            return 0;
+        }
+        if (error == -ENOSPC)
+            evict(soft, s); /* also ends the tracking of these pages */
+        untrack_if_empty(soft, page_of(first->gpa));
+        if (next)
+            untrack_if_empty(soft, page_of(next->gpa));
+        if (error != -ENOSPC || soft->n_dead)
+            return error;
+        if (evicted && !(max /= 2)) /* nothing else is there, and still it does not fit */
+            return -ENOMEM;
+    }
+}
+
+struct block *code_find(struct soft_vcpu *s)
+{
+    struct soft *soft = s->soft;
+    struct fetch first, next;
     struct block *found = NULL;
+    s->lookups++;
+    if (fetch_at(s, s->env->pc, &first))
+        return NULL;
     g_mutex_lock(&soft->code_lock);
-    for (;;) {
-        found = find(soft, gpa, pc, s->env->mode, gpa2);
-        if (found && found->gpa2 != UINT64_MAX && gpa2 == UINT64_MAX)
-            found = NULL; /* crosses into a page that must be translated first */
-        else if (found)
-            break;
-        mem_track_code(mem, b, GPA(gpa));
-        if (b2)
-            mem_track_code(mem, b2, GPA(gpa2));
-        struct isa_code code = {.pc = pc,
-                                .mode = s->env->mode,
-                                .bytes = b->host + (gpa - b->base.v),
-                                .avail = room,
-                                .next = b2 ? b2->host + (gpa2 - b2->base.v) : NULL,
-                                .max_insns = IR_MAX_GUEST_INSNS};
-        found = make(s, &code, gpa, gpa2);
-        if (found || errno != EAGAIN || b2)
-            break;
-        g_mutex_unlock(&soft->code_lock);
-        if (fetch_address(s, pc + room, &gpa2, &b2))
+    int error = find_or_make(s, &first, NULL, &found);
+    g_mutex_unlock(&soft->code_lock);
+    if (error == -EAGAIN) {
+        if (fetch_at(s, s->env->pc + first.room, &next))
             return NULL;
         g_mutex_lock(&soft->code_lock);
+        error = find_or_make(s, &first, &next, &found);
+        g_mutex_unlock(&soft->code_lock);
     }
-    g_mutex_unlock(&soft->code_lock);
-    if (!found && errno == ENOSPC)
+    if (!error)
+        return found;
+    if (error == -ENOSPC)
         sched_yield(); /* the dispatcher comes again */
-    else if (!found)
-        log_error(LOG_CODE, "no block can be made at 0x%" PRIx64 ": %s", pc, g_strerror(errno));
-    return found;
+    else
+        log_error(LOG_CODE, "no block can be made at 0x%" PRIx64 ": %s", s->env->pc, g_strerror(-error));
+    return NULL;
 }
 
 /* --- freeing --- */
@@ -406,7 +489,7 @@ static void collect_locked(struct soft *soft)
 
 void code_collect(struct soft *soft)
 {
-    if (__atomic_load_n(&soft->n_dead, __ATOMIC_RELAXED) < COLLECT_AT)
+    if (atomic_load_explicit(&soft->n_dead, memory_order_relaxed) < COLLECT_AT)
         return;
     g_mutex_lock(&soft->code_lock);
     collect_locked(soft);
@@ -416,8 +499,8 @@ void code_collect(struct soft *soft)
 void code_flush_all(struct soft *soft)
 {
     g_mutex_lock(&soft->code_lock);
-    kill_all(soft);
-    announce_deaths(soft, NULL);
+    if (kill_all(soft))
+        announce_deaths(soft, NULL);
     collect_locked(soft);
     g_mutex_unlock(&soft->code_lock);
 }
@@ -476,5 +559,6 @@ void code_fini(struct soft *soft)
         munmap(soft->ir, sizeof(*soft->ir));
     if (soft->buckets)
         munmap(soft->buckets, BUCKETS * sizeof(soft->buckets[0]));
+    mem_unlisten(soft->set->config.mem, &soft->listener);
     g_mutex_clear(&soft->code_lock);
 }

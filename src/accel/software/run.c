@@ -48,7 +48,7 @@ static void remember(struct env *env, uint64_t pc, struct block *b)
 static struct block *next_block(struct soft_vcpu *s)
 {
     struct env *env = s->env;
-    struct block_exit *from = env->last_exit;
+    struct block_exit *from = s->partial ? NULL : env->last_exit;
     env->last_exit = NULL;
     const struct env_jump *j = &env->jump[env_jump_index(env->pc)];
     if (j->pc == env->pc && j->salt == env->salt && j->block) {
@@ -69,7 +69,7 @@ static struct block *next_block(struct soft_vcpu *s)
         return NULL;
     }
     remember(env, env->pc, b);
-    if (from && from->target == b->pc)
+    if (from && !s->partial)
         code_link(s->soft, from, b);
     return b;
 }

@@ -7,11 +7,11 @@
  * Running code comes here when its inline TLB check fails: a new page, a misaligned access, a device, or a store to a page for which
  * no direct permission may be given (mem.h). An access is cut at page boundaries into one or two *pieces*. All pieces are translated
  * first, so that an exception leaves nothing half done; then the bytes are moved. RAM pieces that are whole aligned
- * numbers move in one access (single-copy atomicity for other vCPUs), others byte by byte.
+ * numbers move in one access (single-copy atomicity for other vCPUs), others byte by byte. RAM is moved before devices are
+ * accessed and stores are reported, because these step outside and make host addresses void.
  *
  * A refill installs a load tag for any readable RAM page. It installs a store tag only when the access is a store and mem_hand_out()
- * agrees; otherwise each store comes here and is reported by mem_wrote(), which invalidates translated code. That listener
- * steps outside while it waits for locks, so no host pointer from before a report is used after it.
+ * agrees; otherwise each store comes here and is reported by mem_wrote(), which invalidates translated code.
  */
 #include <string.h>
 
@@ -29,8 +29,23 @@ struct piece {
     bool cacheable;                /* the whole page shares translation and protection */
 };
 
-/* Translates one piece. A boundary of physical protection inside the page is checked at both ends of the piece. */
-static int resolve(struct soft_vcpu *s, struct piece *p, enum isa_access access, unsigned mmu)
+/* A boundary of physical protection lies inside the piece. An aligned access has to lie on one side as a whole; a misaligned one counts
+ * as one access per byte. */
+static int resolve_parts(struct soft_vcpu *s, const struct piece *p, enum isa_access access, unsigned mmu)
+{
+    struct isa_walk part;
+    if (is_power_of_two(p->size) && !(p->va & (p->size - 1))) {
+        s->isa->bus_error(s->env, GVA(p->va), access);
+        return 1;
+    }
+    for (unsigned i = 1; i < p->size; i++)
+        if (tlb_translate(s, GVA(p->va + i), access, mmu, &part))
+            return 1;
+    return 0;
+}
+
+/* Translates one piece. */
+static int resolve_one(struct soft_vcpu *s, struct piece *p, enum isa_access access, unsigned mmu)
 {
     struct isa_walk walk;
     if (tlb_translate(s, GVA(p->va), access, mmu, &walk))
@@ -38,17 +53,27 @@ static int resolve(struct soft_vcpu *s, struct piece *p, enum isa_access access,
     p->gpa = walk.gpa;
     p->prot = walk.prot;
     p->cacheable = walk.size >= ENV_PAGE_SIZE;
-    if (walk.size < p->size) {
-        struct isa_walk last;
-        if (tlb_translate(s, GVA(p->va + p->size - 1), access, mmu, &last))
-            return 1;
-    }
+    if ((p->va & (walk.size - 1)) + p->size > walk.size && resolve_parts(s, p, access, mmu))
+        return 1;
     p->block = mem_find(s->vcpu->set->config.mem, p->gpa);
     p->host = p->block ? p->block->host + (p->gpa.v - p->block->base.v) : NULL;
     if (!p->block ? !bus_at(s->vcpu->set->config.bus, p->gpa) : (access == ISA_STORE && p->block->readonly)) {
         s->isa->bus_error(s->env, GVA(p->va), access);
         return 1;
     }
+    return 0;
+}
+
+/* Translates all pieces, as of one moment. */
+static int resolve(struct soft_vcpu *s, struct piece *p, unsigned n, enum isa_access access, unsigned mmu)
+{
+    uint64_t served;
+    do {
+        served = atomic_load(&s->requests.served);
+        for (unsigned i = 0; i < n; i++)
+            if (resolve_one(s, &p[i], access, mmu))
+                return 1;
+    } while (atomic_load(&s->requests.served) != served);
     return 0;
 }
 
@@ -81,7 +106,7 @@ static uint64_t ram_get(const uint8_t *host, unsigned size)
     if (!((uintptr_t)host & (size - 1)))
         switch (size) {
         case 1:
-            return *host;
+            return __atomic_load_n(host, __ATOMIC_RELAXED);
         case 2:
             return le16toh(__atomic_load_n((const uint16_t *)(const void *)host, __ATOMIC_SEQ_CST));
         case 4:
@@ -120,10 +145,15 @@ static void ram_put(uint8_t *host, unsigned size, uint64_t v)
         __atomic_store_n(&host[i], (uint8_t)(v >> 8 * i), __ATOMIC_RELAXED);
 }
 
-/* A device access. Sizes and alignments that the chip does not take are access faults; misaligned ones never reach it. */
+/* A device access, from outside, since chips have locks and may write to memory. Sizes and alignments that the chip does not take are
+ * access faults; misaligned ones never reach it. */
 static int device_get(struct soft_vcpu *s, const struct piece *p, uint64_t *v)
 {
-    if (!(p->gpa.v & (p->size - 1)) && !bus_read(s->vcpu->set->config.bus, p->gpa, p->size, v))
+    bool was_inside = soft_leave(s);
+    bool done = is_power_of_two(p->size) && !bus_read(s->vcpu->set->config.bus, p->gpa, p->size, v);
+    if (was_inside)
+        soft_enter(s);
+    if (done)
         return 0;
     s->isa->bus_error(s->env, GVA(p->va), ISA_LOAD);
     return 1;
@@ -131,27 +161,39 @@ static int device_get(struct soft_vcpu *s, const struct piece *p, uint64_t *v)
 
 static int device_put(struct soft_vcpu *s, const struct piece *p, uint64_t v)
 {
-    if (!(p->gpa.v & (p->size - 1)) && !bus_write(s->vcpu->set->config.bus, p->gpa, p->size, v))
+    bool was_inside = soft_leave(s);
+    bool done = is_power_of_two(p->size) && !bus_write(s->vcpu->set->config.bus, p->gpa, p->size, v);
+    if (was_inside)
+        soft_enter(s);
+    if (done)
         return 0;
     s->isa->bus_error(s->env, GVA(p->va), ISA_STORE);
     return 1;
 }
 
-static int get(struct soft_vcpu *s, const struct piece *p, uint64_t *v)
+static int get(struct soft_vcpu *s, const struct piece *p, unsigned n, uint64_t *v)
 {
-    if (!p->block)
-        return device_get(s, p, v);
-    *v = ram_get(p->host, p->size);
+    for (unsigned i = 0; i < n; i++)
+        if (p[i].block)
+            v[i] = ram_get(p[i].host, p[i].size);
+    for (unsigned i = 0; i < n; i++)
+        if (!p[i].block && device_get(s, &p[i], &v[i]))
+            return 1;
     return 0;
 }
 
-static int put(struct soft_vcpu *s, const struct piece *p, bool direct, uint64_t v)
+static int put(struct soft_vcpu *s, const struct piece *p, unsigned n, bool direct, const uint64_t *v)
 {
-    if (!p->block)
-        return device_put(s, p, v);
-    ram_put(p->host, p->size, v);
-    if (!direct)
-        mem_wrote(s->vcpu->set->config.mem, p->block, p->gpa, p->size);
+    for (unsigned i = 0; i < n; i++)
+        if (p[i].block)
+            ram_put(p[i].host, p[i].size, v[i]);
+    if (direct)
+        return 0;
+    for (unsigned i = 0; i < n; i++)
+        if (p[i].block)
+            mem_wrote(s->vcpu->set->config.mem, p[i].block, p[i].gpa, p[i].size);
+        else if (device_put(s, &p[i], v[i]))
+            return 1;
     return 0;
 }
 
@@ -177,14 +219,12 @@ static int load_word(struct soft_vcpu *s, uint64_t va, unsigned size, unsigned m
 {
     struct piece p[2];
     unsigned n = cut(va, size, p);
-    for (unsigned i = 0; i < n; i++)
-        if (resolve(s, &p[i], ISA_LOAD, mmu))
-            return 1;
+    if (resolve(s, p, n, ISA_LOAD, mmu))
+        return 1;
     uint64_t v[2] = {0, 0};
-    for (unsigned i = 0; i < n; i++)
-        if (get(s, &p[i], &v[i]))
-            return 1;
     refill(s, &p[0], ISA_LOAD, mmu);
+    if (get(s, p, n, v))
+        return 1;
     *value = n == 1 ? v[0] : v[0] | v[1] << 8 * p[0].size;
     return 0;
 }
@@ -193,16 +233,11 @@ static int store_word(struct soft_vcpu *s, uint64_t va, unsigned size, unsigned 
 {
     struct piece p[2];
     unsigned n = cut(va, size, p);
-    for (unsigned i = 0; i < n; i++)
-        if (resolve(s, &p[i], ISA_STORE, mmu))
-            return 1;
-    /* Every permission is asked for before the first store: a report may revoke, which shows in the queue only. */
-    bool direct = refill(s, &p[0], ISA_STORE, mmu);
-    if (n == 1)
-        return put(s, &p[0], direct, value);
-    if (put(s, &p[0], false, value & bits_mask(8 * p[0].size)))
+    if (resolve(s, p, n, ISA_STORE, mmu))
         return 1;
-    return put(s, &p[1], false, value >> 8 * p[0].size);
+    uint64_t v[2] = {n == 1 ? value : value & bits_mask(8 * p[0].size), n == 1 ? 0 : value >> 8 * p[0].size};
+    bool direct = refill(s, &p[0], ISA_STORE, mmu);
+    return put(s, p, n, direct && n == 1, v);
 }
 
 /* --- the operations of env.h --- */
@@ -246,7 +281,7 @@ static int softmmu_store(struct env *env, uint64_t va, uint32_t mem, const uint6
         return store_word(s, va, size, mmu, mem & IR_MEM_BIG ? swap(value[0], size) : value[0]);
     /* The far end faults first, so that nothing is stored when it does. */
     struct piece last = {.va = va + 15, .size = 1};
-    if (resolve(s, &last, ISA_STORE, mmu))
+    if (resolve(s, &last, 1, ISA_STORE, mmu))
         return 1;
     bool big = mem & IR_MEM_BIG;
     if (store_word(s, va, 8, mmu, big ? swap(value[1], 8) : value[0]))
@@ -264,14 +299,24 @@ static int softmmu_atomic(struct env *env, uint64_t va, uint32_t mem, void **hos
         return 1;
     }
     struct piece p = {.va = va, .size = 1u << ir_mem_log2(mem)};
-    if (resolve(s, &p, ISA_STORE, mmu))
-        return 1;
-    if (!p.block) {
-        s->isa->bus_error(env, GVA(va), ISA_STORE);
-        return 1;
-    }
-    /* The engine will write behind our back, so the page must be one that needs no report: code made from it goes. */
-    for (unsigned tries = 0; !refill(s, &p, ISA_STORE, mmu) && !mem_hand_out(p.block, p.gpa) && tries < 4; tries++) {
+    /* The engine will write behind our back, so the page must be one that needs no report: code made from it goes. Another vCPU
+     * may make it again at once, but not more often than we ask. */
+    for (;;) {
+        if (resolve(s, &p, 1, ISA_STORE, mmu))
+            return 1;
+        if (!p.block) {
+            s->isa->bus_error(env, GVA(va), ISA_STORE);
+            return 1;
+        }
+        if (refill(s, &p, ISA_STORE, mmu))
+            break;
+        uint64_t served = atomic_load(&s->requests.served);
+        if (mem_lend(p.block, p.gpa)) {
+            mem_wrote(s->vcpu->set->config.mem, p.block, p.gpa, p.size); /* a watcher hears of it just before */
+            if (atomic_load(&s->requests.served) == served)
+                break;
+            continue;
+        }
         bool was_inside = soft_leave(s);
         code_drop_page(s->soft, s, p.gpa);
         if (was_inside)

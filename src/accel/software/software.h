@@ -11,8 +11,9 @@
  * Inside and outside. A vCPU is *inside* while running code may use its TLB or jump cache. Whoever needs to be sure that a request
  * has taken effect posts it, kicks, and waits until the target has served its queue or stands outside; a vCPU that goes inside serves
  * its queue first. Both sides use sequentially consistent stores and loads on (outside, queue), so one of them sees the other. A
- * vCPU steps outside before it waits for a lock or for another vCPU, also in the middle of a slow path; so no two can
- * wait for each other. Locks are ordered: code lock, then a request queue's lock.
+ * vCPU steps outside before it waits for a lock (a chip's too) or for another vCPU, also in the middle of a slow path; so no two can
+ * wait for each other. Stepping inside again serves requests, so a host address or a translation from before is void: compare
+ * requests.served. Locks are ordered: code lock, then a request queue's lock.
  *
  * Quiescence. A dead block may still be in use by a vCPU that entered it before. Each vCPU notes the count of deaths whenever it is
  * between blocks (`seen`); a block is freed when every vCPU that may hold one has seen its death.
@@ -91,6 +92,7 @@ struct soft_vcpu {
     uint32_t mmu_used;             /* MMU indexes whose inline TLB is not empty */
     uint64_t large_map[LARGE_MAP_BITS / 64]; /* hashes of 2 MiB regions with entries from leaves of up to 2 MiB */
     uint64_t huge_lo, huge_hi;     /* span covered by still larger leaves */
+    bool partial;                  /* fetched from a page protected in parts since the last full flush: makes no links */
     struct tlb_entry l3[TLB_L3_SETS][TLB_L3_WAYS];
     uint8_t l3_next[TLB_L3_SETS];
 
@@ -112,7 +114,7 @@ struct soft {
     struct block **buckets;
     struct code_page **pages[MEM_MAX_BLOCKS]; /* per RAM block, per page: its code, or NULL */
     struct block *dead;            /* waiting to be freed, newest first */
-    unsigned n_dead;
+    _Atomic unsigned n_dead;
     struct ir_block *ir;           /* the one block under construction */
     uint64_t blocks_made, blocks_freed, invalidations, evictions;
     _Atomic uint64_t deaths;

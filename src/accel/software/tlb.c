@@ -10,6 +10,9 @@
  *
  * Flushing one address needs care with large leaves, whose 4 KiB pieces are separate entries: regions that received such pieces
  * are remembered (a hash bitmap per 2 MiB, a span beyond), and flushing an address in them flushes everything.
+ *
+ * A walk may have to step outside in its middle (it sets accessed bits, and such a store may have to be reported). What was asked of
+ * this vCPU meanwhile is done by then, so a walk during which requests were served is used once at most and not kept.
  */
 #include <string.h>
 
@@ -72,8 +75,20 @@ static void renew(struct soft_vcpu *s, struct space *space)
     space->jump_id = s->next_id++;
 }
 
+static void start_over(struct soft_vcpu *s);
+
+/* Identifiers are 32 bits: true when they have run out, after billions of flushes. Each caller below takes at most two per space. */
+static bool out_of_ids(const struct soft_vcpu *s)
+{
+    return s->next_id > UINT32_MAX - 4 * SPACES;
+}
+
 static struct space *find_space(struct soft_vcpu *s, uint64_t root, uint32_t asid)
 {
+    if (out_of_ids(s)) {
+        start_over(s);
+        return s->space;
+    }
     struct space *oldest = &s->spaces[0];
     for (unsigned i = 0; i < SPACES; i++) {
         struct space *p = &s->spaces[i];
@@ -101,13 +116,17 @@ void tlb_follow_space(struct soft_vcpu *s)
 
 void tlb_forget_jumps(struct soft_vcpu *s)
 {
+    if (out_of_ids(s)) {
+        start_over(s);
+        return;
+    }
     for (unsigned i = 0; i < SPACES; i++)
         if (s->spaces[i].tlb_id)
             s->spaces[i].jump_id = s->next_id++;
     update_salt(s);
 }
 
-/* Identifiers are 32 bits: when they run out (after billions of flushes), start over with everything empty. */
+/* Everything empty, identifiers from 1 on. */
 static void start_over(struct soft_vcpu *s)
 {
     memset(s->spaces, 0, sizeof(s->spaces));
@@ -135,7 +154,8 @@ void tlb_init(struct soft_vcpu *s)
 
 void tlb_flush_all(struct soft_vcpu *s)
 {
-    if (s->next_id > UINT32_MAX - 4 * SPACES) {
+    s->partial = false;
+    if (out_of_ids(s)) {
         start_over(s);
         return;
     }
@@ -152,7 +172,7 @@ void tlb_flush_all(struct soft_vcpu *s)
 
 static void flush_asid(struct soft_vcpu *s, uint32_t asid)
 {
-    if (s->next_id > UINT32_MAX - 4 * SPACES) {
+    if (out_of_ids(s)) {
         start_over(s);
         return;
     }
@@ -187,6 +207,13 @@ static void note_large_leaf(struct soft_vcpu *s, uint64_t va, uint64_t size)
     s->huge_hi = MAX(s->huge_hi, hi);
 }
 
+static void forget_jumps_of(struct soft_vcpu *s, uint64_t page)
+{
+    struct env_jump *j = &s->env->jump[env_jump_page(page)];
+    for (unsigned i = 0; i < ENV_JUMP_PAGE; i++)
+        j[i] = (struct env_jump){0};
+}
+
 static void flush_page(struct soft_vcpu *s, uint64_t va)
 {
     uint64_t page = align_down(va, ENV_PAGE_SIZE);
@@ -197,9 +224,8 @@ static void flush_page(struct soft_vcpu *s, uint64_t va)
                 set[w].space = 0;
     }
     inline_clear_page(s, page);
-    struct env_jump *j = &s->env->jump[env_jump_page(page)];
-    for (unsigned i = 0; i < ENV_JUMP_PAGE; i++)
-        j[i] = (struct env_jump){0};
+    forget_jumps_of(s, page);
+    forget_jumps_of(s, page - ENV_PAGE_SIZE); /* a block that begins there may continue on this page */
 }
 
 void tlb_flush(struct soft_vcpu *s, const struct cpu_flush *what)
@@ -237,8 +263,8 @@ static void l3_insert(struct soft_vcpu *s, uint64_t va, unsigned mmu, const stru
     *to = (struct tlb_entry){.key = key,
                              .gpa = align_down(walk->gpa.v, ENV_PAGE_SIZE) | walk->prot,
                              .space = walk->global ? s->global_id : s->space->tlb_id};
-    if (walk->size > ENV_PAGE_SIZE && !walk->identity)
-        note_large_leaf(s, va, walk->size);
+    if (walk->leaf > ENV_PAGE_SIZE && !walk->identity)
+        note_large_leaf(s, va, walk->leaf);
 }
 
 int tlb_translate(struct soft_vcpu *s, struct gva va, enum isa_access access, unsigned mmu, struct isa_walk *out)
@@ -252,9 +278,10 @@ int tlb_translate(struct soft_vcpu *s, struct gva va, enum isa_access access, un
         return 0;
     }
     s->walks++;
+    uint64_t served = atomic_load(&s->requests.served);
     if (s->isa->walk(s->env, va, access, mmu, out))
         return 1;
-    if (out->size >= ENV_PAGE_SIZE)
+    if (out->size >= ENV_PAGE_SIZE && atomic_load(&s->requests.served) == served)
         l3_insert(s, va.v, mmu, out);
     return 0;
 }

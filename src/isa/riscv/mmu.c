@@ -145,6 +145,7 @@ static int take_leaf(const struct walker *w, uint64_t pte_pa, uint64_t pte, unsi
     if (!riscv_pmp_check(w->cpu, out->gpa, 1, w->access, w->priv, &span, &pmp_prot))
         return access_fault(w);
     out->size = span < BIT(bits) ? span : BIT(bits);
+    out->leaf = BIT(bits);
     out->prot = prot & pmp_prot;
     return WALK_DONE;
 }
