@@ -14,14 +14,16 @@
 #include "base/bits.h"
 #include "base/byteorder.h"
 #include "engine/block.h"
-#include "isa/riscv/cpu.h"
 #include "isa/riscv/disasm.h"
+#include "isa/riscv/priv.h"
 #include "lift_gen.h"
 
 enum { MAX_REPORTS = 8, MAX_BLOCKS = 64 };
 
 struct machine {
     struct riscv_cpu *cpu;
+    enum riscv_priv priv; /* that vectors run in, */
+    uint64_t mstatus;     /* with these bits beside FS */
     const struct backend *backend;
     void *state;
     struct ir_block ir;
@@ -84,6 +86,16 @@ static const struct env_ops flat_ops = {flat_load, flat_store, flat_atomic, flat
 
 /* --- The machine --- */
 
+static struct cpu_flush flushed;
+
+static void note_flush(struct env *env, const struct cpu_flush *what)
+{
+    (void)env;
+    flushed = *what;
+}
+
+static const struct cpu_host_ops host_ops = {.flush = note_flush};
+
 static struct machine *machine_new(void)
 {
     struct machine *m = g_new0(struct machine, 1);
@@ -97,6 +109,7 @@ static struct machine *machine_new(void)
     g_assert_nonnull(m->backend);
     m->state = m->backend->init((size_t)1 << 20);
     g_assert_nonnull(m->state);
+    m->cpu->host.ops = &host_ops;
     m->cpu->env.ops = &flat_ops;
     m->cpu->env.target = &riscv_target;
     m->cpu->env.budget = UINT64_MAX;
@@ -159,8 +172,8 @@ static bool machine_run(struct machine *m, struct vector *v, uint64_t base, bool
     env->excl_addr = ENV_NO_RESERVATION;
     env->pc = base;
     m->cpu->frm = v->fcsr >> 5 & 7;
-    m->cpu->priv = RISCV_U;
-    m->cpu->mstatus = (uint64_t)(dirty ? 3 : 1) << 13;
+    m->cpu->priv = (uint8_t)m->priv;
+    m->cpu->mstatus = m->mstatus | (uint64_t)(dirty ? 3 : 1) << 13;
     riscv_update_mode(m->cpu);
     vector_fill(m->data, v->memory);
     while (env->pc != base + VECTOR_CODE_BYTES) {
@@ -361,7 +374,7 @@ static void test_cbo_zero(void)
     struct vector v = {.x[A1] = VECTOR_DATA + 64 * 5 + 37, .memory = 99};
 
     /* In U-mode both levels of environment configuration have to allow it. */
-    machine->cpu->menvcfg = machine->cpu->senvcfg = BIT(7);
+    machine->cpu->menvcfg = machine->cpu->senvcfg = ENVCFG_CBZE;
     g_assert_true(run_words(&v, &cbo_zero_a1, 1));
     vector_fill(want, 99);
     memset(want + 8 * 5, 0, 64);
@@ -414,6 +427,86 @@ static void test_traps(void)
     }
 }
 
+/* --- What the hart's own state decides --- */
+
+static void assert_refused(struct vector *v, uint32_t word)
+{
+    g_assert_false(run_words(v, &word, 1));
+    g_assert_cmpuint(trap.cause, ==, RISCV_EXC_ILLEGAL);
+    g_assert_cmphex(trap.value, ==, word);
+}
+
+static void test_supervisor(void)
+{
+    static const uint32_t sfence = 0x12c58073, sfence_all = 0x12000073, sinval = 0x16c58073, wfi = 0x10500073,
+                          sret = 0x10200073;
+    struct vector v = {.x[A1] = 0x123456789000, .x[A2] = 0x1000f};
+
+    machine->priv = RISCV_S;
+    g_assert_true(run_words(&v, &sfence, 1));
+    g_assert_true(flushed.one_page && flushed.one_asid);
+    g_assert_cmphex(flushed.va, ==, v.x[A1]);
+    g_assert_cmphex(flushed.asid, ==, 0xf);
+    g_assert_true(run_words(&v, &sfence_all, 1));
+    g_assert_false(flushed.one_page || flushed.one_asid);
+    g_assert_true(run_words(&v, &sinval, 1));
+    g_assert_true(flushed.one_page && flushed.one_asid);
+    g_assert_true(run_words(&v, &wfi, 1));
+    machine->cpu->sepc = VECTOR_CODE + VECTOR_CODE_BYTES;
+    g_assert_true(run_words(&v, &sret, 1));
+    g_assert_cmpuint(machine->cpu->priv, ==, RISCV_U);
+
+    machine->mstatus = MSTATUS_TVM | MSTATUS_TW | MSTATUS_TSR;
+    assert_refused(&v, sfence);
+    assert_refused(&v, sinval);
+    assert_refused(&v, wfi);
+    assert_refused(&v, sret);
+    machine->priv = RISCV_M;
+    g_assert_true(run_words(&v, &sfence, 1));
+    g_assert_true(run_words(&v, &wfi, 1));
+    g_assert_true(run_words(&v, &sret, 1));
+    machine->priv = RISCV_U;
+    machine->mstatus = 0;
+}
+
+/* csrrw t0, sscratch, a1 and csrrs, csrrc of it, without a helper; mret. */
+static void test_scratch(void)
+{
+    static const uint32_t words[] = {0x140592f3, 0x14063373, 0x140023f3, 0x30200073};
+    struct vector v = {.x[A1] = 0xff00, .x[A2] = 0x0f00};
+
+    machine->priv = RISCV_M;
+    machine->cpu->sscratch = 77;
+    machine->cpu->mepc = VECTOR_CODE + VECTOR_CODE_BYTES;
+    g_assert_true(run_words(&v, words, 4));
+    g_assert_cmphex(v.x[5], ==, 77);
+    g_assert_cmphex(v.x[6], ==, 0xff00);
+    g_assert_cmphex(v.x[7], ==, 0xf000);
+    g_assert_cmphex(machine->cpu->sscratch, ==, 0xf000);
+    machine->priv = RISCV_U;
+}
+
+/* Cache-block operations need what a load or a store needs, fault as stores, and name rs1, not the block. */
+static void test_cbo(void)
+{
+    static const uint32_t clean = 0x0015a00f, flush = 0x0025a00f, inval = 0x0005a00f;
+    struct vector v = {.x[A1] = VECTOR_DATA + 33};
+
+    riscv_pmpaddr_put(machine->cpu, 0, UINT64_MAX);
+    riscv_pmpcfg_put(machine->cpu, 0, PMP_NAPOT << PMP_A_SHIFT | PMP_R);
+    machine->cpu->menvcfg = machine->cpu->senvcfg = ENVCFG_CBCFE;
+    g_assert_true(run_words(&v, &clean, 1));
+    g_assert_true(run_words(&v, &flush, 1));
+    assert_refused(&v, inval);
+    machine->cpu->menvcfg = machine->cpu->senvcfg = BIT(ENVCFG_CBIE_SHIFT);
+    g_assert_true(run_words(&v, &inval, 1));
+    assert_refused(&v, clean);
+    riscv_pmpcfg_put(machine->cpu, 0, PMP_NAPOT << PMP_A_SHIFT | PMP_X);
+    g_assert_false(run_words(&v, &inval, 1));
+    g_assert_cmpuint(trap.cause, ==, RISCV_EXC_STORE_ACCESS);
+    g_assert_cmphex(trap.value, ==, VECTOR_DATA + 33);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -423,6 +516,9 @@ int main(int argc, char **argv)
     g_test_add_func("/riscv/lift-exec/formulas", test_formulas);
     g_test_add_func("/riscv/lift-exec/cbo-zero", test_cbo_zero);
     g_test_add_func("/riscv/lift-exec/traps", test_traps);
+    g_test_add_func("/riscv/lift-exec/supervisor", test_supervisor);
+    g_test_add_func("/riscv/lift-exec/scratch", test_scratch);
+    g_test_add_func("/riscv/lift-exec/cbo", test_cbo);
     int r = g_test_run();
     machine->backend->fini(machine->state);
     g_free(machine->cpu);
