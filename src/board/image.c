@@ -227,6 +227,7 @@ bool image_parse_elf(const char *name, const uint8_t *bytes, size_t size, struct
         return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: the ELF file is cut off in its program headers",
                            name);
     out->entry = entry;
+    out->relocates = ld16le(bytes + offsetof(Elf64_Ehdr, e_type)) == ET_DYN;
     for (unsigned i = 0; i < count; i++) {
         const uint8_t *ph = bytes + table + i * sizeof(Elf64_Phdr);
         uint64_t virt;

@@ -24,6 +24,7 @@ struct image_segment {
 
 struct image {
     bool position_free; /* a Linux Image: one segment, address is an offset from the start of RAM */
+    bool relocates;     /* an ELF file that may be moved as a whole (position-independent) */
     uint64_t entry;     /* physical, as the segments' addresses (position_free: likewise an offset) */
     unsigned count;     /* 1 .. IMAGE_MAX_SEGMENTS */
     struct image_segment segment[IMAGE_MAX_SEGMENTS];

@@ -170,6 +170,14 @@ static bool place(const struct boot *b, const char *name, const uint8_t *bytes, 
     return true;
 }
 
+static uint64_t lowest(const struct image *image)
+{
+    uint64_t low = UINT64_MAX;
+    for (unsigned i = 0; i < image->count; i++)
+        low = MIN(low, image->segment[i].address);
+    return low;
+}
+
 static bool load_firmware(struct boot *b, GError **error)
 {
     const struct machine_config *c = &b->m->config;
@@ -183,8 +191,10 @@ static bool load_firmware(struct boot *b, GError **error)
     struct image image = {.count = 1, .entry = VIRT_DRAM, .segment[0] = {0, size, VIRT_DRAM, size}};
     if (image_is_elf(bytes, size) && !image_parse_elf(c->firmware_name, bytes, size, &image, error))
         return false;
-    b->firmware_entry = image.entry;
-    return place(b, c->firmware_name, bytes, &image, 0, &b->firmware, error);
+    /* OpenSBI's ELF files are position-independent and begin at 0. */
+    uint64_t low = lowest(&image), shift = image.relocates && low < VIRT_DRAM ? VIRT_DRAM - low : 0;
+    b->firmware_entry = image.entry + shift;
+    return place(b, c->firmware_name, bytes, &image, shift, &b->firmware, error);
 }
 
 /* What to add to the image's addresses. A Linux Image goes to its offset from the start of RAM, or as near
@@ -192,9 +202,7 @@ static bool load_firmware(struct boot *b, GError **error)
  * says 0). */
 static uint64_t kernel_shift(const struct boot *b, const struct image *image)
 {
-    uint64_t free = VIRT_DRAM, low = UINT64_MAX;
-    for (unsigned i = 0; i < image->count; i++)
-        low = MIN(low, image->segment[i].address);
+    uint64_t free = VIRT_DRAM, low = lowest(image);
     if (b->firmware.size)
         free = align_up(MAX(range_end(&b->firmware), VIRT_DRAM + 1), BOOT_KERNEL_ALIGN);
     if (image->position_free)

@@ -135,15 +135,20 @@ bool device_map(struct device *d, struct bus *bus, struct gpa base, GError **err
 
 void device_release(struct device *d)
 {
-    while (d->want != d->driven && !d->driving) {
+    while (d->want != d->driven) {
         unsigned pin = (unsigned)__builtin_ctzll(d->want ^ d->driven);
         bool level = d->want >> pin & 1;
         d->driven ^= BIT(pin);
-        d->driving = true;
+        if (d->busy[pin]++)
+            d->overlapped |= BIT(pin);
         device_unlock(d);
         irq_set(&d->outputs[pin], level);
         device_lock(d);
-        d->driving = false;
+        if (!--d->busy[pin] && d->overlapped & BIT(pin)) {
+            /* What arrived last is anybody's guess: go round once more for this pin. */
+            d->overlapped &= ~BIT(pin);
+            d->driven = (d->driven & ~BIT(pin)) | (~d->want & BIT(pin));
+        }
     }
     device_unlock(d);
 }

@@ -16,12 +16,16 @@
  * themselves.
  *
  * Interrupt pins. Under the lock a chip says what its output pins should be: device_pin(). device_release()
- * then compares with what was last driven and drives the difference with the lock dropped. Two threads may do
- * that at once, and the later one must not be overtaken by the earlier: so only one thread drives at a time
- * (`driving`), and it looks again each time it has the lock back. A thread that finds another one driving
- * leaves its wish in `want` and goes on. So the last wish always reaches the line, and a line is never driven
- * twice with the same level. What this does not promise: that the line has changed when the register access
- * returns (real wires do not either).
+ * then compares with what was last driven and drives the difference with the lock dropped. So two threads may
+ * be on their way to one line, and the later wish can be overtaken by the earlier. Each pin counts who is on
+ * the way (`busy`); when two have overlapped, the last to come back cannot know in which order they arrived
+ * and drives what the pin should be once more. Sinks do not mind a level they have. Thus:
+ *   - the last wish always reaches the line;
+ *   - a thread never waits for another one, and when its register access returns, its own change has been
+ * driven. (Leaving it to the thread already on the way is not enough: that one may have lost the processor to
+ * the very vCPU it has just woken, which then finds its interrupt still pending whenever it clears it.)
+ *   - a line may show a level that is already history for a moment, as real wires do: a spurious interrupt,
+ * which drivers expect.
  */
 #ifndef HOSTEL_DEVICE_DEVICE_H
 #define HOSTEL_DEVICE_DEVICE_H
@@ -118,8 +122,9 @@ struct device {
     struct device_wires wires;
     pthread_mutex_t lock;
     struct irq_line outputs[DEVICE_PINS_MAX];
-    uint64_t want, driven; /* levels of output pins: as the chip says, as last driven */
-    bool driving;          /* some thread is between taking a difference and driving it */
+    uint64_t want, driven; /* levels of output pins: as the chip says, as last driven or about to be */
+    uint64_t overlapped;   /* pins that several threads were driving at once */
+    uint8_t busy[DEVICE_PINS_MAX]; /* threads driving the pin now */
 };
 
 /* All chips (devices.def), NULL-terminated; and by name, NULL when unknown. */
