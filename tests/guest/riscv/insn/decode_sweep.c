@@ -126,19 +126,24 @@ static u32 random_fields(u32 opcode, u32 f3, u32 f7)
 {
     u64 r = rng_next(&seed);
     u32 rd = r & 31, rs1 = r >> 8 & 31, rs2 = r >> 16 & 31;
-    if ((opcode == 0x63 || opcode == 0x6f)) {
+    if (opcode == 0x2f) {
+        rs1 |= 1; /* not x0: QEMU 7.2 calls the fault of an AMO at address 0 a load fault */
+    }
+    if (opcode == 0x63 || opcode == 0x6f) {
         rd |= 8; /* an offset of 0 or 2 would run the instruction's own second half */
         rs2 |= 4;
     }
     return f7 << 25 | rs2 << 20 | rs1 << 15 | f3 << 12 | rd << 7 | opcode;
 }
 
-/* ecall, ebreak, returns, fences: no register fields. Not WFI and Zawrs, where the specification leaves a
- * choice. */
+/*
+ * ecall, ebreak, returns, fences: no register fields. Not WFI and Zawrs, where the specification leaves a
+ * choice, and not SFENCE.W.INVAL and SFENCE.INVAL.IR, which QEMU 7.2 wrongly lets pass.
+ */
 static void sweep_privileged(void)
 {
     for (u32 imm = 0; imm < 4096; imm++) {
-        if (imm != 0x105 && imm != 0x00d && imm != 0x01d) {
+        if (imm != 0x105 && imm != 0x00d && imm != 0x01d && imm != 0x180 && imm != 0x181) {
             trial(imm << 20 | 0x73, false);
         }
     }

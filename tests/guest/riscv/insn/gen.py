@@ -74,6 +74,10 @@ def integer(name, n, vectors=36):
         for reg, off in zip(src, (A, B)):
             if not (n == 2 and src[0] == src[1] and off == B):
                 body += load(reg, off)
+        if name == "ctzw" and src[0] != "x0":
+            # QEMU 7.2 counts on into the upper word when the lower one is zero: insn_formula has that case.
+            t = pick(XREGS, 1, regs)[0]
+            body += [f"li {t}, 0x80000000", f"or {src[0]}, {src[0]}, {t}"]
         thunk(name, "INT", vectors, body + [f"{name} {rd}, {', '.join(src)}", f"sd {rd}, {R}(tp)"])
 
 
@@ -327,7 +331,8 @@ def build():
     for name in ("slliw", "srliw", "sraiw", "roriw"):
         immediate(name, (0, 1, 31, 16, 8, 23))
     for name in ("add sub sll slt sltu xor srl sra or and addw subw sllw srlw sraw "
-                 "mul mulh mulhsu mulhu div divu rem remu mulw divw divuw remw remuw add.uw sh1add sh2add sh3add sh1add.uw sh2add.uw sh3add.uw "
+                 "mul mulh mulhsu mulhu div divu rem remu mulw divw divuw remw remuw "
+                 "add.uw sh1add sh2add sh3add sh1add.uw sh2add.uw sh3add.uw "
                  "andn orn xnor max maxu min minu rol rolw ror rorw bclr bext binv bset clmul clmulh clmulr").split():
         integer(name, 2)
     for name in "clz clzw ctz ctzw cpop cpopw sext.b sext.h zext.h orc.b rev8".split():

@@ -84,6 +84,10 @@ static void result(u64 hart, const char *name, const u64 *got, u64 want)
 {
     barrier();
     if (hart == 0) {
+        static u64 last;
+        u64 now = clint_mtime();
+        print("note %lu us\n", last ? (now - last) / 10 : 0);
+        last = now;
         print("smp ");
         expect(name, LOAD(got), want);
     }
