@@ -173,6 +173,34 @@ static void accessed_dirty(int levels)
     }
 }
 
+/* The same rules without MPRV: the modes themselves, so that a fetch and a load follow each other in one
+ * mode. */
+static void real_modes(int levels)
+{
+    static const u64 flags[] = {0xcf, 0xdf, 0xc3, 0xd3, 0xc9, 0xd9, 0xc7, 0xd7};
+    tree(levels);
+    u64 *pte = map_page(root, levels, VA39, (u64)target, 0, PTE_V);
+    satp_use(root, levels, 0);
+    for (unsigned i = 0; i < 8; i++) {
+        target_reset();
+        *pte = (u64)target >> 12 << 10 | flags[i];
+        sfence();
+        print("Sv%d real flags=%02lx ", 9 * levels + 12, flags[i]);
+        for (u64 bits = 0; bits < 4; bits++) {
+            for (int m = 0; m < 2; m++) {
+                u64 alias = m ? UALIAS : 0;
+                try_alias = alias;
+                enum mode mode = m ? MODE_U : MODE_S;
+                u64 l = try_call(mode, (u64)p_load + alias, VA39, 0, bits << 18)->cause;
+                u64 s = try_call(mode, (u64)p_store + alias, VA39 + 8, 0x8082, bits << 18)->cause;
+                try_alias = 0;
+                print(" %c%c", letter(l, 13), letter(s, 15));
+            }
+        }
+        print("\n");
+    }
+}
+
 /* With menvcfg.ADUE clear nothing is updated and a clear A, or D on a store, is a page fault (Svade). */
 static void svade(void)
 {
@@ -423,6 +451,7 @@ int main(u64 fdt)
     for (int levels = 3; levels <= 5; levels++) {
         flag_matrix(levels);
         accessed_dirty(levels);
+        real_modes(levels);
         superpages(levels);
         reserved_bits(levels);
         canonical(levels);
