@@ -5,11 +5,13 @@
  * x and y have n bits and are extended with zeros. Sources: Intel SDM volume 1, 3.4.3.1 (meaning of the
  * flags) and volume 2, the pages of ADD, ADC, SUB, SBB, INC, DEC, AND, SAL/SAR/SHL/SHR and RCL/RCR/ROL/ROR.
  *
- * Where these leave a flag undefined, we do what current processors were seen to do
- * (tests/engine/test_flags.c compares on every x86 host): AF after logic and shifts: 0 OF after a shift by
- * more than one bit: shl: the sign of the result differs from CF; shr: the two top bits of the result differ;
- * sar: 0. After a rotation by more than one bit: as by one bit, from the result. CF after a shift of 8 or 16
- * bits by more than the width: the bit that shifting step by step would have pushed out last.
+ * Where these leave a flag undefined, we do what a processor was seen to do (tests/engine/test_flags.c
+ * compares on every x86 host):
+ *
+ *  - AF after logic: 0. After shifts 0 too, although AMD's Zen 5 was seen to set it.
+ *  - OF after a shift by more than one bit: shl: the sign of the result differs from CF; shr: the two top
+ * bits of the result differ; sar: 0. After a rotation by more than one bit: as by one bit, from the result.
+ *  - CF after a shift of 8 or 16 bits by more than the width: what shifting bit by bit would push out last.
  */
 #ifndef HOSTEL_ENGINE_FLAGS_H
 #define HOSTEL_ENGINE_FLAGS_H
