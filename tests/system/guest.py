@@ -1,0 +1,270 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) the Hostel authors
+"""What the system tests share: starting hostel on pipes or on a terminal, waiting with a limit, TAP output."""
+
+import fcntl
+import json
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import sys
+import termios
+import time
+import traceback
+
+HOSTEL = os.environ["HOSTEL"]
+VMM = os.environ["HOSTEL_VMM_PROGRAM"]
+MONITOR = os.environ["MONITOR"]
+SANITIZED = os.environ.get("SANITIZED") == "1"
+RUN = [HOSTEL, "run", "--isa", "riscv64", "--memory", "16M", "--firmware", MONITOR]
+PATIENCE = 40 if SANITIZED else 15
+
+
+class Skip(Exception):
+    """Raised by a test that cannot run here, with the reason."""
+
+
+def tap(tests):
+    """Run functions as TAP tests; exit."""
+    print(f"1..{len(tests)}", flush=True)
+    failed = 0
+    for number, test in enumerate(tests, 1):
+        name = test.__name__.removeprefix("test_").replace("_", " ")
+        try:
+            test()
+            print(f"ok {number} - {name}", flush=True)
+        except Skip as reason:
+            print(f"ok {number} - {name} # SKIP {reason}", flush=True)
+        except Exception:  # noqa: whatever went wrong is the test's result
+            failed += 1
+            traceback.print_exc()
+            print(f"not ok {number} - {name}", flush=True)
+    sys.exit(1 if failed else 0)
+
+
+def hostel(*args, **more):
+    """Run hostel to its end on pipes."""
+    return subprocess.run([HOSTEL, *args], capture_output=True, text=True, timeout=PATIENCE, **more)
+
+
+def until(check, what, limit=PATIENCE):
+    """Wait until check() is true."""
+    end = time.monotonic() + limit
+    while time.monotonic() < end:
+        result = check()
+        if result:
+            return result
+        time.sleep(0.01)
+    raise AssertionError(f"not within {limit} s: {what}")
+
+
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
+
+
+def status_of(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+def alive(pid):
+    try:
+        return not status_of(pid)["State"].startswith("Z")
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+class Session:
+    """A guest in the foreground; what it says is collected in .seen."""
+
+    def __init__(self, reader, writer, process):
+        self.reader, self.writer, self.process = reader, writer, process
+        self.seen = b""
+
+    def send(self, data):
+        os.write(self.writer, data)
+
+    def wait_for(self, text, limit=PATIENCE):
+        """Read until text appears; what was read up to its end is dropped from .seen and returned."""
+        end = time.monotonic() + limit
+        while text not in self.seen:
+            ended = self.process.poll() is not None
+            if not self._read(0.1) and (ended or time.monotonic() > end):
+                raise AssertionError(f"{text!r} did not come; seen: {self.seen[-300:]!r}")
+        head, _, self.seen = self.seen.partition(text)
+        return head + text
+
+    def _read(self, limit):
+        if not select.select([self.reader], [], [], limit)[0]:
+            return False
+        try:
+            data = os.read(self.reader, 65536)
+        except OSError:
+            return False
+        self.seen += data
+        return bool(data)
+
+    def drain(self):
+        while self._read(0.2):
+            pass
+        return self.seen
+
+    def end(self, limit=PATIENCE):
+        """Wait for hostel's end, reading along; its exit status, negative for a signal."""
+        end = time.monotonic() + limit
+        while self.process.poll() is None:
+            self._read(0.05)
+            if time.monotonic() > end:
+                raise AssertionError(f"hostel did not end; seen: {self.seen[-300:]!r}")
+        return self.process.returncode
+
+    def vmm(self):
+        return until(lambda: children(self.process.pid), "a VMM")[0]
+
+    def close(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for fd in {self.reader, self.writer}:
+            if fd >= 0:
+                os.close(fd)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.close()
+
+
+class Pipes(Session):
+    """hostel with pipes for standard input and output; standard error goes with the output."""
+
+    def __init__(self, *args, command=RUN):
+        in_read, in_write = os.pipe()
+        out_read, out_write = os.pipe()
+        process = subprocess.Popen([*command, *args], stdin=in_read, stdout=out_write, stderr=out_write,
+                                   close_fds=False)
+        os.close(in_read)
+        os.close(out_write)
+        super().__init__(out_read, in_write, process)
+
+    def close_input(self):
+        os.close(self.writer)
+        self.writer = -1
+
+
+class Terminal(Session):
+    """hostel on a terminal of its own, which is its controlling terminal."""
+
+    def __init__(self, *args, command=RUN):
+        master, slave = pty.openpty()
+        self.slave = slave
+        self.before = termios.tcgetattr(slave)
+
+        def take_terminal():
+            os.setsid()
+            fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+        process = subprocess.Popen([*command, *args], stdin=slave, stdout=slave, stderr=slave,
+                                   preexec_fn=take_terminal)
+        super().__init__(master, master, process)
+
+    def modes(self):
+        return termios.tcgetattr(self.slave)
+
+    def is_raw(self):
+        return not self.modes()[3] & (termios.ICANON | termios.ECHO | termios.ISIG)
+
+    def is_restored(self):
+        return self.modes() == self.before
+
+    def close(self):
+        super().close()
+        os.close(self.slave)
+
+
+class Qmp:
+    """A client of a VMM started by hand, with its control socket."""
+
+    def __init__(self, *args):
+        self.socket, theirs = socket.socketpair()
+        console, their_console = socket.socketpair()
+        self.console = console
+        firmware = os.open(MONITOR, os.O_RDONLY)
+        keep = [theirs.fileno(), firmware, their_console.fileno()]
+        self.process = subprocess.Popen(
+            [VMM, "--isa", "riscv64", "--memory", "16M", "--firmware", f"fd:{firmware}:monitor", "--control",
+             f"fd:{keep[0]}", "--console", f"fd:{keep[2]}", *args], pass_fds=keep, stderr=subprocess.PIPE)
+        theirs.close()
+        their_console.close()
+        os.close(firmware)
+        self.socket.settimeout(PATIENCE)
+        self.console.settimeout(PATIENCE)
+        self.buffer = b""
+        self.events = []
+        self.greeting = self.receive()
+
+    def receive(self):
+        while b"\n" not in self.buffer:
+            data = self.socket.recv(65536)
+            if not data:
+                raise EOFError("the VMM closed the control socket")
+            self.buffer += data
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return json.loads(line)
+
+    def answer(self):
+        """The next message that is no event; events on the way are kept."""
+        while True:
+            message = self.receive()
+            if "event" not in message:
+                return message
+            self.events.append(message)
+
+    def send(self, data):
+        self.socket.sendall(data)
+        return self.answer()
+
+    def command(self, name, **arguments):
+        message = {"execute": name}
+        if arguments:
+            message["arguments"] = arguments
+        return self.send(json.dumps(message).encode() + b"\n")
+
+    def wait_event(self, name):
+        while not any(event["event"] == name for event in self.events):
+            message = self.receive()
+            assert "event" in message, message
+            self.events.append(message)
+        event = next(event for event in self.events if event["event"] == name)
+        self.events.remove(event)
+        return event
+
+    def wait_console(self, text):
+        seen = b""
+        while text not in seen:
+            data = self.console.recv(65536)
+            assert data, seen
+            seen += data
+        return seen
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *unused):
+        self.socket.close()
+        self.console.close()
+        try:
+            self.process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.process.stderr.close()
+
+
+def signal_name(number):
+    return signal.Signals(number).name

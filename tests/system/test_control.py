@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) the Hostel authors
+"""The control socket of a VMM, as a QMP client meets it: conversations after QEMU's QMP specification."""
+
+import json
+
+from guest import Qmp, tap
+
+
+def ready(*args):
+    vmm = Qmp(*args)
+    assert vmm.command("qmp_capabilities") == {"return": {}}
+    vmm.wait_console(b"ready\n")
+    return vmm
+
+
+def error_class(answer):
+    assert set(answer) <= {"error", "id"} and set(answer["error"]) == {"class", "desc"}, answer
+    return answer["error"]["class"]
+
+
+def test_greeting():
+    with Qmp() as vmm:
+        version = vmm.greeting["QMP"]["version"]
+        assert set(version["qemu"]) == {"major", "minor", "micro"} and version["package"].startswith("hostel")
+        assert vmm.greeting["QMP"]["capabilities"] == []
+
+
+def test_negotiation_comes_first():
+    with Qmp() as vmm:
+        assert error_class(vmm.command("query-status")) == "CommandNotFound"
+        assert vmm.command("qmp_capabilities") == {"return": {}}
+        assert error_class(vmm.command("qmp_capabilities")) == "CommandNotFound"
+        assert vmm.command("query-version")["return"] == vmm.greeting["QMP"]["version"]
+
+
+def test_every_command_listed_exists():
+    with ready() as vmm:
+        names = [row["name"] for row in vmm.command("query-commands")["return"]]
+        assert {"quit", "stop", "cont", "system_reset", "query-status", "query-name", "query-cpus-fast",
+                "chardev-send-break"} <= set(names)
+        for name in names:
+            if name.startswith(("query-", "x-query-")):
+                assert "return" in vmm.command(name), name
+
+
+def test_stop_and_cont():
+    with ready() as vmm:
+        assert vmm.command("query-status")["return"]["status"] == "running"
+        vmm.command("stop")
+        assert vmm.wait_event("STOP")["timestamp"]["seconds"] > 0
+        assert vmm.command("query-status")["return"] == {"running": False, "singlestep": False, "status": "paused"}
+        vmm.console.sendall(b"a")
+        vmm.command("stop")  # again: nothing happens
+        vmm.command("cont")
+        vmm.wait_event("RESUME")
+        vmm.wait_console(b"<a>")
+
+
+def test_counters_stand_still_while_paused():
+    with ready() as vmm:
+        vmm.command("stop")
+        first = vmm.command("x-query-stats")["return"]["instructions"]
+        assert first > 0
+        assert vmm.command("x-query-stats")["return"]["instructions"] == first
+
+
+def test_reset():
+    with ready() as vmm:
+        vmm.command("system_reset")
+        assert vmm.wait_event("RESET")["data"] == {"guest": False, "reason": "host-qmp-system-reset"}
+        vmm.wait_console(b"ready\n")
+        vmm.console.sendall(b"R")
+        assert vmm.wait_event("RESET")["data"] == {"guest": True, "reason": "guest-reset"}
+        vmm.wait_console(b"ready\n")
+
+
+def test_reset_while_paused_stays_paused():
+    with ready() as vmm:
+        vmm.command("stop")
+        vmm.command("system_reset")
+        assert vmm.command("query-status")["return"]["status"] == "paused"
+        vmm.command("cont")
+        vmm.wait_console(b"ready\n")
+
+
+def test_shutdown_by_the_guest():
+    for key, code in ((b"P", 0), (b"F", 42)):
+        with ready() as vmm:
+            vmm.console.sendall(key)
+            data = vmm.wait_event("SHUTDOWN")["data"]
+            assert data["guest"] and data["x-exit-code"] == code, data
+            assert vmm.process.wait(15) == code
+
+
+def test_quit():
+    with ready() as vmm:
+        assert vmm.command("quit") == {"return": {}}
+        assert vmm.wait_event("SHUTDOWN")["data"]["reason"] == "host-qmp-quit"
+        assert vmm.process.wait(15) == 0
+
+
+def test_break():
+    with ready() as vmm:
+        assert vmm.command("chardev-send-break", id="console") == {"return": {}}
+        vmm.wait_console(b"break\n")
+        assert error_class(vmm.command("chardev-send-break", id="other")) == "GenericError"
+
+
+def test_names_and_cpus():
+    with ready("--name", "blue", "--cpus", "3") as vmm:
+        assert vmm.command("query-name")["return"] == {"name": "blue"}
+        cpus = vmm.command("query-cpus-fast")["return"]
+        assert [cpu["cpu-index"] for cpu in cpus] == [0, 1, 2]
+        for cpu in cpus:
+            with open(f"/proc/{vmm.process.pid}/task/{cpu['thread-id']}/comm", encoding="ascii") as file:
+                assert file.read() == f"vcpu{cpu['cpu-index']}\n"
+
+
+def test_ids_come_back():
+    with ready() as vmm:
+        for ident in (7, "seven", {"a": [1, None]}, 1.5):
+            message = {"execute": "query-status", "id": ident}
+            assert vmm.send(json.dumps(message).encode())["id"] == ident
+        assert vmm.send(b'{"execute":"nonsense","id":8}\n')["id"] == 8
+
+
+def test_wrong_messages_change_nothing():
+    with ready() as vmm:
+        for message in (b"hello\n", b"[]\n", b'{"execute":1}\n', b"{}\n", b'{"execute":"stop","arguments":[]}\n',
+                        b'{"execute":"stop","arguments":{"x":1}}\n', b'{"execute":"chardev-send-break"}\n',
+                        b'{"execute":"chardev-send-break","arguments":{"id":5}}\n', b'{"execute":"stop","y":1}\n',
+                        b'{"execute":"stop",}\n', b'{"execute":"stop","execute":"quit"}\n', b"{]\n", b'{"a\x01":1}\n',
+                        b'{"a":' + b"[" * 40 + b"]" * 40 + b"}\n", b'{"a":"' + b"x" * 70000 + b'"}\n',
+                        b'{"execute":"system_powerdown"}\n'):
+            assert error_class(vmm.send(message)) == "GenericError", message
+        assert error_class(vmm.command("no-such-command")) == "CommandNotFound"
+        assert vmm.command("query-status")["return"]["status"] == "running"
+
+
+def test_messages_in_pieces_and_in_one():
+    with ready() as vmm:
+        for byte in b'{"execute": "query-status"}':
+            vmm.socket.sendall(bytes([byte]))
+        assert vmm.answer()["return"]["running"]
+        vmm.socket.sendall(b'{"execute":"query-status","id":1}{"execute":"query-status","id":2}')
+        assert [vmm.answer()["id"], vmm.answer()["id"]] == [1, 2]
+
+
+def test_a_client_that_does_not_read():
+    with ready() as vmm:
+        count = 20000
+        message = b'{"execute":"query-version"}\n'
+        vmm.socket.setblocking(False)
+        sent = 0
+        for _ in range(count):
+            try:
+                sent += vmm.socket.send(message)
+            except BlockingIOError:
+                break  # held back, as it should be
+        else:
+            raise AssertionError("the VMM took commands without end")
+        vmm.socket.settimeout(15)
+        vmm.socket.sendall(message[sent % len(message):] if sent % len(message) else b"\n")
+        for _ in range(-(-sent // len(message))):
+            assert "return" in vmm.answer()
+
+
+def test_hang_up_ends_the_vmm():
+    with ready() as vmm:
+        vmm.socket.close()
+        assert vmm.process.wait(15) == 1
+
+
+tap([value for name, value in sorted(globals().items()) if name.startswith("test_")])
