@@ -412,6 +412,8 @@ static int find_or_make(struct soft_vcpu *s, const struct fetch *first, const st
     struct mem *mem = s->vcpu->set->config.mem;
     struct block *b = find(s, first, next);
     if (b && (b->bytes <= first->room || (next && b->n_guest <= 1))) {
+        if (s->partial)
+            unlink_outgoing(b); /* made when more could be executed, perhaps */
         *out = b;
         return 0;
     }
