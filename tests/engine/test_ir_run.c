@@ -43,7 +43,7 @@ G_GNUC_PRINTF(2, 3) static void complain(const struct runner *r, const char *for
 
 static uint64_t parse_number(const struct runner *r, const char *text)
 {
-    char *end;
+    char *end = NULL;
     bool negative = text && *text == '-';
     uint64_t v = text ? g_ascii_strtoull(text + negative, &end, 0) : 0;
 

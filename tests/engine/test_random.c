@@ -333,7 +333,7 @@ static void make_end(struct maker *m)
             ir_emit(m->ir, IR_RAISE, IR_TYPE_NONE, 0, pick(m, 16), any(m, IR_I64), 0);
             break;
         }
-        /* fall through */
+        __attribute__((fallthrough));
     default: ir_emit(m->ir, IR_EXIT, IR_TYPE_NONE, 0, ir_exit_to(m->ir, 0x1100, IR_HINT_JUMP), 0, 0); break;
     }
 }
