@@ -89,13 +89,24 @@ static bool file_read(int fd, const char *name, uint64_t offset, uint8_t *bytes,
     return true;
 }
 
-/* "Too little memory" in one form; needed: bytes from the start of RAM. */
-static bool fail_memory(const struct boot *b, const char *name, uint64_t needed, GError **error)
+static uint64_t dtb_room(const struct machine *m)
 {
+    return align_up(BOOT_DTB_ROOM + strlen(m->config.append), MEM_PAGE_SIZE);
+}
+
+/* "Too little memory" in one form, with an amount that will do for everything. end: of what is or was to be
+ * loaded, from the start of RAM; initrd and device tree come on top. */
+static bool fail_memory(const struct boot *b, const char *name, uint64_t end, GError **error)
+{
+    const struct machine_config *c = &b->m->config;
+    uint64_t initrd = 0;
+    if (c->initrd_fd >= 0 && !file_size(c->initrd_fd, c->initrd_name, &initrd, error))
+        return false;
+    uint64_t needed = end + align_up(initrd, MEM_PAGE_SIZE) + dtb_room(b->m) + BOOT_DTB_ALIGN;
     return hostel_fail(error, HOSTEL_ERROR_USAGE,
                        "%s does not fit: the guest has %" PRIu64 " MiB of memory, at least %" PRIu64
                        " MiB are needed",
-                       name, b->m->config.memory / MiB, align_up(needed, MiB) / MiB);
+                       name, c->memory / MiB, align_up(needed, MiB) / MiB);
 }
 
 /* The whole file, unpacked. The caller owns *out. */
@@ -253,7 +264,7 @@ static bool overlaps_loaded(const struct boot *b, uint64_t start, uint64_t size)
 static bool place_dtb(struct boot *b, GError **error)
 {
     uint64_t top = MIN(VIRT_DRAM + b->m->config.memory, BOOT_DTB_TOP);
-    b->dtb.size = align_up(BOOT_DTB_ROOM + strlen(b->m->config.append), MEM_PAGE_SIZE);
+    b->dtb.size = dtb_room(b->m);
     if (b->dtb.size <= top - VIRT_DRAM) {
         b->dtb.start = align_down(top - b->dtb.size, BOOT_DTB_ALIGN);
         if (b->dtb.start < VIRT_DRAM || overlaps_loaded(b, b->dtb.start, b->dtb.size))
@@ -261,7 +272,8 @@ static bool place_dtb(struct boot *b, GError **error)
         if (!overlaps_loaded(b, b->dtb.start, b->dtb.size))
             return true;
     }
-    return fail_memory(b, "what is to be started", loaded_end(b) - VIRT_DRAM + b->dtb.size, error);
+    return fail_memory(b, b->kernel.size ? b->m->config.kernel_name : b->m->config.firmware_name,
+                       loaded_end(b) - VIRT_DRAM, error);
 }
 
 /* A place for size bytes between kernel and device tree, or above both. False: none. */
@@ -289,7 +301,7 @@ static bool load_initrd(struct boot *b, GError **error)
     if (!file_size(c->initrd_fd, c->initrd_name, &size, error))
         return false;
     if (size > c->memory || !find_initrd_place(b, size, &b->initrd.start))
-        return fail_memory(b, c->initrd_name, loaded_end(b) - VIRT_DRAM + size + BOOT_DTB_ALIGN, error);
+        return fail_memory(b, c->initrd_name, loaded_end(b) - VIRT_DRAM, error);
     b->initrd.size = size;
     g_autofree uint8_t *chunk = g_malloc(CHUNK);
     for (uint64_t done = 0; done < size;) {

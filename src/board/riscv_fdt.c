@@ -73,6 +73,7 @@ static void add_cpu(struct dt *t, unsigned hart)
     dt_u32(t, "riscv,cbom-block-size", 64);
     dt_u32(t, "riscv,cboz-block-size", 64);
     dt_begin(t, "interrupt-controller");
+    dt_u32(t, "#address-cells", 0);
     dt_u32(t, "#interrupt-cells", 1);
     dt_flag(t, "interrupt-controller");
     dt_string(t, "compatible", "riscv,cpu-intc");
