@@ -38,6 +38,7 @@ class Program:
 
 PROGRAMS = [
     Program("insn_oracle"),
+    Program("insn_blocks"),
     Program("insn_formula", oracle=False),
     Program("decode_sweep"),
     Program("traps"),
@@ -51,6 +52,7 @@ PROGRAMS = [
     Program("finisher", status=42),
     Program("torture", cpus=(1, 2, 4)),
     Program("mips_short", cpus=(1, 2)),
+    Program("mips_count", qemu=["-icount", "shift=0"]),
     Program("first_byte"),
     Program("ticks"),
 ]

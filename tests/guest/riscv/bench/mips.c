@@ -9,6 +9,11 @@
 #define SCALE 110
 #endif
 
+/* With COUNT the number of retired instructions is a line to compare (on QEMU with -icount). */
+#ifndef COUNT
+#define COUNT 0
+#endif
+
 static u64 harts_n, started, finished;
 static struct {
     u64 retired, ticks, sum;
@@ -127,6 +132,9 @@ int main(u64 fdt)
         print("note mips hart %lu retired=%lu ticks=%lu mips=%lu\n", h, results[h].retired, results[h].ticks,
               results[h].ticks ? results[h].retired * 10 / results[h].ticks : 0);
         print("mips hart %lu result %016lx\n", h, results[h].sum);
+        if (COUNT) {
+            print("mips hart %lu retired %lu\n", h, results[h].retired);
+        }
         retired += results[h].retired;
         ticks = results[h].ticks > ticks ? results[h].ticks : ticks;
     }
