@@ -58,11 +58,11 @@ static uint8_t *put_vex(uint8_t *p, uint32_t d, unsigned ext, unsigned v)
     unsigned pp = d >> 8 & 3, map = d >> 10 & 3, w = (d & EMIT_W) != 0;
     unsigned vvvv = (~v & 15) << 3;
 
-    if (d & EMIT_EVEX) {
+    if (d & EMIT_EVEX) { /* scalar, unmasked, registers 0 to 15 */
         *p++ = 0x62;
         *p++ = (uint8_t)((~ext & 7) << 5 | 0x10 | map);
         *p++ = (uint8_t)(w << 7 | vvvv | 4 | pp);
-        *p++ = (uint8_t)((d >> 24 & 3) << 5 | (d >> 23 & 1) << 4 | 8);
+        *p++ = 8;
     } else if (map == 1 && !w && !(ext & 3)) {
         *p++ = 0xc5;
         *p++ = (uint8_t)((~ext & 4) << 5 | vvvv | pp);
