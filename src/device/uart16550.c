@@ -55,7 +55,7 @@ enum {
     LSR_FIFO_ERROR = 0x80
 };
 enum { MSR_DELTAS = 0x0f, MSR_TERI = 4, MSR_CTS = 0x10, MSR_DSR = 0x20, MSR_RI = 0x40, MSR_DCD = 0x80 };
-enum { UART_FIFO = 16 };
+enum { UART_FIFO = 16, UART_POLLS = 4 /* reads of LSR in a row that mean waiting for input */ };
 
 struct uart16550 {
     struct device dev;
@@ -65,10 +65,12 @@ struct uart16550 {
     uint8_t errors; /* LSR_OE and the errors of characters that reached the head of the FIFO */
     uint16_t divisor;
     bool thr_event;
+    bool polled; /* the guest listens without interrupts */
     /* FIFOs as rings; without FIFO mode only one place is used */
     uint8_t rx[UART_FIFO], rx_errors[UART_FIFO], rx_first, rx_count;
     uint8_t tx[UART_FIFO], tx_first, tx_count;
     /* not guest-visible */
+    uint8_t polls; /* reads of LSR since the last access to another register */
     bool starved;
     bool pumping, pump_again;
 };
@@ -105,6 +107,12 @@ static void update_locked(struct uart16550 *u)
 }
 
 /* --- receiver --- */
+
+static bool listens(const struct uart16550 *u)
+{
+    /* In loopback the receiver is cut off from the line. */
+    return (u->ier & IER_RDA || u->polled) && !(u->mcr & MCR_LOOP);
+}
 
 /* The head's errors show in LSR once the character is next to be read. */
 static void rx_show_head(struct uart16550 *u)
@@ -149,7 +157,7 @@ static void rx_clear(struct uart16550 *u)
  * stream_more(). */
 static bool rx_wants_more(struct uart16550 *u)
 {
-    bool more = u->starved && !u->rx_count;
+    bool more = u->starved && !u->rx_count && listens(u);
     if (more)
         u->starved = false;
     return more;
@@ -169,8 +177,7 @@ static size_t uart_input(void *opaque, const uint8_t *bytes, size_t size)
     struct uart16550 *u = opaque;
     size_t taken = 0;
     device_lock(&u->dev);
-    /* In loopback the receiver is cut off from the line. */
-    while (!(u->mcr & MCR_LOOP) && taken < size && u->rx_count < capacity(u))
+    while (listens(u) && taken < size && u->rx_count < capacity(u))
         rx_push(u, bytes[taken++], 0);
     u->starved = taken < size;
     update_locked(u);
@@ -194,6 +201,7 @@ size_t uart16550_take(struct device *d, uint8_t *bytes, size_t size)
     size_t taken = 0;
     g_assert(d->type == &device_uart16550);
     device_lock(d);
+    u->polled = true;
     while (taken < size && u->rx_count)
         bytes[taken++] = rx_pop(u);
     release_and_feed(u);
@@ -293,6 +301,8 @@ static uint8_t lsr_read(struct uart16550 *u)
         lsr |= any ? LSR_FIFO_ERROR : 0;
     }
     u->errors = 0;
+    if (!u->rx_count && !u->tx_count && u->polls < UART_POLLS && ++u->polls == UART_POLLS)
+        u->polled = true;
     return lsr;
 }
 
@@ -318,6 +328,8 @@ static uint64_t uart_read(void *chip, uint64_t offset, unsigned size)
     (void)size;
     device_lock(&u->dev);
     bool dlab = u->lcr & LCR_DLAB;
+    if (offset != UART_LSR)
+        u->polls = 0;
     switch (offset) {
     case UART_DATA: value = dlab ? (uint8_t)u->divisor : rx_pop(u); break;
     case UART_IER: value = dlab ? (uint8_t)(u->divisor >> 8) : u->ier; break;
@@ -336,7 +348,8 @@ static uint64_t uart_read(void *chip, uint64_t offset, unsigned size)
 static void fcr_write(struct uart16550 *u, uint8_t value)
 {
     bool toggled = (u->fcr ^ value) & FCR_ENABLE;
-    if (toggled || value & FCR_CLEAR_RX)
+    /* Turning the FIFO on keeps a character that is there: it might as well have come a moment later. */
+    if ((toggled && u->fcr & FCR_ENABLE) || value & FCR_CLEAR_RX)
         rx_clear(u);
     if ((toggled || value & FCR_CLEAR_TX) && u->tx_count) {
         u->tx_first = u->tx_count = 0;
@@ -350,16 +363,15 @@ static void ier_write(struct uart16550 *u, uint8_t value)
 {
     if (value & ~u->ier & IER_THRE && !u->tx_count)
         u->thr_event = true;
+    if (value & IER_RDA)
+        u->polled = false; /* interrupts from now on: when they are off, it does not listen */
     u->ier = value & IER_MASK;
 }
 
 static void mcr_write(struct uart16550 *u, uint8_t value)
 {
-    bool back_on_line = u->mcr & ~value & MCR_LOOP;
     u->mcr = value & MCR_MASK;
     modem_update(u);
-    if (back_on_line)
-        u->starved = u->dev.wires.stream != NULL;
 }
 
 static void uart_write(void *chip, uint64_t offset, unsigned size, uint64_t wide)
@@ -369,6 +381,7 @@ static void uart_write(void *chip, uint64_t offset, unsigned size, uint64_t wide
     (void)size;
     device_lock(&u->dev);
     bool dlab = u->lcr & LCR_DLAB;
+    u->polls = 0;
     switch (offset) {
     case UART_DATA:
         if (dlab)
@@ -430,7 +443,8 @@ static void uart_reset(struct device *d)
     struct uart16550 *u = (struct uart16550 *)(void *)d;
     u->ier = u->fcr = u->lcr = u->mcr = u->scr = u->errors = 0;
     u->divisor = 0;
-    u->thr_event = false;
+    u->thr_event = u->polled = false;
+    u->polls = 0;
     u->tx_first = u->tx_count = 0;
     memset(u->tx, 0, sizeof(u->tx));
     memset(u->rx, 0, sizeof(u->rx));
@@ -458,23 +472,16 @@ static bool uart_post_load(struct device *d)
 }
 
 static const struct device_field uart_state[] = {
-    DEVICE_FIELD(uart16550, ier, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, fcr, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, lcr, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, mcr, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, scr, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, msr, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, errors, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, divisor, DEVICE_U16, 1),
-    DEVICE_FIELD(uart16550, thr_event, DEVICE_BOOL, 1),
-    DEVICE_FIELD(uart16550, rx, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, rx_errors, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, rx_first, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, rx_count, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, tx, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, tx_first, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, tx_count, DEVICE_U8, 1),
-    {0},
+    DEVICE_FIELD(uart16550, ier, DEVICE_U8, 1),         DEVICE_FIELD(uart16550, fcr, DEVICE_U8, 1),
+    DEVICE_FIELD(uart16550, lcr, DEVICE_U8, 1),         DEVICE_FIELD(uart16550, mcr, DEVICE_U8, 1),
+    DEVICE_FIELD(uart16550, scr, DEVICE_U8, 1),         DEVICE_FIELD(uart16550, msr, DEVICE_U8, 1),
+    DEVICE_FIELD(uart16550, errors, DEVICE_U8, 1),      DEVICE_FIELD(uart16550, divisor, DEVICE_U16, 1),
+    DEVICE_FIELD(uart16550, thr_event, DEVICE_BOOL, 1), DEVICE_FIELD(uart16550, polled, DEVICE_BOOL, 1),
+
+    DEVICE_FIELD(uart16550, rx, DEVICE_U8, 1),          DEVICE_FIELD(uart16550, rx_errors, DEVICE_U8, 1),
+    DEVICE_FIELD(uart16550, rx_first, DEVICE_U8, 1),    DEVICE_FIELD(uart16550, rx_count, DEVICE_U8, 1),
+    DEVICE_FIELD(uart16550, tx, DEVICE_U8, 1),          DEVICE_FIELD(uart16550, tx_first, DEVICE_U8, 1),
+    DEVICE_FIELD(uart16550, tx_count, DEVICE_U8, 1),    {0},
 };
 
 const struct device_type device_uart16550 = {

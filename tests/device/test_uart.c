@@ -178,6 +178,7 @@ static void test_loopback(void)
 {
     struct bench b;
     up(&b);
+    wr(b.uart, IER, 1, 0x01);
     wr(b.uart, MCR, 1, 0x1a); /* loop, OUT2, RTS: drivers probe with it */
     g_assert_cmphex(rd(b.uart, MSR, 1) & 0xf0, ==, 0x90);
     wr(b.uart, THR, 1, 'q');
@@ -213,12 +214,49 @@ static void test_modem_interrupt(void)
     device_free(b.uart);
 }
 
+/* Input waits outside until the guest listens, by interrupt or by polling; waiting for the transmitter is not
+ * polling. */
+static void test_listening(void)
+{
+    struct bench b;
+    up(&b);
+    g_assert_cmpuint(type(&b, "early"), ==, 0);
+    b.stream.room = 0;
+    wr(b.uart, THR, 1, 'x');
+    for (unsigned i = 0; i < 10; i++)
+        rd(b.uart, LSR, 1);
+    b.stream.room = SIZE_MAX;
+    b.stream.client->writable(b.stream.opaque);
+    for (unsigned i = 0; i < 10; i++) { /* a driver that prints */
+        rd(b.uart, LSR, 1);
+        rd(b.uart, LSR, 1);
+        wr(b.uart, THR, 1, 'x');
+    }
+    g_assert_cmpuint(b.stream.more, ==, 0);
+    for (unsigned i = 0; i < 4; i++)
+        rd(b.uart, LSR, 1);
+    g_assert_cmpuint(b.stream.more, ==, 1);
+    g_assert_cmpuint(type(&b, "early"), ==, 1);
+    rd(b.uart, RBR, 1);
+    wr(b.uart, IER, 1, 0x01);
+    g_assert_cmpuint(type(&b, "a"), ==, 1);
+    wr(b.uart, FCR, 1, 0x01);
+    g_assert_cmphex(rd(b.uart, RBR, 1), ==, 'a'); /* survives the FIFO's coming */
+    wr(b.uart, IER, 1, 0x00);
+    g_assert_cmpuint(type(&b, "b"), ==, 0);
+    unsigned before = b.stream.more;
+    wr(b.uart, IER, 1, 0x01);
+    g_assert_cmpuint(b.stream.more, ==, before + 1);
+    device_free(b.uart);
+}
+
 static void test_take(void)
 {
     struct bench b;
     uint8_t got[8];
     up(&b);
     wr(b.uart, FCR, 1, 0x01);
+    g_assert_cmpuint(uart16550_take(b.uart, got, 8), ==, 0); /* looking is listening */
     type(&b, "hello");
     g_assert_cmpuint(uart16550_take(b.uart, got, 3), ==, 3);
     g_assert_cmpmem(got, 3, "hel", 3);
@@ -263,6 +301,7 @@ int main(int argc, char **argv)
     g_test_add_func("/uart/break", test_break);
     g_test_add_func("/uart/loopback", test_loopback);
     g_test_add_func("/uart/modem-interrupt", test_modem_interrupt);
+    g_test_add_func("/uart/listening", test_listening);
     g_test_add_func("/uart/take", test_take);
     g_test_add_func("/uart/restore", test_restore);
     return g_test_run();
