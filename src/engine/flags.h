@@ -8,10 +8,13 @@
  * Where these leave a flag undefined, we do what a processor was seen to do (tests/engine/test_flags.c
  * compares on every x86 host):
  *
- *  - AF after logic: 0. After shifts 0 too, although AMD's Zen 5 was seen to set it.
- *  - OF after a shift by more than one bit: shl: the sign of the result differs from CF; shr: the two top
- * bits of the result differ; sar: 0. After a rotation by more than one bit: as by one bit, from the result.
- *  - CF after a shift of 8 or 16 bits by more than the width: what shifting bit by bit would push out last.
+ * AF after logic: 0. After shifts 0 too, although AMD's Zen 5 was seen to set it.
+ *
+ * OF after a shift by more than one bit: shl: the sign of the result differs from CF; shr: the two top
+ * bits of the result differ; sar: 0. After a rotation by more than one bit: as by one bit, from the
+ * result.
+ *
+ * CF after a shift of 8 or 16 bits by more than the width: what shifting bit by bit would push out last.
  */
 #ifndef HOSTEL_ENGINE_FLAGS_H
 #define HOSTEL_ENGINE_FLAGS_H

@@ -14,8 +14,8 @@
  * weaker.
  *
  * LL records address and value; SC compares both and writes with one compare-and-exchange. A value that
- * changed and changed back in between goes unnoticed, as it does on every emulator without hardware help; the
- * guest's algorithms that use LL/SC as compare-and-exchange do not mind.
+ * changed and changed back in between goes unnoticed, and so does a change beside the bytes that LL read:
+ * guests use LL/SC to build a compare-and-exchange, which does not mind.
  */
 #include "base/bits.h"
 #include "engine/cell.h"

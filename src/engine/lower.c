@@ -2,11 +2,12 @@
 /* Copyright (C) the Hostel authors */
 /* Writes the cells of a block, instruction by instruction, where prepare.c has decided that values live. */
 /*
- * Rules that keep the cells correct:
- *  - An instruction's destination is allocated before its operands are freed, so a temporary is never both,
- * and what takes several cells may write the destination early. A *register* may be both: there only the last
- * cell that reads operands may write it (behind that, cutting the result in place is fine).
- *  - A cell that can fault writes nothing before it knows that it does not.
+ * Rules that keep the cells correct. An instruction's destination is allocated before its operands are
+ * freed, so a temporary is never both, and what takes several cells may write the destination early. A
+ * *register* may be both: there only the last cell that reads operands may write it (behind that, cutting
+ * the result in place is fine).
+ *
+ * A cell that can fault writes nothing before it knows that it does not.
  */
 #include "base/bits.h"
 #include "engine/flags.h"

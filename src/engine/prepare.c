@@ -5,25 +5,29 @@
 /*
  * Theory of operation
  *
- * Each cell costs an indirect jump, so the aim is one cell per guest instruction. `addw a0, a1, a2` arrives
- * as
+ * Each cell costs an indirect jump, so the aim is one cell per guest instruction (real programs get to 1.1).
+ * `addw a0, a1, a2` arrives as
  *
  *     %1 = getreg i64 a1     %3 = trunc i32 %1     %5 = add i32 %3, %4     putreg i64 a0, %6
  *     %2 = getreg i64 a2     %4 = trunc i32 %2     %6 = sext i64 %5
  *
  * and leaves as the one cell ADD_32S a0, a1, a2. Four observations do that:
  *
- * Forwarding. A getreg needs no copy while its register keeps the value: consumers read the register's cell.
- * If the register is written before the last of them, the getreg becomes a copy into a temporary. Sharing.
- * trunc, zext of a value with zeros above, bitcast and halves of pairs are names for the same storage. After
- * trunc the storage is `dirty`: it has bits above the type's. Operations look at their type's bits only;
- * those that do not (helpers, zext, select) ask lower.c for a clean copy. Sinking. A putreg of a value whose
- * producer stands just before it, with nothing between that has effects, makes the register the producer's
- * destination. A producer that faults writes nothing, so state stays precise. The value then lives in the
- * register for later readers too; if the register is written before the last of them, the putreg stays a
- * copy. Absorption. A comparison whose only user is the exit behind it, a 32-bit operation whose only user is
- * the sign extension behind it, an addition of a constant used as address alone: the user's cell performs it.
- * The operands are then needed until the user.
+ * Forwarding. A getreg needs no copy while its register keeps the value: consumers read the register's
+ * cell. If the register is written before the last of them, the getreg becomes a copy into a temporary.
+ *
+ * Sharing. trunc, zext of a value with zeros above, bitcast and halves of pairs are names for the same
+ * storage. After trunc the storage is `dirty`: it has bits above the type's. Operations look at their
+ * type's bits only; those that do not (helpers, zext, select) ask lower.c for a clean copy.
+ *
+ * Sinking. A putreg of a value whose producer stands just before it, with nothing between that has
+ * effects, makes the register the producer's destination. A producer that faults writes nothing, so state
+ * stays precise. The value then lives in the register for later readers too; if the register is written
+ * before the last of them, the putreg stays a copy.
+ *
+ * Absorption. A comparison whose only user is the exit behind it, a 32-bit operation whose only user is
+ * the sign extension behind it, an addition of a constant used as address alone: the user's cell performs
+ * it. The operands are then needed until the user.
  *
  * Forwarding and sinking ask the same question: is the register written in (from, to)? A sunk putreg writes
  * earlier than it stands, so each putreg first gets the earliest place where its register may change, whether
