@@ -3,8 +3,9 @@
 # Copyright (C) the Hostel authors
 # Writes the random blocks of insn_blocks: many instructions together, where insn_oracle has one at a time.
 """
-What a single instruction cannot show: constants that fold, results that die, loads after stores to the same place, chains of
-floating-point flags, branches in and out of the middle. Fixed registers: tp the state, gp the memory, sp the loop counter.
+What a single instruction cannot show: constants that fold, results that die, loads after stores to the same place,
+chains of floating-point flags, branches in and out of the middle. Fixed registers: tp the state, gp the memory,
+sp the loop counter.
 """
 import random
 import sys
@@ -14,9 +15,9 @@ BLOCKS = 240
 ROUNDS = 3
 X = [f"x{i}" for i in range(32) if i not in (2, 3, 4)]
 F = [f"f{i}" for i in range(32)]
-ALU = ("add sub sll slt sltu xor srl sra or and addw subw sllw srlw sraw mul mulh mulhsu mulhu div divu rem remu mulw "
-       "divw divuw remw remuw add.uw sh1add sh2add sh3add sh1add.uw sh2add.uw sh3add.uw andn orn xnor max maxu min minu "
-       "rol rolw ror rorw bclr bext binv bset clmul clmulh clmulr").split()
+ALU = ("add sub sll slt sltu xor srl sra or and addw subw sllw srlw sraw mul mulh mulhsu mulhu div divu rem remu "
+       "mulw divw divuw remw remuw add.uw sh1add sh2add sh3add sh1add.uw sh2add.uw sh3add.uw andn orn xnor max maxu "
+       "min minu rol rolw ror rorw bclr bext binv bset clmul clmulh clmulr").split()
 ALU_IMM = "addi slti sltiu xori ori andi addiw".split()
 SHIFT = "slli srli srai slli.uw rori bclri bseti binvi bexti".split()
 SHIFT_W = "slliw srliw sraiw roriw".split()
@@ -77,7 +78,8 @@ def item():
         w, mask = rng.choice([("w", 0x7fc), ("d", 0x7f8)])
         return [f"andi {t}, {x()}, {mask}", f"add {t}, {t}, gp", f"amo{rng.choice(AMO)}.{w} {x()}, {x()}, ({t})"]
     if kind < 0.85:
-        return [rng.choice([f"{rng.choice(FP2)}.{s} {f()}, {f()}, {f()}", f"{rng.choice(FP3)}.{s} {f()}, {f()}, {f()}, {f()}",
+        return [rng.choice([f"{rng.choice(FP2)}.{s} {f()}, {f()}, {f()}",
+                            f"{rng.choice(FP3)}.{s} {f()}, {f()}, {f()}, {f()}",
                             f"fsqrt.{s} {f()}, {f()}"])]
     if kind < 0.93:
         i = rng.choice(["w", "wu", "l", "lu"])

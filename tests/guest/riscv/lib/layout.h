@@ -17,6 +17,7 @@
 #define H_RET 424
 #define H_VECTOR 432
 #define H_SCRATCH 440
+#define H_ID 448
 #define HART_SIZE 512
 
 /* Marks a trap that supervisor mode took first (in s6). */

@@ -64,6 +64,7 @@ trap_entry:
     sd      t0, H_STATUS(tp)
     ld      t1, H_ARMED(tp)
     sd      zero, H_ARMED(tp)
+    beqz    t1, unexpected
     ld      sp, H_SAVE+8*0(tp)
     ld      ra, H_SAVE+8*1(tp)
     ld      s0, H_SAVE+8*2(tp)
@@ -79,10 +80,16 @@ trap_entry:
     ld      s10, H_SAVE+8*12(tp)
     ld      s11, H_SAVE+8*13(tp)
     ld      gp, H_SAVE+8*14(tp)
-    li      a0, -1
-    bnez    t1, 1f
+    ret
+
+/* No attempt is under way: the stack pointer may be anything, so take the hart's stack from its top. */
+unexpected:
+    ld      t0, H_ID(tp)
+    addi    t0, t0, 1
+    slli    t0, t0, STACK_SHIFT
+    la      sp, stacks
+    add     sp, sp, t0
     tail    trap_unexpected
-1:  ret
 
 /* void try_enter(entry a0, arg0 a1, arg1 a2, stack a3, mstatus a4): see try_call in trap.c */
     .globl try_enter

@@ -8,6 +8,7 @@ _Static_assert(offsetof(struct hart, cause) == H_CAUSE, "layout.h");
 _Static_assert(offsetof(struct hart, armed) == H_ARMED, "layout.h");
 _Static_assert(offsetof(struct hart, ret) == H_RET, "layout.h");
 _Static_assert(offsetof(struct hart, scratch) == H_SCRATCH, "layout.h");
+_Static_assert(offsetof(struct hart, id) == H_ID, "layout.h");
 _Static_assert(sizeof(struct hart) == HART_SIZE, "layout.h");
 
 struct hart harts[MAX_HARTS];
