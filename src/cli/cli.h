@@ -6,7 +6,8 @@
 
 #include <glib.h>
 
-/* What hostel(1) promises. A guest's own failure code is passed on as it is. A negative code says: end by this signal. */
+/* What hostel(1) promises. A guest's own failure code is passed on as it is. A negative code says: end by
+ * this signal. */
 enum {
     CLI_OK = 0,
     CLI_FAILURE = 1, /* the guest could not be started */

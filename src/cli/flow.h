@@ -19,7 +19,8 @@ struct flow {
 /* Appends what fits; how many bytes that was. */
 size_t flow_put(struct flow *f, const uint8_t *bytes, size_t size);
 
-/* Reads once, as much as fits. Bytes read; 0 at the end of input; -EAGAIN; or another -errno. There is room (length < FLOW_SIZE). */
+/* Reads once, as much as fits. Bytes read; 0 at the end of input; -EAGAIN; or another -errno. There is room
+ * (length < FLOW_SIZE). */
 int flow_read(struct flow *f, int fd);
 
 /* Writes once. 0; -EAGAIN; or another -errno, after which the bytes are gone. */

@@ -40,7 +40,8 @@ void cli_help_run(void)
 
 static void print_overview(void)
 {
-    printf("Usage: hostel COMMAND [ARGUMENT]...\n\nRuns unmodified operating systems as guests of this host.\n\n");
+    printf("Usage: hostel COMMAND [ARGUMENT]...\n\nRuns unmodified operating systems as guests of this "
+           "host.\n\n");
     for (const struct cli_command *c = cli_commands; c->name; c++)
         printf("  %-10s %s\n", c->name, c->help);
     printf("\n'hostel help run' lists the options of a guest; hostel(1) explains everything.\n");

@@ -11,20 +11,20 @@
 enum { KEY_MENU = 0x1d /* Ctrl-] */ };
 
 enum key_action {
-    KEYS_PASS,  /* everything goes to the guest */
-    KEYS_MENU,  /* the menu opened: show it */
+    KEYS_PASS, /* everything goes to the guest */
+    KEYS_MENU, /* the menu opened: show it */
     KEYS_QUIT,
     KEYS_RESET,
     KEYS_BREAK,
-    KEYS_BACK,  /* the menu closed with nothing chosen */
+    KEYS_BACK, /* the menu closed with nothing chosen */
 };
 
 struct keys {
     bool menu; /* open: the next byte is a choice */
 };
 
-/* Looks at bytes up to the first that does something. *used bytes are done with, of which the first *for_guest are the guest's; the
- * literal Ctrl-] chosen in the menu is one of them. */
+/* Looks at bytes up to the first that does something. *used bytes are done with, of which the first
+ * *for_guest are the guest's; the literal Ctrl-] chosen in the menu is one of them. */
 enum key_action keys_look(struct keys *k, const uint8_t *bytes, size_t size, size_t *for_guest, size_t *used);
 
 #endif

@@ -28,7 +28,8 @@ char *launch_find_vmm(GError **error)
     static const char installed[] = HOSTEL_LIBEXECDIR "/" VMM_NAME;
     if (access(installed, X_OK) == 0)
         return g_strdup(installed);
-    hostel_fail(error, HOSTEL_ERROR_HOST, "cannot find the program %s beside hostel or in %s; install Hostel again", VMM_NAME,
+    hostel_fail(error, HOSTEL_ERROR_HOST,
+                "cannot find the program %s beside hostel or in %s; install Hostel again", VMM_NAME,
                 HOSTEL_LIBEXECDIR);
     return NULL;
 }
@@ -50,13 +51,14 @@ static bool open_input(const char *option, struct option_file *file, GError **er
     file->fd = open(file->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat status;
     if (file->fd < 0 || fstat(file->fd, &status))
-        return hostel_fail(error, HOSTEL_ERROR_HOST, "--%s %s: cannot open it: %s; %s", option, file->name, g_strerror(errno),
-                           advice(errno));
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "--%s %s: cannot open it: %s; %s", option, file->name,
+                           g_strerror(errno), advice(errno));
     if (!S_ISREG(status.st_mode))
         return hostel_fail(error, HOSTEL_ERROR_INPUT, "--%s %s: is %s; give a file", option, file->name,
                            S_ISDIR(status.st_mode) ? "a directory" : "not a regular file");
     if (status.st_size == 0)
-        return hostel_fail(error, HOSTEL_ERROR_INPUT, "--%s %s: is empty; give another file", option, file->name);
+        return hostel_fail(error, HOSTEL_ERROR_INPUT, "--%s %s: is empty; give another file", option,
+                           file->name);
     return true;
 }
 
@@ -67,8 +69,9 @@ static bool open_console_file(struct option_console *console, GError **error)
         return true;
     struct option_file *file = &console->file;
     file->fd = open(file->name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0600);
-    return file->fd >= 0 || hostel_fail(error, HOSTEL_ERROR_HOST, "--console file=%s: cannot write it: %s; %s", file->name,
-                                        g_strerror(errno), errno == ENOENT ? "make its directory first" : "give another file");
+    return file->fd >= 0 ||
+           hostel_fail(error, HOSTEL_ERROR_HOST, "--console file=%s: cannot write it: %s; %s", file->name,
+                       g_strerror(errno), errno == ENOENT ? "make its directory first" : "give another file");
 }
 
 /* A pair of connected sockets, one for each side; *theirs is owned by the options. */

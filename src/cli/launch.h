@@ -17,11 +17,12 @@ struct vmm_process {
     int errors;  /* reads its standard error */
 };
 
-/* The path of hostel-vmm: from the environment's HOSTEL_VMM, beside this program, or where it was installed. Owned; NULL with
- * *error. */
+/* The path of hostel-vmm: from the environment's HOSTEL_VMM, beside this program, or where it was installed.
+ * Owned; NULL with *error. */
 char *launch_find_vmm(GError **error);
 
-/* Opens what the options name and starts a VMM, which ends with us. The descriptors in options are closed by guest_options_fini(). */
+/* Opens what the options name and starts a VMM, which ends with us. The descriptors in options are closed by
+ * guest_options_fini(). */
 bool launch_vmm(struct guest_options *options, struct vmm_process *out, GError **error);
 
 #endif

@@ -4,18 +4,22 @@
 /*
  * Theory of operation
  *
- * One thread, one poll(). Bytes flow in three directions, each through a buffer of its own that stops being filled when it is full:
+ * One thread, one poll(). Bytes flow in three directions, each through a buffer of its own that stops being
+ * filled when it is full:
  *
- *   standard input -> console socket      console socket -> standard output      VMM's errors -> standard error
+ *   standard input -> console socket      console socket -> standard output      VMM's errors -> standard
+ * error
  *
- * A terminal is the exception: it is always read, since Ctrl-] must work when the guest takes no input; what does not fit is lost,
- * as on a real line. The end of standard input ends only that flow.
+ * A terminal is the exception: it is always read, since Ctrl-] must work when the guest takes no input; what
+ * does not fit is lost, as on a real line. The end of standard input ends only that flow.
  *
- * The session is over when the VMM's process has been waited for and everything it had said has been passed on. So the last
- * words of a guest, or of a VMM that died, are never lost, and the terminal is given back after them.
+ * The session is over when the VMM's process has been waited for and everything it had said has been passed
+ * on. So the last words of a guest, or of a VMM that died, are never lost, and the terminal is given back
+ * after them.
  *
- * Signals are read from a descriptor. One that asks us to end is passed on as `quit` over the control socket; a VMM that has not
- * ended within ENDING_MS, or when a second signal comes, is killed. Stopping (SIGTSTP) pauses the guest first.
+ * Signals are read from a descriptor. One that asks us to end is passed on as `quit` over the control socket;
+ * a VMM that has not ended within ENDING_MS, or when a second signal comes, is killed. Stopping (SIGTSTP)
+ * pauses the guest first.
  */
 #include "cli/session.h"
 
@@ -49,12 +53,12 @@ struct session {
     struct flow input, output, errors;
     struct keys keys;
 
-    bool waited;     /* the VMM's process has ended with */
+    bool waited; /* the VMM's process has ended with */
     int wait_status;
-    int ended_by;    /* signal that asked us to end */
+    int ended_by; /* signal that asked us to end */
     bool ending, killed;
-    long deadline;   /* ms; NEVER, or when a VMM that was asked to end is killed */
-    bool answered;   /* the VMM answered since this was last cleared */
+    long deadline; /* ms; NEVER, or when a VMM that was asked to end is killed */
+    bool answered; /* the VMM answered since this was last cleared */
 };
 
 static long now_ms(void)
@@ -88,7 +92,8 @@ static void on_message(void *opaque, json_t *message)
     struct session *s = opaque;
     json_t *error = json_object_get(message, "error");
     if (error)
-        log_warn(LOG_CLI, "%s", json_string_value(json_object_get(error, "desc")) ?: "the guest's process refused");
+        log_warn(LOG_CLI, "%s",
+                 json_string_value(json_object_get(error, "desc")) ?: "the guest's process refused");
     s->answered |= error || json_object_get(message, "return");
 }
 
@@ -134,10 +139,21 @@ static void act(struct session *s, enum key_action action)
 {
     switch (action) {
     case KEYS_PASS: break;
-    case KEYS_MENU: terminal_say("\n[hostel] q: quit  r: reset  b: send break  Ctrl-]: send it  other key: back "); break;
-    case KEYS_QUIT: terminal_say("quit\n"); ask_to_end(s); break;
-    case KEYS_RESET: terminal_say("reset\n"); ask(s, "system_reset", NULL, NULL); break;
-    case KEYS_BREAK: terminal_say("break\n"); ask(s, "chardev-send-break", "id", "console"); break;
+    case KEYS_MENU:
+        terminal_say("\n[hostel] q: quit  r: reset  b: send break  Ctrl-]: send it  other key: back ");
+        break;
+    case KEYS_QUIT:
+        terminal_say("quit\n");
+        ask_to_end(s);
+        break;
+    case KEYS_RESET:
+        terminal_say("reset\n");
+        ask(s, "system_reset", NULL, NULL);
+        break;
+    case KEYS_BREAK:
+        terminal_say("break\n");
+        ask(s, "chardev-send-break", "id", "console");
+        break;
     case KEYS_BACK: terminal_say("back\n"); break;
     }
 }
@@ -293,18 +309,19 @@ static int exit_code(const struct session *s)
         log_error(LOG_CLI, "the guest's process did not end when asked to, and was killed");
         return CLI_CRASH;
     }
-    const char *hint = number == SIGSYS    ? "it made a system call that its sandbox forbids; please report this"
+    const char *hint = number == SIGSYS ? "it made a system call that its sandbox forbids; please report this"
                        : number == SIGKILL ? "somebody killed it, or the host is out of memory"
                                            : "please report this; --trace all shows what it did last";
     log_error(LOG_CLI, "the guest's process ended by signal %d (%s): %s", number, strsignal(number), hint);
     return CLI_CRASH;
 }
 
-/* A terminal is opened anew, so that it can be written without blocking: the open file that we were given is shared with the
- * shell, which would be surprised. Pipes and files need no such care: see FLOW_SIZE. */
+/* A terminal is opened anew, so that it can be written without blocking: the open file that we were given is
+ * shared with the shell, which would be surprised. Pipes and files need no such care: see FLOW_SIZE. */
 static void own_terminal_output(void)
 {
-    int fd = isatty(STDOUT_FILENO) ? open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
+    int fd =
+        isatty(STDOUT_FILENO) ? open("/proc/self/fd/1", O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : -1;
     if (fd >= 0) {
         dup2(fd, STDOUT_FILENO);
         close(fd);

@@ -6,11 +6,12 @@
 
 #include <stdbool.h>
 
-/* Takes the terminal on standard input: false when it is none. There is one per process; it is given back by terminal_give(), and
- * by the handlers of signals that would end this program without a chance to do so. */
+/* Takes the terminal on standard input: false when it is none. There is one per process; it is given back by
+ * terminal_give(), and by the handlers of signals that would end this program without a chance to do so. */
 bool terminal_take(void);
 
-/* Back to how it was; and raw again. Nothing happens when there is no terminal, or while this program is in its background. */
+/* Back to how it was; and raw again. Nothing happens when there is no terminal, or while this program is in
+ * its background. */
 void terminal_give(void);
 void terminal_retake(void);
 

@@ -4,16 +4,18 @@
 /*
  * Theory of operation
  *
- * Output has a short way and a long one. Short: the ring is empty, so the writer's thread writes to the descriptor, which never
- * blocks. Long: what the descriptor did not take goes into the ring, and the main loop writes it when the descriptor is ready.
- * While the ring holds a byte nobody takes the short way, so bytes stay in order.
+ * Output has a short way and a long one. Short: the ring is empty, so the writer's thread writes to the
+ * descriptor, which never blocks. Long: what the descriptor did not take goes into the ring, and the main
+ * loop writes it when the descriptor is ready. While the ring holds a byte nobody takes the short way, so
+ * bytes stay in order.
  *
- * Input is read by the main loop into a small buffer, and offered to the chip from there. When the chip does not take all of
- * it, nothing more is read until the chip calls stream_more().
+ * Input is read by the main loop into a small buffer, and offered to the chip from there. When the chip does
+ * not take all of it, nothing more is read until the chip calls stream_more().
  *
- * One GSource serves both directions. Other threads never touch its descriptors: they make it ready (g_source_set_ready_time is
- * safe from any thread), and its dispatch, on the main thread, decides anew what to wait for. A descriptor whose direction has
- * nothing to wait for is not watched at all: a watched one would report a hang-up without end.
+ * One GSource serves both directions. Other threads never touch its descriptors: they make it ready
+ * (g_source_set_ready_time is safe from any thread), and its dispatch, on the main thread, decides anew what
+ * to wait for. A descriptor whose direction has nothing to wait for is not watched at all: a watched one
+ * would report a hang-up without end.
  */
 #include "console/stream.h"
 
@@ -202,7 +204,8 @@ static void watch_what_matters(struct stream_source *source)
     watch(source, &source->in_tag, s->in, G_IO_IN, s->in >= 0 && s->client && !s->busy && !s->ended);
 }
 
-static gboolean stream_dispatch(GSource *base, GSourceFunc callback G_GNUC_UNUSED, gpointer data G_GNUC_UNUSED)
+static gboolean stream_dispatch(GSource *base, GSourceFunc callback G_GNUC_UNUSED,
+                                gpointer data G_GNUC_UNUSED)
 {
     struct stream_source *source = (struct stream_source *)(void *)base;
     struct stream *s = source->stream;

@@ -11,7 +11,8 @@
 
 #include "os/fd.h"
 
-void control_client_init(struct control_client *c, int fd, void (*message)(void *opaque, json_t *message), void *opaque)
+void control_client_init(struct control_client *c, int fd, void (*message)(void *opaque, json_t *message),
+                         void *opaque)
 {
     *c = (struct control_client){.fd = fd, .message = message, .opaque = opaque};
     framer_init(&c->framer);
@@ -23,7 +24,8 @@ void control_client_fini(struct control_client *c)
     framer_fini(&c->framer);
 }
 
-bool control_client_send(struct control_client *c, const char *command, const char *argument, const char *value)
+bool control_client_send(struct control_client *c, const char *command, const char *argument,
+                         const char *value)
 {
     json_t *message = argument ? json_pack("{s:s,s:{s:s}}", "execute", command, "arguments", argument, value)
                                : json_pack("{s:s}", "execute", command);

@@ -19,14 +19,17 @@ struct control_client {
 };
 
 /* A client of the socket fd (owned from now on). One thread, as all below. */
-void control_client_init(struct control_client *c, int fd, void (*message)(void *opaque, json_t *message), void *opaque);
+void control_client_init(struct control_client *c, int fd, void (*message)(void *opaque, json_t *message),
+                         void *opaque);
 void control_client_fini(struct control_client *c);
 
-/* To be called when fd is readable: takes what is there. When the VMM has gone, or speaks no QMP, fd becomes -1. */
+/* To be called when fd is readable: takes what is there. When the VMM has gone, or speaks no QMP, fd becomes
+ * -1. */
 void control_client_read(struct control_client *c);
 
-/* Sends a command without arguments, or with one argument that is a string (NULL = none). Commands are so short and few that the
- * socket's buffer always has room; if not, false. */
-bool control_client_send(struct control_client *c, const char *command, const char *argument, const char *value);
+/* Sends a command without arguments, or with one argument that is a string (NULL = none). Commands are so
+ * short and few that the socket's buffer always has room; if not, false. */
+bool control_client_send(struct control_client *c, const char *command, const char *argument,
+                         const char *value);
 
 #endif

@@ -4,12 +4,12 @@
 /*
  * Theory of operation
  *
- * A message is a JSON object. It ends with the bracket that closes its first one; no newline is needed. To find it, one
- * only has to know how deep the brackets are nested and whether a byte stands in a string.
+ * A message is a JSON object. It ends with the bracket that closes its first one; no newline is needed. To
+ * find it, one only has to know how deep the brackets are nested and whether a byte stands in a string.
  *
- * What cannot become a message (another byte than '{' at its start, too long, too deep, a control character) is reported once, and
- * skipped up to the end of its line: so a client that sends one message per line, as all do, is understood again with the
- * next one.
+ * What cannot become a message (another byte than '{' at its start, too long, too deep, a control character)
+ * is reported once, and skipped up to the end of its line: so a client that sends one message per line, as
+ * all do, is understood again with the next one.
  */
 #ifndef HOSTEL_CONTROL_FRAMER_H
 #define HOSTEL_CONTROL_FRAMER_H

@@ -5,7 +5,9 @@
 
 const struct option_row guest_option_rows[] = {
 #define GUEST_OPTION(field, name, TYPE, WHO, arg, value, choice, group, help)                                \
-    {name, arg, value, choice, group, help, OPTION_##TYPE, OPTION_##WHO, offsetof(struct guest_options, field)},
+    {name,          arg,          value,                                                                     \
+     choice,        group,        help,                                                                      \
+     OPTION_##TYPE, OPTION_##WHO, offsetof(struct guest_options, field)},
 #include "control/guest_options.def"
 #undef GUEST_OPTION
     {0},

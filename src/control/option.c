@@ -60,37 +60,46 @@ static bool parse_count(const struct option_row *row, const char *text, unsigned
     const char *end;
     uint64_t number;
     if (!parse_number(text, &end, &number) || *end || number == 0 || number > UINT_MAX)
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: must be a whole number, 1 or more", row->name, text);
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: must be a whole number, 1 or more", row->name,
+                           text);
     *count = (unsigned)number;
     return true;
 }
 
-static bool parse_size(const struct option_row *row, const char *text, uint64_t *bytes, GError **error)
+static bool parse_size(const struct option_row *row, unsigned who, const char *text, uint64_t *bytes,
+                       GError **error)
 {
     if (!option_parse_size(text, bytes))
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: must be a size such as %s", row->name, text, row->value);
-    if (*bytes < MiB && g_ascii_isdigit(text[strlen(text) - 1]))
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: means bytes; write %sM for MiB", row->name, text, text);
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: must be a size such as %s", row->name, text,
+                           row->value);
+    /* People who leave out the unit are used to programs that mean MiB by it. */
+    if (who == OPTION_CLI && *bytes < MiB && g_ascii_isdigit(text[strlen(text) - 1]))
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: means bytes; write %sM for MiB", row->name,
+                           text, text);
     return true;
 }
 
 /* "fd:N" or "fd:N:name", of a VMM. A path is refused here, once for all options. */
-static bool parse_descriptor(const struct option_row *row, const char *text, struct option_file *file, GError **error)
+static bool parse_descriptor(const struct option_row *row, const char *text, struct option_file *file,
+                             GError **error)
 {
     const char *end;
     uint64_t number;
     if (!g_str_has_prefix(text, "fd:") || !parse_number(text + 3, &end, &number) || (*end && *end != ':'))
         return hostel_fail(error, HOSTEL_ERROR_USAGE,
-                           "--%s %s: a guest's process opens no paths; hand in a descriptor, as in fd:5, or use 'hostel run'",
+                           "--%s %s: a guest's process opens no paths; hand in a descriptor, as in fd:5, or "
+                           "use 'hostel run'",
                            row->name, text);
     if (number <= 2 || number > INT_MAX || !fd_is_open((int)number))
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: is not an open descriptor from 3 on", row->name, text);
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: is not an open descriptor from 3 on",
+                           row->name, text);
     file->fd = (int)number;
     file->name = *end ? end + 1 : text;
     return true;
 }
 
-static bool parse_file(const struct option_row *row, unsigned who, const char *text, struct option_file *file, GError **error)
+static bool parse_file(const struct option_row *row, unsigned who, const char *text, struct option_file *file,
+                       GError **error)
 {
     if (who == OPTION_VMM)
         return parse_descriptor(row, text, file, error);
@@ -100,8 +109,8 @@ static bool parse_file(const struct option_row *row, unsigned who, const char *t
     return true;
 }
 
-static bool parse_console(const struct option_row *row, unsigned who, const char *text, struct option_console *console,
-                          GError **error)
+static bool parse_console(const struct option_row *row, unsigned who, const char *text,
+                          struct option_console *console, GError **error)
 {
     static const char file_prefix[] = "file=";
     *console = (struct option_console){.file = {.fd = -1}};
@@ -118,10 +127,12 @@ static bool parse_console(const struct option_row *row, unsigned who, const char
         return parse_file(row, who, text, &console->file, error);
     if (!strcmp(text, "stdio"))
         return true;
-    return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: must be stdio, none or file=FILE", row->name, text);
+    return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: must be stdio, none or file=FILE", row->name,
+                       text);
 }
 
-static bool parse_value(const struct option_row *row, unsigned who, const char *text, void *values, GError **error)
+static bool parse_value(const struct option_row *row, unsigned who, const char *text, void *values,
+                        GError **error)
 {
     if (row->choice && !parse_choice(row, text, error))
         return false;
@@ -129,9 +140,10 @@ static bool parse_value(const struct option_row *row, unsigned who, const char *
     case OPTION_FLAG: *VALUE(bool, values, row) = true; return true;
     case OPTION_TEXT: *VALUE(const char *, values, row) = text; return true;
     case OPTION_COUNT: return parse_count(row, text, VALUE(unsigned, values, row), error);
-    case OPTION_SIZE: return parse_size(row, text, VALUE(uint64_t, values, row), error);
+    case OPTION_SIZE: return parse_size(row, who, text, VALUE(uint64_t, values, row), error);
     case OPTION_FILE: return parse_file(row, who, text, VALUE(struct option_file, values, row), error);
-    case OPTION_CONSOLE: return parse_console(row, who, text, VALUE(struct option_console, values, row), error);
+    case OPTION_CONSOLE:
+        return parse_console(row, who, text, VALUE(struct option_console, values, row), error);
     }
     g_assert_not_reached();
 }
@@ -173,7 +185,8 @@ void option_fds(const struct option_row *rows, const void *values, GArray *fds)
     }
 }
 
-static const struct option_row *find(const struct option_row *rows, unsigned who, const char *name, size_t length)
+static const struct option_row *find(const struct option_row *rows, unsigned who, const char *name,
+                                     size_t length)
 {
     for (const struct option_row *row = rows; row->name; row++)
         if (row->who & who && strlen(row->name) == length && !strncmp(row->name, name, length))
@@ -184,16 +197,19 @@ static const struct option_row *find(const struct option_row *rows, unsigned who
 static bool fail_unknown(const struct option_row *rows, unsigned who, const char *arg, GError **error)
 {
     if (arg[0] != '-')
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "unexpected argument '%s'; everything is said with options (a kernel with --kernel)",
-                           arg);
+        return hostel_fail(
+            error, HOSTEL_ERROR_USAGE,
+            "unexpected argument '%s'; everything is said with options (a kernel with --kernel)", arg);
     g_autofree char *name = g_strndup(arg, strcspn(arg, "="));
     const struct option_row *near = option_nearest(rows, who, name + strspn(name, "-"));
     if (near)
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "unknown option '%s'; did you mean --%s?", name, near->name);
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "unknown option '%s'; did you mean --%s?", name,
+                           near->name);
     return hostel_fail(error, HOSTEL_ERROR_USAGE, "unknown option '%s'; --help lists them", name);
 }
 
-bool option_parse(const struct option_row *rows, unsigned who, char *const *argv, void *values, GError **error)
+bool option_parse(const struct option_row *rows, unsigned who, char *const *argv, void *values,
+                  GError **error)
 {
     for (; *argv; argv++) {
         const char *arg = *argv;
@@ -204,11 +220,13 @@ bool option_parse(const struct option_row *rows, unsigned who, char *const *argv
             return fail_unknown(rows, who, arg, error);
         const char *text = arg[2 + length] == '=' ? arg + 2 + length + 1 : NULL;
         if (row->type == OPTION_FLAG && text)
-            return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s takes no argument, found '%s'", row->name, text);
+            return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s takes no argument, found '%s'", row->name,
+                               text);
         if (row->type != OPTION_FLAG && !text) {
             text = *++argv;
             if (!text)
-                return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s needs an argument: --%s %s", row->name, row->name, row->arg);
+                return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s needs an argument: --%s %s", row->name,
+                                   row->name, row->arg);
         }
         if (!parse_value(row, who, text, values, error))
             return false;
@@ -293,9 +311,10 @@ const struct option_row *option_nearest(const struct option_row *rows, unsigned 
     static const struct {
         const char *theirs, *ours;
     } elsewhere[] = {
-        {"m", "memory"}, {"mem", "memory"}, {"ram", "memory"}, {"smp", "cpus"}, {"M", "board"}, {"machine", "board"},
-        {"accel", "method"}, {"bios", "firmware"}, {"nographic", "console"}, {"serial", "console"},
-        {"nic", "net"}, {"netdev", "net"}, {"d", "trace"}, {"h", "help"}, {"cmdline", "append"}, {"arch", "isa"},
+        {"m", "memory"},          {"mem", "memory"},     {"ram", "memory"},     {"smp", "cpus"},
+        {"M", "board"},           {"machine", "board"},  {"accel", "method"},   {"bios", "firmware"},
+        {"nographic", "console"}, {"serial", "console"}, {"nic", "net"},        {"netdev", "net"},
+        {"d", "trace"},           {"h", "help"},         {"cmdline", "append"}, {"arch", "isa"},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(elsewhere); i++)
         if (!strcmp(elsewhere[i].theirs, name))

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Command-line options from tables: one row feeds the parser, the help, the manual's check and the arguments of a VMM. */
+/* Command-line options from tables: one row feeds the parser, the help, the manual's check and the arguments
+ * of a VMM. */
 #ifndef HOSTEL_CONTROL_OPTION_H
 #define HOSTEL_CONTROL_OPTION_H
 
@@ -42,8 +43,8 @@ struct option_row {
     size_t offset; /* of the value in the struct of values */
 };
 
-/* A size: digits and K, M, G or T, which may be followed by iB or B; 512M = 512MiB = 536870912. False when it is none or does not
- * fit. */
+/* A size: digits and K, M, G or T, which may be followed by iB or B; 512M = 512MiB = 536870912. False when it
+ * is none or does not fit. */
 bool option_parse_size(const char *text, uint64_t *bytes);
 
 /* Gives every value its default and every descriptor -1. rows ends with a NULL name, here and below. */
@@ -55,12 +56,14 @@ void option_fini(const struct option_row *rows, void *values);
 /* Appends to fds (of int) each descriptor that values hold. */
 void option_fds(const struct option_row *rows, const void *values, GArray *fds);
 
-/* Reads argv (ends with NULL; the first is the first argument, not the program) for whoever `who` is: "--name value",
+/* Reads argv (ends with NULL; the first is the first argument, not the program) for whoever `who` is: "--name
+ * value",
  * "--name=value". False with *error, HOSTEL_ERROR_USAGE, at the first wrong one. */
-bool option_parse(const struct option_row *rows, unsigned who, char *const *argv, void *values, GError **error);
+bool option_parse(const struct option_row *rows, unsigned who, char *const *argv, void *values,
+                  GError **error);
 
-/* Appends to argv (of owned strings) what makes option_parse() in a VMM find the same values: defaults are left out,
- * files go as "fd:N:name". And to fds (of int) each descriptor it needs. */
+/* Appends to argv (of owned strings) what makes option_parse() in a VMM find the same values: defaults are
+ * left out, files go as "fd:N:name". And to fds (of int) each descriptor it needs. */
 void option_to_vmm(const struct option_row *rows, const void *values, GPtrArray *argv, GArray *fds);
 
 /* The row with the name most like this one; NULL when none is like it. */

@@ -37,8 +37,8 @@ static json_t *version(void)
     int major = 0, minor = 0, micro = 0;
     sscanf(HOSTEL_VERSION, "%d.%d.%d", &major, &minor, &micro);
     /* "qemu" is the protocol's word for the number; clients expect it. */
-    return json_pack("{s:{s:i,s:i,s:i},s:s}", "qemu", "major", major, "minor", minor, "micro", micro, "package",
-                     "hostel-" HOSTEL_VERSION);
+    return json_pack("{s:{s:i,s:i,s:i},s:s}", "qemu", "major", major, "minor", minor, "micro", micro,
+                     "package", "hostel-" HOSTEL_VERSION);
 }
 
 static json_t *error_answer(const char *class, const char *text)
@@ -75,12 +75,14 @@ static bool check_args(const struct qmp_command *c, json_t *args, GError **error
 {
     const char *name;
     json_t *value;
-    json_object_foreach(args, name, value) {
+    json_object_foreach(args, name, value)
+    {
         const struct qmp_arg *arg = find_arg(c, name);
         if (!arg)
             return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s has no parameter '%.40s'", c->name, name);
         if (!type_matches(arg->type, value))
-            return hostel_fail(error, HOSTEL_ERROR_USAGE, "parameter '%s' must be %s", name, type_name(arg->type));
+            return hostel_fail(error, HOSTEL_ERROR_USAGE, "parameter '%s' must be %s", name,
+                               type_name(arg->type));
     }
     for (const struct qmp_arg *a = c->args; a->name; a++)
         if (!a->optional && !json_object_get(args, a->name))
@@ -90,7 +92,8 @@ static bool check_args(const struct qmp_command *c, json_t *args, GError **error
 
 static json_t *list_commands(const struct qmp *q)
 {
-    json_t *list = json_pack("[{s:s},{s:s},{s:s}]", "name", "qmp_capabilities", "name", "query-version", "name", "query-commands");
+    json_t *list = json_pack("[{s:s},{s:s},{s:s}]", "name", "qmp_capabilities", "name", "query-version",
+                             "name", "query-commands");
     for (const struct qmp_command *c = q->commands; c->name; c++)
         json_array_append_new(list, json_pack("{s:s}", "name", c->name));
     return list;
@@ -139,9 +142,8 @@ static const char *unknown_member(json_t *message)
 {
     const char *name;
     json_t *value;
-    json_object_foreach(message, name, value)
-        if (strcmp(name, "execute") && strcmp(name, "arguments") && strcmp(name, "id"))
-            return name;
+    json_object_foreach(message, name, value) if (strcmp(name, "execute") && strcmp(name, "arguments") &&
+                                                  strcmp(name, "id")) return name;
     return NULL;
 }
 
@@ -168,7 +170,8 @@ json_t *qmp_answer(struct qmp *q, const char *text, size_t size)
         g_autofree char *why = g_strdup_printf("not JSON: %s", where.text);
         return error_answer("GenericError", why);
     }
-    json_t *answer = json_is_object(message) ? answer_message(q, message) : error_answer("GenericError", "expected an object");
+    json_t *answer = json_is_object(message) ? answer_message(q, message)
+                                             : error_answer("GenericError", "expected an object");
     json_t *id = json_object_get(message, "id");
     if (id)
         json_object_set(answer, "id", id);
@@ -236,7 +239,9 @@ static void receive(struct qmp *q, const char *bytes, size_t size)
         switch (framer_feed(&q->framer, &bytes, &size, &reason)) {
         case FRAMER_MORE: return;
         case FRAMER_BAD: send_message(q, error_answer("GenericError", reason)); break;
-        case FRAMER_MESSAGE: send_message(q, qmp_answer(q, q->framer.message->str, q->framer.message->len)); break;
+        case FRAMER_MESSAGE:
+            send_message(q, qmp_answer(q, q->framer.message->str, q->framer.message->len));
+            break;
         }
     }
 }
@@ -272,8 +277,9 @@ void qmp_event(struct qmp *q, const char *name, json_t *data)
         return;
     }
     gint64 now = g_get_real_time();
-    json_t *event = json_pack("{s:s,s:{s:I,s:I}}", "event", name, "timestamp", "seconds", (json_int_t)(now / G_USEC_PER_SEC),
-                              "microseconds", (json_int_t)(now % G_USEC_PER_SEC));
+    json_t *event =
+        json_pack("{s:s,s:{s:I,s:I}}", "event", name, "timestamp", "seconds",
+                  (json_int_t)(now / G_USEC_PER_SEC), "microseconds", (json_int_t)(now % G_USEC_PER_SEC));
     if (data)
         json_object_set_new(event, "data", data);
     send_message(q, event);
@@ -286,7 +292,8 @@ void qmp_event(struct qmp *q, const char *name, json_t *data)
     watch(q, interest(q));
 }
 
-struct qmp *qmp_new(GMainContext *context, int fd, const struct qmp_command *commands, void (*closed)(void *opaque), void *opaque)
+struct qmp *qmp_new(GMainContext *context, int fd, const struct qmp_command *commands,
+                    void (*closed)(void *opaque), void *opaque)
 {
     struct qmp *q = g_new0(struct qmp, 1);
     *q = (struct qmp){.fd = fd, .context = context, .commands = commands, .closed = closed, .opaque = opaque};

@@ -30,8 +30,8 @@ int fd_set_inherited(int fd, bool on);
 /* Is fd an open descriptor? */
 bool fd_is_open(int fd);
 
-/* Closes every descriptor from 3 on that is not among the count in keep. Call while there is one thread and nothing has
- * descriptors of its own yet. */
+/* Closes every descriptor from 3 on that is not among the count in keep. Call while there is one thread and
+ * nothing has descriptors of its own yet. */
 void fd_close_all_but(const int *keep, size_t count);
 
 #endif

@@ -9,21 +9,21 @@
 #include <sys/types.h>
 
 struct process_start {
-    const char *path;       /* absolute */
-    char *const *argv;      /* ends with NULL */
-    int in, out, err;       /* become 0, 1 and 2; -1 = /dev/null */
-    const int *keep;        /* descriptors that it gets under the numbers they have here, */
-    size_t n_keep;          /* each at least 3 */
-    bool own_session;       /* the terminal's signals do not reach it */
-    bool die_with_parent;   /* SIGKILL when the calling thread ends */
+    const char *path;     /* absolute */
+    char *const *argv;    /* ends with NULL */
+    int in, out, err;     /* become 0, 1 and 2; -1 = /dev/null */
+    const int *keep;      /* descriptors that it gets under the numbers they have here, */
+    size_t n_keep;        /* each at least 3 */
+    bool own_session;     /* the terminal's signals do not reach it */
+    bool die_with_parent; /* SIGKILL when the calling thread ends */
 };
 
-/* Starts a program with default signal handling and no signal blocked. Returns its id, or -1 with *error when it could not be
- * executed. All descriptors stay the caller's. A program with one thread. */
+/* Starts a program with default signal handling and no signal blocked. Returns its id, or -1 with *error when
+ * it could not be executed. All descriptors stay the caller's. A program with one thread. */
 pid_t process_spawn(const struct process_start *start, GError **error);
 
-/* The path of name beside the running program, whichever link that was called through; returned owned, NULL when /proc is
- * not there. */
+/* The path of name beside the running program, whichever link that was called through; returned owned, NULL
+ * when /proc is not there. */
 char *process_sibling(const char *name);
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* What a guest's process gives up, except the list of system calls: privileges, files, dumps, executable memory. */
+/* What a guest's process gives up, except the list of system calls: privileges, files, dumps, executable
+ * memory. */
 #include "os/sandbox.h"
 
 #include <errno.h>
@@ -31,8 +32,8 @@ static bool fail(GError **error, const char *what)
 
 static bool drop_capabilities(struct sandbox *s, GError **error)
 {
-    /* Emptying the bounding set needs a capability; without it there is nothing to gain from a full one, since
-     * no_new_privs forbids to. */
+    /* Emptying the bounding set needs a capability; without it there is nothing to gain from a full one,
+     * since no_new_privs forbids to. */
     for (int i = 0; prctl(PR_CAPBSET_READ, i, 0, 0, 0) >= 0; i++)
         prctl(PR_CAPBSET_DROP, i, 0, 0, 0);
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
@@ -69,7 +70,8 @@ struct landlock_ruleset {
     uint64_t access_fs, access_net, scoped;
 };
 
-/* Everything that a version of Landlock can forbid. Version 5 adds ioctl on devices, 6 abstract sockets and signals. */
+/* Everything that a version of Landlock can forbid. Version 5 adds ioctl on devices, 6 abstract sockets and
+ * signals. */
 static struct landlock_ruleset landlock_everything(int abi)
 {
     unsigned fs_rights = abi >= 5 ? 16 : abi >= 3 ? 15 : abi >= 2 ? 14 : 13;
@@ -87,8 +89,9 @@ static bool landlock(struct sandbox *s, GError **error)
     if (abi <= 0) /* not built in, or switched off at boot */
         return true;
     struct landlock_ruleset rules = landlock_everything((int)abi);
-    size_t size = abi >= 6 ? sizeof(rules) : abi >= 4 ? offsetof(struct landlock_ruleset, scoped)
-                                                      : offsetof(struct landlock_ruleset, access_net);
+    size_t size = abi >= 6   ? sizeof(rules)
+                  : abi >= 4 ? offsetof(struct landlock_ruleset, scoped)
+                             : offsetof(struct landlock_ruleset, access_net);
     long fd = syscall(SYS_landlock_create_ruleset, &rules, size, 0);
     if (fd < 0)
         return fail(error, "cannot make a Landlock ruleset");

@@ -6,17 +6,19 @@
  *
  * Two steps, because some things can only be given up per thread and some only once everything is set up.
  *
- * sandbox_enter() comes first, before there is a second thread and before a byte of a kernel or firmware file is
- * looked at; threads started later inherit it. From then on the process has no capability and cannot get any, opens no
- * path (Landlock, where the kernel has it), leaves no core file and cannot be traced by its own user.
+ * sandbox_enter() comes first, before there is a second thread and before a byte of a kernel or firmware file
+ * is looked at; threads started later inherit it. From then on the process has no capability and cannot get
+ * any, opens no path (Landlock, where the kernel has it), leaves no core file and cannot be traced by its own
+ * user.
  *
- * sandbox_lock() comes last, when all threads exist and stand still and before the guest's first instruction. It refuses new
- * executable memory (MDWE, where the kernel has it) and installs one list of system calls over all threads (seccomp_list.def).
- * What is not on the list ends the process. Executable memory is refused twice, because kernels before 6.3 have no MDWE.
+ * sandbox_lock() comes last, when all threads exist and stand still and before the guest's first instruction.
+ * It refuses new executable memory (MDWE, where the kernel has it) and installs one list of system calls over
+ * all threads (seccomp_list.def). What is not on the list ends the process. Executable memory is refused
+ * twice, because kernels before 6.3 have no MDWE.
  *
- * A feature that the kernel does not have is left out and the account says so; a feature that the kernel has and that
- * fails is an error. There is no switch to turn any of it off. Only builds with a sanitizer go without the list of system
- * calls, since the sanitizer makes calls of its own.
+ * A feature that the kernel does not have is left out and the account says so; a feature that the kernel has
+ * and that fails is an error. There is no switch to turn any of it off. Only builds with a sanitizer go
+ * without the list of system calls, since the sanitizer makes calls of its own.
  */
 #ifndef HOSTEL_OS_SANDBOX_H
 #define HOSTEL_OS_SANDBOX_H
@@ -29,8 +31,8 @@ struct sandbox {
     bool no_new_privileges;
     bool no_capabilities;
     bool not_dumpable;
-    int landlock_abi;    /* 0 = the kernel has no Landlock */
-    bool mdwe;           /* no new executable memory, by prctl */
+    int landlock_abi; /* 0 = the kernel has no Landlock */
+    bool mdwe;        /* no new executable memory, by prctl */
     bool seccomp;
     unsigned syscalls;   /* that the list allows */
     const char *missing; /* why seccomp is false; or NULL */

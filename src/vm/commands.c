@@ -13,10 +13,13 @@ static json_t *done(void)
 
 static json_t *query_status(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
 {
-    static const char *const names[] = {
-        [VM_STARTING] = "prelaunch", [VM_RUNNING] = "running", [VM_PAUSED] = "paused", [VM_ENDED] = "shutdown"};
+    static const char *const names[] = {[VM_STARTING] = "prelaunch",
+                                        [VM_RUNNING] = "running",
+                                        [VM_PAUSED] = "paused",
+                                        [VM_ENDED] = "shutdown"};
     struct vm *vm = opaque;
-    return json_pack("{s:b,s:b,s:s}", "running", vm->state == VM_RUNNING, "singlestep", 0, "status", names[vm->state]);
+    return json_pack("{s:b,s:b,s:s}", "running", vm->state == VM_RUNNING, "singlestep", 0, "status",
+                     names[vm->state]);
 }
 
 static json_t *query_name(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
@@ -31,8 +34,9 @@ static json_t *query_cpus(void *opaque, json_t *args G_GNUC_UNUSED, GError **err
     json_t *list = json_array();
     for (unsigned i = 0; i < vcpus_count(vm->machine->vcpus); i++) {
         g_autofree char *path = g_strdup_printf("/machine/cpu[%u]", i);
-        json_array_append_new(list, json_pack("{s:i,s:s,s:i,s:s,s:{}}", "cpu-index", (int)i, "qom-path", path, "thread-id",
-                                              (int)vm->threads[i], "target", vm->machine->isa->name, "props"));
+        json_array_append_new(list, json_pack("{s:i,s:s,s:i,s:s,s:{}}", "cpu-index", (int)i, "qom-path", path,
+                                              "thread-id", (int)vm->threads[i], "target",
+                                              vm->machine->isa->name, "props"));
     }
     return list;
 }
@@ -57,7 +61,8 @@ static json_t *system_reset(void *opaque, json_t *args G_GNUC_UNUSED, GError **e
 
 static json_t *system_powerdown(void *opaque G_GNUC_UNUSED, json_t *args G_GNUC_UNUSED, GError **error)
 {
-    hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "this machine has no power button; use quit, or power off inside the guest");
+    hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
+                "this machine has no power button; use quit, or power off inside the guest");
     return NULL;
 }
 
@@ -72,7 +77,8 @@ static json_t *send_break(void *opaque, json_t *args, GError **error)
     struct vm *vm = opaque;
     const char *id = json_string_value(json_object_get(args, "id"));
     if (strcmp(id, "console")) {
-        hostel_fail(error, HOSTEL_ERROR_USAGE, "there is no character device '%.40s'; the console is called console", id);
+        hostel_fail(error, HOSTEL_ERROR_USAGE,
+                    "there is no character device '%.40s'; the console is called console", id);
         return NULL;
     }
     stream_break(vm->console);
@@ -106,10 +112,11 @@ static json_t *query_sandbox(void *opaque, json_t *args G_GNUC_UNUSED, GError **
 {
     const struct sandbox *s = ((struct vm *)opaque)->sandbox;
     bool full = s->no_capabilities && s->landlock_abi && s->seccomp;
-    json_t *out = json_pack("{s:s,s:b,s:b,s:b,s:i,s:b,s:b,s:i}", "state", full ? "full" : "reduced", "no-new-privileges",
-                            s->no_new_privileges, "no-capabilities", s->no_capabilities, "not-dumpable", s->not_dumpable,
-                            "landlock-abi", s->landlock_abi, "no-new-executable-memory", s->mdwe || s->seccomp, "seccomp",
-                            s->seccomp, "system-calls", (int)s->syscalls);
+    json_t *out = json_pack("{s:s,s:b,s:b,s:b,s:i,s:b,s:b,s:i}", "state", full ? "full" : "reduced",
+                            "no-new-privileges", s->no_new_privileges, "no-capabilities", s->no_capabilities,
+                            "not-dumpable", s->not_dumpable, "landlock-abi", s->landlock_abi,
+                            "no-new-executable-memory", s->mdwe || s->seccomp, "seccomp", s->seccomp,
+                            "system-calls", (int)s->syscalls);
     if (s->missing)
         json_object_set_new(out, "seccomp-missing", json_string(s->missing));
     return out;

@@ -65,7 +65,8 @@ void vm_reset(struct vm *vm, bool by_guest)
         return;
     }
     event(vm, "RESET",
-          json_pack("{s:b,s:s}", "guest", by_guest, "reason", by_guest ? "guest-reset" : "host-qmp-system-reset"));
+          json_pack("{s:b,s:s}", "guest", by_guest, "reason",
+                    by_guest ? "guest-reset" : "host-qmp-system-reset"));
     if (vm->state == VM_RUNNING)
         machine_start(vm->machine);
 }
@@ -90,7 +91,8 @@ static void on_power(void *opaque, enum machine_power what, int code)
 {
     struct vm *vm = opaque;
     unsigned none = 0;
-    if (atomic_compare_exchange_strong(&vm->power, &none, POWER_SEEN | (unsigned)what << 8 | ((unsigned)code & 0xff)))
+    if (atomic_compare_exchange_strong(&vm->power, &none,
+                                       POWER_SEEN | (unsigned)what << 8 | ((unsigned)code & 0xff)))
         g_source_set_ready_time(vm->power_source, 0);
 }
 
@@ -98,7 +100,8 @@ static gboolean serve_power(GSource *base, GSourceFunc callback G_GNUC_UNUSED, g
 {
     struct vm *vm = ((struct power_source *)(void *)base)->vm;
     g_source_set_ready_time(base, -1);
-    /* The word is emptied with the guest standing still, so what it does after this event is not taken for another. */
+    /* The word is emptied with the guest standing still, so what it does after this event is not taken for
+     * another. */
     if (vm->state == VM_RUNNING)
         machine_pause(vm->machine);
     unsigned power = atomic_exchange(&vm->power, 0);
@@ -149,7 +152,8 @@ static const struct accel *choose_method(const char *name, GError **error)
     if (name) {
         const struct accel *a = accel_find(name);
         if (!a)
-            hostel_fail(error, HOSTEL_ERROR_USAGE, "there is no method '%s'; 'hostel methods' lists them", name);
+            hostel_fail(error, HOSTEL_ERROR_USAGE, "there is no method '%s'; 'hostel methods' lists them",
+                        name);
         else if (!a->available(error))
             return NULL;
         return a;
@@ -164,7 +168,9 @@ static const struct accel *choose_method(const char *name, GError **error)
 static const struct board *choose_board(const struct guest_options *o, GError **error)
 {
     if (!o->isa) {
-        hostel_fail(error, HOSTEL_ERROR_USAGE, "--isa is missing: which instruction set, as in --isa riscv64 ('hostel isas' lists them)");
+        hostel_fail(
+            error, HOSTEL_ERROR_USAGE,
+            "--isa is missing: which instruction set, as in --isa riscv64 ('hostel isas' lists them)");
         return NULL;
     }
     if (!isa_find(o->isa)) {
@@ -176,7 +182,8 @@ static const struct board *choose_board(const struct guest_options *o, GError **
         hostel_fail(error, HOSTEL_ERROR_USAGE, "there is no board '%s' for %s; 'hostel boards' lists them",
                     o->board ? o->board : "(any)", o->isa);
     else if (strcmp(board->isa, o->isa)) {
-        hostel_fail(error, HOSTEL_ERROR_USAGE, "board %s has the ISA %s, not %s", board->name, board->isa, o->isa);
+        hostel_fail(error, HOSTEL_ERROR_USAGE, "board %s has the ISA %s, not %s", board->name, board->isa,
+                    o->isa);
         return NULL;
     }
     return board;
@@ -197,7 +204,8 @@ static struct machine *build_machine(struct vm *vm, struct guest_options *o, GEr
     if (!board)
         return NULL;
     if (o->kernel.fd < 0 && o->firmware.fd < 0) {
-        hostel_fail(error, HOSTEL_ERROR_USAGE, "nothing to boot: give --kernel FILE, --firmware FILE or both");
+        hostel_fail(error, HOSTEL_ERROR_USAGE,
+                    "nothing to boot: give --kernel FILE, --firmware FILE or both");
         return NULL;
     }
     struct machine_config config = {
@@ -219,7 +227,8 @@ static struct machine *build_machine(struct vm *vm, struct guest_options *o, GEr
     return machine_new(board, &config, error);
 }
 
-/* The threads of this process but the main one, oldest first: right after the machine was built these are its vCPUs. */
+/* The threads of this process but the main one, oldest first: right after the machine was built these are its
+ * vCPUs. */
 static void find_threads(struct vm *vm, int task_dir)
 {
     unsigned count = vcpus_count(vm->machine->vcpus), found = 0;
@@ -290,9 +299,10 @@ static void print_stats(struct vm *vm)
     struct vcpus_stats s;
     vcpus_stats(vm->machine->vcpus, &s);
     log_info(LOG_VM,
-             "instructions %" PRIu64 ", blocks made %" PRIu64 " freed %" PRIu64 ", code %zu KiB, lookups %" PRIu64
-             ", TLB misses %" PRIu64 ", page walks %" PRIu64,
-             s.instructions, s.blocks_made, s.blocks_freed, s.code_bytes / 1024, s.lookups, s.tlb_misses, s.walks);
+             "instructions %" PRIu64 ", blocks made %" PRIu64 " freed %" PRIu64
+             ", code %zu KiB, lookups %" PRIu64 ", TLB misses %" PRIu64 ", page walks %" PRIu64,
+             s.instructions, s.blocks_made, s.blocks_freed, s.code_bytes / 1024, s.lookups, s.tlb_misses,
+             s.walks);
     log_info(LOG_VM,
              "exceptions %" PRIu64 ", interrupts %" PRIu64 ", waits %" PRIu64 ", invalidations %" PRIu64
              ", evictions %" PRIu64,
@@ -304,7 +314,8 @@ int vm_run(struct vm *vm)
     vm_resume(vm);
     g_main_loop_run(vm->loop);
     event(vm, "SHUTDOWN",
-          json_pack("{s:b,s:s,s:i}", "guest", vm->by_guest, "reason", vm->reason, "x-exit-code", vm->exit_code));
+          json_pack("{s:b,s:s,s:i}", "guest", vm->by_guest, "reason", vm->reason, "x-exit-code",
+                    vm->exit_code));
     if (vm->options->stats)
         print_stats(vm);
     return vm->exit_code;

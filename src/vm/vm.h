@@ -4,13 +4,15 @@
 /*
  * Theory of operation
  *
- * A guest is built from options whose files are descriptors already. It starts when the process has been locked down and not
- * before. From then on the main loop serves timers, console and control socket, and vCPU threads run the guest.
+ * A guest is built from options whose files are descriptors already. It starts when the process has been
+ * locked down and not before. From then on the main loop serves timers, console and control socket, and vCPU
+ * threads run the guest.
  *
  *   STARTING -> RUNNING <-> PAUSED      RUNNING, PAUSED -> ENDED
  *
- * Power events come from the guest, on any thread and with the guest running on. They are noted in one word and the main loop
- * is woken; the first event since it last looked counts. Everything that changes the state happens on the main thread.
+ * Power events come from the guest, on any thread and with the guest running on. They are noted in one word
+ * and the main loop is woken; the first event since it last looked counts. Everything that changes the state
+ * happens on the main thread.
  */
 #ifndef HOSTEL_VM_VM_H
 #define HOSTEL_VM_VM_H
@@ -48,8 +50,9 @@ struct vm {
     const char *reason; /* of the end, in QMP's words */
 };
 
-/* Builds the guest. Takes the descriptors out of options in any case; task_dir is a descriptor of /proc/self/task opened before the
- * sandbox (borrowed; -1 = thread numbers stay unknown). Main thread, as all below. */
+/* Builds the guest. Takes the descriptors out of options in any case; task_dir is a descriptor of
+ * /proc/self/task opened before the sandbox (borrowed; -1 = thread numbers stay unknown). Main thread, as all
+ * below. */
 struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, int task_dir, GError **error);
 void vm_free(struct vm *vm); /* NULL is fine */
 CLEANUP_DEFINE(vm, vm_free)

@@ -35,8 +35,8 @@ static int list_methods(void)
     for (unsigned i = 0; accels[i]; i++) {
         g_autoptr(GError) error = NULL;
         bool available = accels[i]->available(&error);
-        printf("%-14s %s%s%s%s\n", accels[i]->name, accels[i]->help, available ? "" : " (not here: ",
-               available ? "" : error->message, available ? "" : ")");
+        printf("%-14s %s%s%s%s\n", accels[i]->name, accels[i]->help,
+               available ? "" : " (not here: ", available ? "" : error->message, available ? "" : ")");
     }
     return VM_EXIT_OK;
 }
@@ -78,7 +78,8 @@ static bool set_trace(const struct guest_options *o, GError **error)
     g_autoptr(GString) names = g_string_new("all");
     for (unsigned i = 0; i < LOG_AREA_COUNT; i++)
         g_string_append_printf(names, ", %s", log_area_name((enum log_area)i));
-    return hostel_fail(error, HOSTEL_ERROR_USAGE, "--trace %s: an area is unknown; there are %s", o->trace, names->str);
+    return hostel_fail(error, HOSTEL_ERROR_USAGE, "--trace %s: an area is unknown; there are %s", o->trace,
+                       names->str);
 }
 
 static void close_others(const struct guest_options *o)
@@ -104,8 +105,8 @@ static int run_guest(struct guest_options *o, GError **error)
     machine_pause(vm->machine); /* every vCPU thread has reached its place of rest */
     if (!sandbox_lock(&sandbox, error))
         return -1;
-    log_debug(LOG_SANDBOX, "landlock %d, mdwe %d, seccomp %d (%u system calls)", sandbox.landlock_abi, sandbox.mdwe,
-              sandbox.seccomp, sandbox.syscalls);
+    log_debug(LOG_SANDBOX, "landlock %d, mdwe %d, seccomp %d (%u system calls)", sandbox.landlock_abi,
+              sandbox.mdwe, sandbox.seccomp, sandbox.syscalls);
     malloc_trim(0);
     return vm_run(vm);
 }

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) the Hostel authors
+#
+# Completion of hostel's command line for bash. Commands, options and their values are asked from hostel itself, so there
+# is nothing here to be kept up to date.
+
+_hostel_options()
+{
+    hostel help run 2>/dev/null | sed -n 's/^  \(--[a-z-]*\).*/\1/p'
+}
+
+_hostel_commands()
+{
+    hostel help 2>/dev/null | sed -n 's/^  \([a-z]*\) .*/\1/p'
+}
+
+_hostel_names()
+{
+    hostel "$1" 2>/dev/null | sed 's/ .*//'
+}
+
+_hostel()
+{
+    local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD - 1]}"
+    COMPREPLY=()
+    if [ "$COMP_CWORD" -eq 1 ] || [ "${COMP_WORDS[1]}" = help ]; then
+        mapfile -t COMPREPLY < <(compgen -W "$(_hostel_commands)" -- "$current")
+        return
+    fi
+    [ "${COMP_WORDS[1]}" = run ] || return 0
+    case "$previous" in
+    --isa) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names isas)" -- "$current") ;;
+    --board) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names boards)" -- "$current") ;;
+    --method) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names methods)" -- "$current") ;;
+    --console) mapfile -t COMPREPLY < <(compgen -W "stdio none file=" -- "$current") ;;
+    --net) mapfile -t COMPREPLY < <(compgen -W "none" -- "$current") ;;
+    --kernel | --initrd | --firmware)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$current")
+        ;;
+    --cpus | --cpu-features | --memory | --append | --name | --trace) ;;
+    *) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_options)" -- "$current") ;;
+    esac
+}
+
+complete -F _hostel hostel

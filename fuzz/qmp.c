@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* Any bytes on a control socket: they are cut the same however they arrive, and each message gets one answer
+ * or error. */
+
+#include <glib.h>
+#include <jansson.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "control/framer.h"
+#include "control/qmp.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static json_t *run(void *opaque, json_t *args, GError **error)
+{
+    (void)opaque;
+    (void)error;
+    return json_incref(args ? args : json_null());
+}
+
+static const struct qmp_command commands[] = {
+    {"one", {{"text", JSON_STRING, false}, {"number", JSON_INTEGER, true}, {"flag", JSON_TRUE, true}}, run},
+    {"none", {{0}}, run},
+    {0},
+};
+
+static void check_answer(json_t *answer)
+{
+    json_t *error = json_object_get(answer, "error");
+    g_assert_true((error != NULL) != (json_object_get(answer, "return") != NULL));
+    if (error)
+        g_assert_true(json_is_string(json_object_get(error, "class")) &&
+                      json_is_string(json_object_get(error, "desc")));
+    json_decref(answer);
+}
+
+/* How many messages and mistakes there are when the bytes come in chunks. */
+static unsigned feed(struct qmp *q, const char *bytes, size_t size, size_t chunk)
+{
+    struct framer f;
+    unsigned count = 0;
+    framer_init(&f);
+    for (size_t at = 0; at < size; at += chunk) {
+        const char *from = bytes + at, *reason;
+        size_t left = MIN(chunk, size - at);
+        enum framer_result result;
+        while ((result = framer_feed(&f, &from, &left, &reason)) != FRAMER_MORE) {
+            count++;
+            g_assert_cmpuint(f.message->len, <=, FRAMER_MESSAGE_MAX);
+            if (result == FRAMER_MESSAGE && q)
+                check_answer(qmp_answer(q, f.message->str, f.message->len));
+        }
+    }
+    framer_fini(&f);
+    return count;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    AUTO(qmp) q = qmp_new(NULL, -1, commands, NULL, NULL);
+    const char *bytes = (const char *)data;
+    check_answer(qmp_answer(q, "{\"execute\":\"qmp_capabilities\"}", 30));
+    g_assert_cmpuint(feed(q, bytes, size, size ? size : 1), ==, feed(NULL, bytes, size, 3));
+    return 0;
+}

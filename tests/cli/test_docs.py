@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) the Hostel authors
+"""The manual and the completion know every subcommand and option that hostel knows, and no other. Output is TAP."""
+
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MANUAL = ROOT / "docs" / "hostel.1"
+COMPLETION = ROOT / "completion" / "hostel.bash"
+
+
+def hostel(*args):
+    return subprocess.run([os.environ["HOSTEL"], *args], capture_output=True, text=True, check=True).stdout
+
+
+def options():
+    """{name: (argument or None, default or None)} from the help, which is made from the table."""
+    rows = re.findall(r"^  --([a-z-]+) (\S*) +.*?(?:\(default (.*)\))?$", hostel("help", "run"), re.M)
+    assert len(rows) > 10
+    return {name: (argument or None, default or None) for name, argument, default in rows}
+
+
+def commands():
+    return set(re.findall(r"^  ([a-z]+) ", hostel("help"), re.M))
+
+
+def complete(*words):
+    """What bash offers for the last of the words."""
+    script = f"""
+        source {COMPLETION}
+        COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+        _hostel hostel "${{COMP_WORDS[COMP_CWORD]}}" "${{COMP_WORDS[COMP_CWORD - 1]}}"
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    env = {**os.environ, "PATH": os.path.dirname(os.environ["HOSTEL"]) + ":" + os.environ["PATH"]}
+    done = subprocess.run(["bash", "-c", script, "bash", *words], capture_output=True, text=True, check=True, env=env)
+    return {word.strip() for word in done.stdout.split("\n") if word.strip()}
+
+
+def test_manual_has_every_option():
+    text = MANUAL.read_text()
+    known = options()
+    in_manual = dict(re.findall(r"^\.It Fl Fl ([a-z-]+)(.*)$", text, re.M))
+    assert set(in_manual) == set(known), set(in_manual) ^ set(known)
+    for name, (argument, default) in known.items():
+        assert (argument is None) == (in_manual[name] == ""), name
+        if default:
+            item = text.split(f".It Fl Fl {name}", 1)[1].split("\n.It ", 1)[0]
+            assert default in item, (name, default)
+
+
+def test_manual_has_every_command():
+    in_manual = set(re.findall(r"^\.It Ic ([a-z]+)", MANUAL.read_text(), re.M))
+    assert in_manual == commands(), in_manual ^ commands()
+
+
+def test_manual_is_clean():
+    if not shutil.which("mandoc"):
+        return "mandoc is not installed"
+    for page in ROOT.glob("docs/*.1"):
+        command = ["mandoc", "-T", "lint", "-W", "style", page]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # Whether a page is installed on this machine says nothing about the page.
+        faults = [line for line in done.stdout.splitlines() if "referenced manual not found" not in line]
+        assert not faults, "\n".join(faults)
+    return None
+
+
+def test_completion_offers_commands():
+    assert complete("hostel", "") == commands()
+    assert complete("hostel", "bo") == {"boards"}
+    assert complete("hostel", "help", "") == commands()
+
+
+def test_completion_offers_options():
+    assert complete("hostel", "run", "--") == {f"--{name}" for name in options()}
+    assert complete("hostel", "run", "--isa", "x", "--me") == {"--memory", "--method"}
+
+
+def test_completion_offers_values():
+    assert complete("hostel", "run", "--isa", "") == {line.split()[0] for line in hostel("isas").splitlines()}
+    assert "emulation" in complete("hostel", "run", "--method", "")
+    assert {"stdio", "none", "file="} == complete("hostel", "run", "--console", "")
+    assert complete("hostel", "run", "--net", "") == {"none"}
+
+
+def main():
+    tests = [value for name, value in sorted(globals().items()) if name.startswith("test_")]
+    print(f"1..{len(tests)}")
+    failed = 0
+    for number, test in enumerate(tests, 1):
+        name = test.__name__.removeprefix("test_").replace("_", " ")
+        try:
+            skipped = test()
+            print(f"ok {number} - {name}" + (f" # SKIP {skipped}" if skipped else ""))
+        except (AssertionError, subprocess.CalledProcessError) as fault:
+            failed = 1
+            print(f"not ok {number} - {name}\n# {fault}".replace("\n", "\n# ").replace("\n# # ", "\n# "))
+    return failed
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

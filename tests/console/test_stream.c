@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* A stream between a pretended chip and sockets: order, bounds, a slow reader, a busy chip, an end, a broken
+ * line. */
+
+#include <errno.h>
+#include <glib.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "console/stream.h"
+#include "os/fd.h"
+
+/* A chip that takes up to `room` bytes, and remembers. */
+struct chip {
+    struct stream *stream;
+    GString *taken;
+    size_t room;
+    unsigned writable, breaks;
+};
+
+static size_t chip_input(void *opaque, const uint8_t *bytes, size_t size)
+{
+    struct chip *c = opaque;
+    size_t n = MIN(size, c->room);
+    g_string_append_len(c->taken, (const char *)bytes, (gssize)n);
+    c->room -= n;
+    return n;
+}
+
+static void chip_writable(void *opaque)
+{
+    ((struct chip *)opaque)->writable++;
+}
+
+static void chip_break(void *opaque)
+{
+    ((struct chip *)opaque)->breaks++;
+}
+
+static const struct stream_client client = {chip_input, chip_writable, chip_break};
+
+struct line {
+    struct chip chip;
+    int outside;
+};
+
+static void line_init(struct line *l)
+{
+    int pair[2];
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
+    *l = (struct line){.outside = pair[0]};
+    l->chip.taken = g_string_new(NULL);
+    l->chip.stream = stream_new_fd(NULL, pair[1], pair[1]);
+    stream_attach(l->chip.stream, &client, &l->chip);
+    fd_set_nonblock(l->outside, true);
+}
+
+static void line_fini(struct line *l)
+{
+    stream_free(l->chip.stream);
+    fd_close(&l->outside);
+    g_string_free(l->chip.taken, TRUE);
+}
+
+static void serve(void)
+{
+    while (g_main_context_iteration(NULL, FALSE)) {
+    }
+}
+
+/* Does the main loop come to rest, or does it turn for nothing? */
+static void assert_at_rest(void)
+{
+    serve();
+    for (int i = 0; i < 100; i++)
+        g_assert_false(g_main_context_iteration(NULL, FALSE));
+}
+
+static void test_both_ways(void)
+{
+    struct line l;
+    char text[16] = "";
+    line_init(&l);
+    l.chip.room = 100;
+    g_assert_cmpuint(stream_write(l.chip.stream, "hello", 5), ==, 5);
+    g_assert_cmpint(read(l.outside, text, sizeof(text)), ==, 5); /* at once, without the main loop */
+    g_assert_cmpstr(text, ==, "hello");
+    g_assert_cmpint(write(l.outside, "abc", 3), ==, 3);
+    serve();
+    g_assert_cmpstr(l.chip.taken->str, ==, "abc");
+    stream_break(l.chip.stream);
+    g_assert_cmpuint(l.chip.breaks, ==, 1);
+    assert_at_rest();
+    line_fini(&l);
+}
+
+static size_t fill(struct line *l, size_t chunk)
+{
+    g_autofree uint8_t *bytes = g_malloc(chunk);
+    size_t written = 0, n;
+    do {
+        for (size_t i = 0; i < chunk; i++)
+            bytes[i] = (uint8_t)((written + i) * 7 >> 3);
+        n = stream_write(l->chip.stream, bytes, chunk);
+        written += n;
+    } while (n == chunk);
+    return written;
+}
+
+/* Reads everything that is there and checks it; the position reached. */
+static size_t check(struct line *l, size_t at)
+{
+    uint8_t bytes[1000];
+    ssize_t n;
+    while ((n = read(l->outside, bytes, sizeof(bytes))) > 0)
+        for (ssize_t i = 0; i < n; i++, at++)
+            g_assert_cmpuint(bytes[i], ==, (uint8_t)(at * 7 >> 3));
+    return at;
+}
+
+static void test_slow_reader(void)
+{
+    struct line l;
+    line_init(&l);
+    size_t written = fill(&l, 777), at = 0;
+    g_assert_cmpuint(written, >, 64 * 1024); /* the ring and the socket */
+    g_assert_cmpuint(stream_write(l.chip.stream, "x", 1), ==, 0);
+    g_assert_cmpuint(l.chip.writable, ==, 0);
+    while (at < written) {
+        size_t before = at;
+        at = check(&l, at);
+        g_assert_cmpuint(at, >, before);
+        serve();
+    }
+    g_assert_cmpuint(at, ==, written); /* in order, nothing lost, nothing twice */
+    g_assert_cmpuint(l.chip.writable, ==, 1);
+    assert_at_rest();
+    line_fini(&l);
+}
+
+static void test_busy_chip(void)
+{
+    struct line l;
+    line_init(&l);
+    l.chip.room = 3;
+    g_assert_cmpint(write(l.outside, "abcdefgh", 8), ==, 8);
+    assert_at_rest();
+    g_assert_cmpstr(l.chip.taken->str, ==, "abc");
+    l.chip.room = 2;
+    stream_more(l.chip.stream);
+    assert_at_rest();
+    g_assert_cmpstr(l.chip.taken->str, ==, "abcde");
+    l.chip.room = 100;
+    assert_at_rest(); /* not asked: nothing comes */
+    g_assert_cmpstr(l.chip.taken->str, ==, "abcde");
+    stream_more(l.chip.stream);
+    assert_at_rest();
+    g_assert_cmpstr(l.chip.taken->str, ==, "abcdefgh");
+    line_fini(&l);
+}
+
+static void test_end_of_input(void)
+{
+    struct line l;
+    char c;
+    line_init(&l);
+    l.chip.room = 10;
+    g_assert_cmpint(write(l.outside, "z", 1), ==, 1);
+    shutdown(l.outside, SHUT_WR);
+    assert_at_rest();
+    g_assert_cmpstr(l.chip.taken->str, ==, "z");
+    g_assert_cmpuint(stream_write(l.chip.stream, "y", 1), ==, 1); /* output goes on */
+    g_assert_cmpint(read(l.outside, &c, 1), ==, 1);
+    line_fini(&l);
+}
+
+static void test_broken_output(void)
+{
+    struct line l;
+    line_init(&l);
+    fill(&l, 1000);
+    fd_close(&l.outside);
+    assert_at_rest();
+    for (int i = 0; i < 100; i++)
+        g_assert_cmpuint(stream_write(l.chip.stream, "lost", 4), ==, 4);
+    assert_at_rest();
+    line_fini(&l);
+}
+
+static void test_last_words(void)
+{
+    struct line l;
+    line_init(&l);
+    fill(&l, 1000);
+    /* Nobody reads: what cannot be written within a second is given up. */
+    gint64 start = g_get_monotonic_time();
+    stream_free(g_steal_pointer(&l.chip.stream));
+    gint64 took = g_get_monotonic_time() - start;
+    g_assert_cmpint(took, >=, 900000);
+    g_assert_cmpint(took, <, 5000000);
+    line_fini(&l);
+}
+
+static void test_null(void)
+{
+    struct chip chip = {0};
+    struct stream *s = stream_new_null();
+    stream_attach(s, &client, &chip);
+    for (int i = 0; i < 100000; i++)
+        g_assert_cmpuint(stream_write(s, "0123456789", 10), ==, 10);
+    stream_more(s);
+    stream_break(s);
+    g_assert_cmpuint(chip.breaks, ==, 1);
+    stream_free(s);
+    stream_free(NULL);
+}
+
+/* Writers on threads, as vCPUs are, while the main loop drains. */
+enum { WRITERS = 3, LINES = 3000 };
+
+static gpointer writer(gpointer data)
+{
+    struct stream *s = data;
+    for (unsigned i = 0; i < LINES;) {
+        if (stream_write(s, "0123456789abcde\n", 16) == 16)
+            i++; /* a full ring takes part of a line: then the line is cut, which the count below allows for
+                  */
+        else
+            g_usleep(100);
+    }
+    return NULL;
+}
+
+static void test_threads(void)
+{
+    struct line l;
+    GThread *threads[WRITERS];
+    line_init(&l);
+    for (unsigned i = 0; i < WRITERS; i++)
+        threads[i] = g_thread_new("writer", writer, l.chip.stream);
+    size_t total = 0;
+    gint64 end = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
+    while (total < (size_t)WRITERS * LINES * 16 && g_get_monotonic_time() < end) {
+        char bytes[4096];
+        serve();
+        ssize_t n = read(l.outside, bytes, sizeof(bytes));
+        total += n > 0 ? (size_t)n : 0;
+    }
+    for (unsigned i = 0; i < WRITERS; i++)
+        g_thread_join(threads[i]);
+    g_assert_cmpuint(total, >=, (size_t)WRITERS * LINES * 16);
+    line_fini(&l);
+}
+
+int main(int argc, char **argv)
+{
+    signal(SIGPIPE, SIG_IGN);
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/stream/both-ways", test_both_ways);
+    g_test_add_func("/stream/slow-reader", test_slow_reader);
+    g_test_add_func("/stream/busy-chip", test_busy_chip);
+    g_test_add_func("/stream/end-of-input", test_end_of_input);
+    g_test_add_func("/stream/broken-output", test_broken_output);
+    g_test_add_func("/stream/last-words", test_last_words);
+    g_test_add_func("/stream/null", test_null);
+    g_test_add_func("/stream/threads", test_threads);
+    return g_test_run();
+}
