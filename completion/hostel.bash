@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) the Hostel authors
 #
-# Completion of hostel's command line for bash. Commands, options and their values are asked from hostel itself, so there
-# is nothing here to be kept up to date.
+# Completion of hostel's command line for bash. Commands, options and their values are asked from hostel itself, so
+# there is nothing here to be kept up to date.
 
 _hostel_options()
 {
