@@ -49,6 +49,7 @@ PROGRAMS = [
     Program("memory"),
     Program("paging"),
     Program("pmp"),
+    Program("precise"),
     Program("finisher", status=42),
     Program("torture", cpus=(1, 2, 4)),
     Program("mips_short", cpus=(1, 2)),
