@@ -24,6 +24,7 @@ struct block_exit {
     uint64_t target;           /* guest pc */
     struct block *from;
     struct block_exit *next;   /* list of exits linked to the same block; the dispatcher's, under its lock */
+    uint8_t *site;             /* the backend's: what link() patches, or NULL */
     uint8_t kind;              /* enum ir_exit_kind */
     uint8_t hint;              /* enum ir_hint */
 };
@@ -35,6 +36,7 @@ struct block {
     uint16_t n_guest;          /* guest instructions */
     uint64_t gpa2;             /* physical page of the part beyond the first page, or UINT64_MAX */
     void *code;                /* the backend's */
+    uint64_t entry;            /* the backend's: what the jump cache leads to */
     uint32_t n_exits;
     _Atomic uint32_t dead;
     void *owner[4];            /* the dispatcher's links (hash chain, page lists) */
@@ -65,6 +67,10 @@ struct backend {
      * large (it is lifted again with half the instructions). */
     int (*compile)(void *state, const struct ir_block *ir, struct block *block);
     void (*release)(void *state, struct block *block); /* under the code lock, when no vCPU can be in it */
+    /* Optional, under the code lock: exit has just been linked to exit->to, or is about to be unlinked; vCPUs may be running
+     * the jump. */
+    void (*link)(void *state, struct block_exit *exit);
+    void (*unlink)(void *state, struct block_exit *exit);
     size_t (*used)(void *state);                       /* bytes of code memory in use */
 
     /* Runs from block until a stop. The vCPU's own thread. */

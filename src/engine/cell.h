@@ -53,19 +53,31 @@ static inline uint64_t cell_mem(int32_t displacement, uint32_t mem)
 struct prepare;
 
 /* A preparer and its scratch memory; NULL when there is none. plain: no forwarding and no fusion, cell by
- * cell what the IR says; tests compare it with the other. */
-struct prepare *prepare_new(bool plain);
+ * cell what the IR says; tests compare it with the other. handlers: what cell.handler becomes, by enum cell_op
+ * (borrowed): interp_handlers(), or a translator's own. */
+struct prepare *prepare_new(bool plain, const void *const *handlers);
 void prepare_free(struct prepare *p);
 
 /* Prepares a verified block; *out is allocated by malloc. 0; -ENOMEM; -E2BIG when the block needs more
  * temporaries or cells than there are. Not for two threads at once with the same preparer. */
 int prepare_block(struct prepare *p, const struct ir_block *ir, struct prepared **out);
 
+/* The same without a copy: the view lives until the preparer's next block. */
+struct prepared_view {
+    const struct cell *cells;
+    const struct cell_mark *marks;
+    uint32_t n_cells, n_marks;
+};
+int prepare_cells(struct prepare *p, const struct ir_block *ir, struct prepared_view *out);
+
 /* --- interp.c --- */
 
 /* Handlers by enum cell_op. */
 const void *const *interp_handlers(void);
 enum engine_stop interp_run(struct env *env, struct block *block);
+/* Performs cells one after the other up to CELL_DONE; none of them ends a block except RAISE. ENGINE_NEXT; or
+ * ENGINE_EXCEPTION with env->exc pending, pc and icount left to the caller. */
+enum engine_stop interp_step(struct env *env, const struct cell *cells);
 
 /* --- interp_mem.c: what the inline paths leave. All return 0, or nonzero with env->exc set and nothing done.
  * --- */

@@ -38,7 +38,6 @@ enum {
     ENV_TLB_SIZE = 1 << ENV_TLB_BITS,
     ENV_JUMP_BITS = 11,
     ENV_JUMP_SIZE = 1 << ENV_JUMP_BITS,
-    ENV_JUMP_PAGE = 64,
     ENV_REGS = 96,
     ENV_TEMPS = 512,
 };
@@ -70,7 +69,7 @@ struct env_tlb {
 struct env_jump {
     uint64_t pc, salt;
     struct block *block; /* NULL: empty */
-    uint64_t spare;
+    uint64_t host; /* block->entry */
 };
 
 /* Slow paths of memory operations, provided by the accelerator (accel/software/softmmu.c). Each returns 0, or nonzero with
@@ -122,15 +121,10 @@ static inline unsigned env_tlb_index(uint64_t va)
     return (unsigned)(va >> ENV_PAGE_BITS) & (ENV_TLB_SIZE - 1);
 }
 
-/* Entries of one page lie side by side (ENV_JUMP_PAGE of them), so that forgetting a page is a short sweep. */
-static inline unsigned env_jump_page(uint64_t pc)
-{
-    return (unsigned)((pc >> ENV_PAGE_BITS) ^ (pc >> (ENV_PAGE_BITS + 5))) * ENV_JUMP_PAGE & (ENV_JUMP_SIZE - 1);
-}
-
+/* Translators compute this inline (x86_64/translate.c): a shift, an exclusive or, a mask. */
 static inline unsigned env_jump_index(uint64_t pc)
 {
-    return env_jump_page(pc) | ((unsigned)((pc >> 1) ^ (pc >> 7)) & (ENV_JUMP_PAGE - 1));
+    return (unsigned)((pc >> 1) ^ (pc >> ENV_PAGE_BITS)) & (ENV_JUMP_SIZE - 1);
 }
 
 /* Asks the vCPU to leave running code at its next poll. Any thread; does not wake one that sleeps (bus, accel do). */

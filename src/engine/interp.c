@@ -84,8 +84,9 @@ static inline bool tlb_hit(const struct env_tlb *tlb, const uint64_t *tag, uint6
     return tag[i] == (va & (ENV_PAGE_MASK | (bytes - 1)));
 }
 
-/* With env NULL: only returns the addresses of the handlers, by enum cell_op. */
-static enum engine_stop run(struct env *env, struct block *block, const void *const **handlers)
+/* With env NULL: only returns the addresses of the handlers, by enum cell_op. With steps: performs these cells, of no block. */
+static enum engine_stop run(struct env *env, struct block *block, const struct cell *steps,
+                            const void *const **handlers)
 {
     static const void *const labels[CELL_COUNT] = {
 #define CELL(id) [CELL_##id] = &&do_##id,
@@ -122,8 +123,8 @@ static enum engine_stop run(struct env *env, struct block *block, const void *co
     }                                                                                                        \
     NEXT;
 
-    code = block->code;
-    pc = code->cells;
+    code = block ? block->code : NULL;
+    pc = block ? code->cells : steps;
     DISPATCH;
 
     /* --- Integers --- */
@@ -437,18 +438,25 @@ poll:
 do_RAISE:
     env->exc = (struct env_exception){.pending = true, .cause = (uint32_t)K, .value = A};
 fault:
-    return stop_at(env, block, pc);
+    return block ? stop_at(env, block, pc) : ENGINE_EXCEPTION;
+do_DONE:
+    return ENGINE_NEXT;
 }
 
 const void *const *interp_handlers(void)
 {
     const void *const *handlers = NULL;
 
-    run(NULL, NULL, &handlers);
+    run(NULL, NULL, NULL, &handlers);
     return handlers;
 }
 
 enum engine_stop interp_run(struct env *env, struct block *block)
 {
-    return run(env, block, NULL);
+    return run(env, block, NULL, NULL);
+}
+
+enum engine_stop interp_step(struct env *env, const struct cell *cells)
+{
+    return run(env, NULL, cells, NULL);
 }

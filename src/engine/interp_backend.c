@@ -17,7 +17,7 @@ static void *interp_new(size_t limit, bool plain)
     struct interp *s = malloc(sizeof *s);
 
     if (s) {
-        *s = (struct interp){.prepare = prepare_new(plain), .limit = limit};
+        *s = (struct interp){.prepare = prepare_new(plain, interp_handlers()), .limit = limit};
         if (!s->prepare) {
             free(s);
             s = NULL;

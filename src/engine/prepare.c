@@ -342,13 +342,13 @@ static void place_registers(struct prepare *p)
 
 /* --- The preparer --- */
 
-struct prepare *prepare_new(bool plain)
+struct prepare *prepare_new(bool plain, const void *const *handlers)
 {
     struct prepare *p = calloc(1, sizeof *p);
 
     if (p) {
         p->plain = plain;
-        p->handlers = interp_handlers();
+        p->handlers = handlers;
     }
     return p;
 }
@@ -379,7 +379,7 @@ static int finish(const struct prepare *p, struct prepared **out)
     return 0;
 }
 
-int prepare_block(struct prepare *p, const struct ir_block *ir, struct prepared **out)
+int prepare_cells(struct prepare *p, const struct ir_block *ir, struct prepared_view *out)
 {
     if (ir->overflow || ir->n < 2 || ir->n_guest > IR_MAX_GUEST_INSNS) {
         return -E2BIG;
@@ -394,5 +394,15 @@ int prepare_block(struct prepare *p, const struct ir_block *ir, struct prepared 
     find_last_uses(p);
     place_registers(p);
     prepare_lower(p);
-    return p->full ? -E2BIG : finish(p, out);
+    *out = (struct prepared_view){
+        .cells = p->cells, .marks = p->marks, .n_cells = p->n_cells, .n_marks = p->n_marks};
+    return p->full ? -E2BIG : 0;
+}
+
+int prepare_block(struct prepare *p, const struct ir_block *ir, struct prepared **out)
+{
+    struct prepared_view view;
+    int rc = prepare_cells(p, ir, &view);
+
+    return rc ? rc : finish(p, out);
 }

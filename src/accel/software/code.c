@@ -111,22 +111,31 @@ void code_link(struct soft *soft, struct block_exit *exit, struct block *block)
         exit->next = block->incoming;
         block->incoming = exit;
         atomic_store_explicit(&exit->to, block, memory_order_release);
+        if (soft->backend->link)
+            soft->backend->link(soft->backend_state, exit);
     }
     g_mutex_unlock(&soft->code_lock);
 }
 
-static void unlink_incoming(struct block *b)
+static void unlink_exit(struct soft *soft, struct block_exit *exit)
+{
+    exit->next = NULL;
+    atomic_store(&exit->to, NULL);
+    if (soft->backend->unlink)
+        soft->backend->unlink(soft->backend_state, exit);
+}
+
+static void unlink_incoming(struct soft *soft, struct block *b)
 {
     for (struct block_exit *e = b->incoming, *next; e; e = next) {
         next = e->next;
-        e->next = NULL;
-        atomic_store(&e->to, NULL);
+        unlink_exit(soft, e);
     }
     b->incoming = NULL;
 }
 
 /* Takes b's own exits off the incoming lists of the blocks they lead to. */
-static void unlink_outgoing(struct block *b)
+static void unlink_outgoing(struct soft *soft, struct block *b)
 {
     for (unsigned i = 0; i < b->n_exits; i++) {
         struct block *to = atomic_load(&b->exits[i].to);
@@ -136,8 +145,7 @@ static void unlink_outgoing(struct block *b)
         while (*p != &b->exits[i])
             p = &(*p)->next;
         *p = b->exits[i].next;
-        b->exits[i].next = NULL;
-        atomic_store(&b->exits[i].to, NULL);
+        unlink_exit(soft, &b->exits[i]);
     }
 }
 
@@ -186,8 +194,8 @@ static void kill_block(struct soft *soft, struct block *b)
     remove_from_page(soft, b, page_of(b->gpa));
     if (two_pages(b))
         remove_from_page(soft, b, GPA(b->gpa2));
-    unlink_incoming(b);
-    unlink_outgoing(b);
+    unlink_incoming(soft, b);
+    unlink_outgoing(soft, b);
     b->owner[OWNER_DEAD] = soft->dead;
     soft->dead = b;
     soft->n_dead++;
@@ -413,7 +421,7 @@ static int find_or_make(struct soft_vcpu *s, const struct fetch *first, const st
     struct block *b = find(s, first, next);
     if (b && (b->bytes <= first->room || (next && b->n_guest <= 1))) {
         if (s->partial)
-            unlink_outgoing(b); /* made when more could be executed, perhaps */
+            unlink_outgoing(soft, b); /* made when more could be executed, perhaps */
         *out = b;
         return 0;
     }

@@ -37,12 +37,6 @@ static bool attend(struct soft_vcpu *s)
     return !(why & ENV_EXIT_STOP);
 }
 
-/* Remembers the way to a block for computed and far jumps. */
-static void remember(struct env *env, uint64_t pc, struct block *b)
-{
-    env->jump[env_jump_index(pc)] = (struct env_jump){.pc = pc, .salt = env->salt, .block = b};
-}
-
 /* The block at pc: from the jump cache, or by look-up, linking the exit that led here. NULL: an exception was taken or requests
  * must be served first. */
 static struct block *next_block(struct soft_vcpu *s)
@@ -68,7 +62,7 @@ static struct block *next_block(struct soft_vcpu *s)
         }
         return NULL;
     }
-    remember(env, env->pc, b);
+    tlb_remember_jump(s, b);
     if (from && !s->partial)
         code_link(s->soft, from, b);
     return b;
@@ -157,12 +151,6 @@ void soft_run(struct vcpu *v)
 
 /* --- the method's row --- */
 
-static bool always_available(GError **error)
-{
-    (void)error;
-    return true;
-}
-
 static bool init_vcpu(struct soft *soft, unsigned i)
 {
     struct vcpu *v = &soft->set->vcpu[i];
@@ -240,20 +228,47 @@ static void soft_stats(struct vcpus *set, struct vcpus_stats *out)
     g_mutex_unlock(&soft->code_lock);
 }
 
-extern const struct backend backend_interp;
-
-static bool emulation_init(struct vcpus *set, GError **error)
+/* The backend of a method, NULL when this host has none. */
+static const struct backend *find_backend(const char *method)
 {
-    return soft_init(set, &backend_interp, error);
+    for (const struct backend *const *b = backends; *b; b++)
+        if (!strcmp((*b)->name, method))
+            return *b;
+    return NULL;
 }
 
-const struct accel accel_emulation = {
-    .name = "emulation",
-    .help = "interpret the intermediate representation (any host)",
-    .available = always_available,
-    .init = emulation_init,
-    .fini = soft_fini,
-    .run = soft_run,
-    .flush_all = soft_flush_all,
-    .stats = soft_stats,
-};
+static bool backend_available(const char *method, GError **error)
+{
+    return find_backend(method) || hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
+                                               "this host's processor has no method \"%s\"; use --method emulation", method);
+}
+
+static bool backend_init(struct vcpus *set, GError **error)
+{
+    return soft_init(set, find_backend(set->accel->name), error);
+}
+
+static bool translation_available(GError **error)
+{
+    return backend_available("translation", error);
+}
+
+static bool emulation_available(GError **error)
+{
+    return backend_available("emulation", error);
+}
+
+#define SOFTWARE_METHOD(id, text, what)                                                                      \
+    const struct accel accel_##id = {                                                                        \
+        .name = text,                                                                                        \
+        .help = what,                                                                                        \
+        .available = id##_available,                                                                         \
+        .init = backend_init,                                                                                \
+        .fini = soft_fini,                                                                                   \
+        .run = soft_run,                                                                                     \
+        .flush_all = soft_flush_all,                                                                         \
+        .stats = soft_stats,                                                                                 \
+    }
+
+SOFTWARE_METHOD(translation, "translation", "translate guest code to host code (x86-64 hosts)");
+SOFTWARE_METHOD(emulation, "emulation", "interpret the intermediate representation (any host)");

@@ -55,7 +55,7 @@ struct request_queue {
 
 /* --- translations (tlb.c) --- */
 
-enum { TLB_L3_SETS = 1024, TLB_L3_WAYS = 4, SPACES = 16, LARGE_MAP_BITS = 512 };
+enum { TLB_L3_SETS = 1024, TLB_L3_WAYS = 4, SPACES = 16, LARGE_MAP_BITS = 512, JUMP_MAP_LOG2 = 12 };
 
 /* One cached page walk, for a 4 KiB page (a large leaf is entered page by page as it is used). */
 struct tlb_entry {
@@ -91,6 +91,7 @@ struct soft_vcpu {
     uint64_t space_clock;
     uint32_t mmu_used;             /* MMU indexes whose inline TLB is not empty */
     uint64_t large_map[LARGE_MAP_BITS / 64]; /* hashes of 2 MiB regions with entries from leaves of up to 2 MiB */
+    uint64_t jump_map[(1 << JUMP_MAP_LOG2) / 64]; /* hashes of pages that the jump cache may lead to */
     uint64_t huge_lo, huge_hi;     /* span covered by still larger leaves */
     bool partial;                  /* fetched from a page protected in parts since the last full flush: makes no links */
     struct tlb_entry l3[TLB_L3_SETS][TLB_L3_WAYS];
@@ -149,6 +150,8 @@ void tlb_flush(struct soft_vcpu *s, const struct cpu_flush *what);
 void tlb_flush_all(struct soft_vcpu *s);
 void tlb_revoke(struct soft_vcpu *s, uintptr_t start, size_t size);
 void tlb_forget_jumps(struct soft_vcpu *s);
+/* Enters the block at the current pc, under the current salt. */
+void tlb_remember_jump(struct soft_vcpu *s, struct block *b);
 /* Translates through L3 and the walker. 0, or 1 with the exception recorded. */
 int tlb_translate(struct soft_vcpu *s, struct gva va, enum isa_access access, unsigned mmu, struct isa_walk *out);
 

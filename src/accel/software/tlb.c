@@ -62,6 +62,28 @@ void tlb_revoke(struct soft_vcpu *s, uintptr_t start, size_t size)
     }
 }
 
+/* --- the jump cache --- */
+
+/* The pages that jump-cache entries lead to are known by a hash: flushing a page of data, which is frequent, forgets no jump. */
+static unsigned jump_hash(uint64_t pc)
+{
+    return (unsigned)((pc >> ENV_PAGE_BITS) * UINT64_C(0x9e3779b97f4a7c15) >> (64 - JUMP_MAP_LOG2));
+}
+
+static bool jumped_to(const struct soft_vcpu *s, uint64_t pc)
+{
+    unsigned h = jump_hash(pc);
+    return s->jump_map[h / 64] >> (h % 64) & 1;
+}
+
+void tlb_remember_jump(struct soft_vcpu *s, struct block *b)
+{
+    unsigned h = jump_hash(b->pc);
+    s->jump_map[h / 64] |= BIT(h % 64);
+    s->env->jump[env_jump_index(b->pc)] =
+        (struct env_jump){.pc = b->pc, .salt = s->env->salt, .block = b, .host = b->entry};
+}
+
 /* --- address spaces and salts --- */
 
 static void update_salt(struct soft_vcpu *s)
@@ -123,6 +145,7 @@ void tlb_forget_jumps(struct soft_vcpu *s)
     for (unsigned i = 0; i < SPACES; i++)
         if (s->spaces[i].tlb_id)
             s->spaces[i].jump_id = s->next_id++;
+    memset(s->jump_map, 0, sizeof(s->jump_map));
     update_salt(s);
 }
 
@@ -209,9 +232,8 @@ static void note_large_leaf(struct soft_vcpu *s, uint64_t va, uint64_t size)
 
 static void forget_jumps_of(struct soft_vcpu *s, uint64_t page)
 {
-    struct env_jump *j = &s->env->jump[env_jump_page(page)];
-    for (unsigned i = 0; i < ENV_JUMP_PAGE; i++)
-        j[i] = (struct env_jump){0};
+    if (jumped_to(s, page))
+        tlb_forget_jumps(s);
 }
 
 static void flush_page(struct soft_vcpu *s, uint64_t va)

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* The method "translation" on x86-64 hosts: the quick tier as a backend. */
+#include "engine/x86_64/t0.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <xmmintrin.h>
+
+#include "base/bits.h"
+#include "engine/softfloat.h"
+
+enum {
+    THUNK_ROOM = 4096,
+    LEAST_ROOM = 4096,           /* a block is begun only with so much left in its arena */
+    CODE_PER_CELL = 192,         /* more than any cell takes, paths out of line included */
+    MXCSR_DEFAULT = 0x1f80,
+    MXCSR_FLAGS = 0x3f,
+};
+
+/* The registers that hold guest registers, best first: those without a REX prefix, then those that C preserves. */
+static const uint8_t pinned[T0_PINNED] = {
+    HOST_RBX, HOST_RBP, HOST_RSI, HOST_RDI, HOST_R12, HOST_R13, HOST_R15, HOST_R8, HOST_R9, HOST_R10, HOST_R11,
+};
+
+/* --- which guest register lives where --- */
+
+static void assign(struct t0 *t0, const struct ir_target *target)
+{
+    for (unsigned i = 0; i < ENV_REGS; i++)
+        t0->pin[i] = T0_NO_PIN;
+    unsigned next = 0;
+    for (unsigned priority = 1; priority < UINT8_MAX && next < T0_PINNED; priority++)
+        for (unsigned i = 0; i < target->nregs && next < T0_PINNED; i++)
+            if (target->regs[i].pin == priority)
+                t0->pin[target->regs[i].offset / 8 - T0_FIRST_CELL] = pinned[next++];
+    t0->target = target;
+}
+
+/* --- MXCSR and the guest's flags --- */
+
+/* Moves the exception flags that host instructions have raised into env. */
+static void fold_flags(struct env *env)
+{
+    unsigned csr = _mm_getcsr();
+    if (!(csr & MXCSR_FLAGS))
+        return;
+    /* MXCSR: invalid, denormal operand, division by zero, overflow, underflow, inexact (SDM volume 1, 10.2.3.1) */
+    env->fp_flags |= (uint8_t)((csr & 1 ? SF_NV : 0) | (csr & 4 ? SF_DZ : 0) | (csr & 8 ? SF_OF : 0) | (csr & 16 ? SF_UF : 0) |
+                               (csr & 32 ? SF_NX : 0));
+    _mm_setcsr(MXCSR_DEFAULT);
+}
+
+int t0_step_in_c(struct env *env, const struct cell *cells)
+{
+    fold_flags(env);
+    return interp_step(env, cells) == ENGINE_EXCEPTION;
+}
+
+/* --- the backend's operations --- */
+
+static const void *const *op_numbers(void)
+{
+    static const void *numbers[CELL_COUNT];
+    for (uintptr_t i = 0; i < CELL_COUNT; i++)
+        numbers[i] = (const void *)i;
+    return numbers;
+}
+
+static void t0_fini(void *state)
+{
+    struct t0 *t0 = state;
+    codemem_fini(&t0->mem);
+    prepare_free(t0->prepare);
+    free(t0->translation);
+    free(t0);
+}
+
+static void *t0_init(size_t limit)
+{
+    struct t0 *t0 = calloc(1, sizeof(*t0));
+    if (!t0)
+        return NULL;
+    t0->prepare = prepare_new(false, op_numbers());
+    t0->translation = calloc(1, sizeof(*t0->translation));
+    int error = t0->prepare && t0->translation ? codemem_init(&t0->mem, limit, THUNK_ROOM) : -ENOMEM;
+    if (!error)
+        return t0;
+    t0_fini(t0);
+    errno = -error;
+    return NULL;
+}
+
+/* Begins a translation of the view into free code memory. 0 or -ENOSPC, -ENOMEM. */
+static int begin(struct t0 *t0, const struct ir_block *ir, const struct prepared_view *view, struct block *block)
+{
+    struct t0_translation *t = t0->translation;
+    size_t room, least = LEAST_ROOM + (size_t)view->n_cells * CODE_PER_CELL;
+    if (least > t0->mem.arena_size - t0->mem.reserved)
+        return -E2BIG;
+    uint8_t *rw = codemem_begin(&t0->mem, least, &room);
+    if (!rw)
+        return -ENOSPC;
+    struct t0_code *code = malloc(sizeof(*code) + 2 * view->n_cells * sizeof(struct cell));
+    if (!code)
+        return -ENOSPC; /* without host memory, giving up old blocks is what helps */
+    t->t0 = t0;
+    t->block = block;
+    t->ir = ir;
+    t->cells = view->cells;
+    t->marks = view->marks;
+    t->n_cells = view->n_cells;
+    t->n_marks = view->n_marks;
+    t->at_mark = t->n_steps = t->n_slow = 0;
+    t->code = code;
+    emit_init(&t->e, rw, room, (uintptr_t)rw + (uint64_t)t0->mem.rx_delta, host_features_get()->avx);
+    return 0;
+}
+
+static int t0_compile(void *state, const struct ir_block *ir, struct block *block)
+{
+    struct t0 *t0 = state;
+    struct t0_translation *t = t0->translation;
+    if (!t0->target) {
+        assign(t0, ir->target);
+        if (!t0_emit_thunks(t0, THUNK_ROOM))
+            return -ENOMEM;
+    }
+    struct prepared_view view;
+    int rc = prepare_cells(t0->prepare, ir, &view);
+    if (!rc)
+        rc = begin(t0, ir, &view, block);
+    if (rc)
+        return rc;
+    rc = t0_translate(t);
+    if (rc) {
+        free(t->code);
+        return rc;
+    }
+    size_t bytes = (size_t)(t->e.at - t->e.start);
+    /* Most blocks step few cells or none. */
+    struct t0_code *code = t->n_steps ? t->code : realloc(t->code, sizeof(*code));
+    code = code ? code : t->code;
+    code->bytes = bytes;
+    codemem_commit(&t0->mem, bytes);
+    block->code = code;
+    block->entry = (uintptr_t)code->rw + (uint64_t)t0->mem.rx_delta;
+    return 0;
+}
+
+static void t0_release(void *state, struct block *block)
+{
+    struct t0 *t0 = state;
+    struct t0_code *code = block->code;
+    if (!code)
+        return;
+    codemem_release(&t0->mem, code->rw);
+    free(code);
+    block->code = NULL;
+}
+
+static size_t t0_used(void *state)
+{
+    struct t0 *t0 = state;
+    return codemem_used(&t0->mem);
+}
+
+/* A jump that goes forward in the guest needs no poll: every loop has one that does not. */
+static void t0_link(void *state, struct block_exit *exit)
+{
+    struct t0 *t0 = state;
+    const struct block *to = atomic_load(&exit->to);
+    const struct t0_code *code = to->code;
+    if (exit->site)
+        emit_patch(exit->site, t0->mem.rx_delta, exit->target > exit->from->pc ? code->forward : to->entry);
+}
+
+/* Behind each linkable jump stands the way to the dispatcher. */
+static void t0_unlink(void *state, struct block_exit *exit)
+{
+    struct t0 *t0 = state;
+    if (exit->site)
+        emit_patch(exit->site, t0->mem.rx_delta, (uintptr_t)exit->site + 4 + (uint64_t)t0->mem.rx_delta);
+}
+
+typedef enum engine_stop enter_fn(struct env *env, const void *code);
+
+static enum engine_stop t0_run(void *state, struct env *env, struct block *block)
+{
+    struct t0 *t0 = state;
+    enter_fn *enter = (enter_fn *)(uintptr_t)t0->thunks.enter;
+    enum engine_stop stop = enter(env, (const void *)(uintptr_t)block->entry);
+    fold_flags(env);
+    if (stop == ENGINE_EXCEPTION) {
+        const struct t0_site *site = (const struct t0_site *)(const void *)(t0->mem.rw + (uint32_t)env->temp[0]);
+        env->pc = site->pc;
+        env->icount += site->done;
+    }
+    return stop;
+}
+
+const struct backend backend_t0 = {
+    .name = "translation",
+    .help = "quick translator for x86-64 hosts",
+    .init = t0_init,
+    .fini = t0_fini,
+    .compile = t0_compile,
+    .release = t0_release,
+    .link = t0_link,
+    .unlink = t0_unlink,
+    .used = t0_used,
+    .run = t0_run,
+};

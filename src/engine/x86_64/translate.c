@@ -1,0 +1,275 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* T0's pass over a block: operands, stepping, control flow; t0.h has the theory. */
+#include <errno.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "engine/interp.h"
+#include "engine/x86_64/t0.h"
+
+/* --- operands --- */
+
+enum host_reg t0_read(struct t0_translation *t, unsigned cell, enum host_reg scratch)
+{
+    enum host_reg r;
+    if (t0_pinned(t, cell, &r))
+        return r;
+    emit_mov_rm(&t->e, 64, scratch, t0_home(cell));
+    return scratch;
+}
+
+void t0_read_into(struct t0_translation *t, enum host_reg r, unsigned cell)
+{
+    enum host_reg from;
+    if (!t0_pinned(t, cell, &from))
+        emit_mov_rm(&t->e, 64, r, t0_home(cell));
+    else if (from != r)
+        emit_mov_rr(&t->e, 64, r, from);
+}
+
+enum host_reg t0_target(struct t0_translation *t, unsigned cell, enum host_reg scratch)
+{
+    enum host_reg r;
+    return t0_pinned(t, cell, &r) ? r : scratch;
+}
+
+void t0_write(struct t0_translation *t, unsigned cell, enum host_reg r)
+{
+    enum host_reg to;
+    if (!t0_pinned(t, cell, &to))
+        emit_mov_mr(&t->e, 64, t0_home(cell), r);
+    else if (to != r)
+        emit_mov_rr(&t->e, 64, to, r);
+}
+
+void t0_alu(struct t0_translation *t, enum host_alu op, unsigned size, enum host_reg r, unsigned cell)
+{
+    enum host_reg other;
+    if (t0_pinned(t, cell, &other))
+        emit_alu_rr(&t->e, op, size, r, other);
+    else
+        emit_alu_rm(&t->e, op, size, r, t0_home(cell));
+}
+
+void t0_alu_k(struct t0_translation *t, enum host_alu op, unsigned size, enum host_reg r, uint64_t k)
+{
+    if (size <= 32 || k == (uint64_t)(int64_t)(int32_t)k) {
+        emit_alu_ri(&t->e, op, size, r, (int32_t)k);
+        return;
+    }
+    emit_mov_ri(&t->e, 64, HOST_RCX, k);
+    emit_alu_rr(&t->e, op, size, r, HOST_RCX);
+}
+
+/* --- sites and paths out of line --- */
+
+uint32_t t0_site(const struct t0_translation *t)
+{
+    return t->sites + t->at_mark * (uint32_t)sizeof(struct t0_site);
+}
+
+struct t0_slow *t0_slow_new(struct t0_translation *t, enum t0_slow_kind kind, const struct cell *cell)
+{
+    if (t->n_slow == T0_MAX_SLOW) {
+        t->e.overflow = true;
+        return &t->slow[0];
+    }
+    struct t0_slow *s = &t->slow[t->n_slow++];
+    *s = (struct t0_slow){.kind = (uint8_t)kind, .cell = cell, .site = t0_site(t)};
+    return s;
+}
+
+/* --- stepping --- */
+
+void t0_step(struct t0_translation *t, const struct cell *cell, unsigned more)
+{
+    struct cell *to = &t->code->steps[t->n_steps];
+    const void *const *handlers = interp_handlers();
+    memcpy(to, cell, (1 + more) * sizeof(*cell));
+    to[0].handler = handlers[(uintptr_t)cell->handler];
+    to[1 + more] = (struct cell){.handler = handlers[CELL_DONE]};
+    t->n_steps += 2 + more;
+    emit_push_i(&t->e, (int32_t)t0_site(t));
+    emit_mov_ri(&t->e, 64, HOST_RAX, (uintptr_t)to);
+    emit_call_to(&t->e, t->t0->thunks.step);
+}
+
+/* --- control flow --- */
+
+static void count(struct t0_translation *t, unsigned done)
+{
+    if (done)
+        emit_add_mi(&t->e, 64, t0_field(offsetof(struct env, icount)), (int32_t)done);
+}
+
+/* To the pc in rax, by the jump cache. Uses rcx and rdx. The index is env_jump_index() times the size of an entry. */
+static void jump_to_rax(struct t0_translation *t)
+{
+    struct emit *e = &t->e;
+    const size_t jump = offsetof(struct env, jump);
+    const int shift = __builtin_ctz(sizeof(struct env_jump)) - 1; /* bit 1 of the pc is bit 0 of the index */
+    emit_mov_rr(e, 32, HOST_RCX, HOST_RAX);
+    emit_shr_ri(e, 32, HOST_RCX, 11);
+    emit_xor_rr(e, 32, HOST_RCX, HOST_RAX);
+    emit_and_ri(e, 32, HOST_RCX, (ENV_JUMP_SIZE - 1) << 1);
+    emit_shl_ri(e, 32, HOST_RCX, (unsigned)shift);
+    emit_mov_rm(e, 64, HOST_RDX, t0_field(offsetof(struct env, salt)));
+#define ENTRY(field)                                                                                         \
+    host_mem_index((enum host_reg)T0_ENV, HOST_RCX, 1, (int32_t)(jump + offsetof(struct env_jump, field)) - T0_BIAS)
+    emit_cmp_rm(e, 64, HOST_RAX, ENTRY(pc));
+    emit_jcc_to(e, HOST_NE, t->t0->thunks.lost);
+    emit_cmp_rm(e, 64, HOST_RDX, ENTRY(salt));
+    emit_jcc_to(e, HOST_NE, t->t0->thunks.lost);
+    emit_jmp_m(e, ENTRY(host));
+#undef ENTRY
+}
+
+/* Leaves by an exit: the count, then a jump that the dispatcher may link, or the jump cache for another page. */
+static void leave_by(struct t0_translation *t, const struct cell *cell)
+{
+    struct emit *e = &t->e;
+    struct block_exit *exit = &t->block->exits[cell->c];
+    struct emit_label unlinked = {0};
+    count(t, cell->dst);
+    if (exit->kind == IR_EXIT_FAR) {
+        emit_mov_ri(e, 64, HOST_RAX, exit->target);
+        jump_to_rax(t);
+        return;
+    }
+    exit->site = emit_jmp_patchable(e, &unlinked);
+    emit_bind(e, &unlinked);
+    emit_mov_ri(e, 64, HOST_RAX, (uintptr_t)exit);
+    emit_jmp_to(e, t->t0->thunks.unlinked);
+}
+
+static void stop(struct t0_translation *t, const struct cell *cell, enum engine_stop why)
+{
+    count(t, cell->dst);
+    t0_read_into(t, HOST_RAX, cell->a);
+    emit_mov_ri(&t->e, 32, HOST_RCX, why);
+    emit_jmp_to(&t->e, t->t0->thunks.stop);
+}
+
+bool t0_flow(struct t0_translation *t, const struct cell *cell, unsigned op)
+{
+    switch (op) {
+    case CELL_EXIT:
+        leave_by(t, cell);
+        return true;
+    case CELL_EXIT_REG:
+        count(t, cell->dst);
+        t0_read_into(t, HOST_RAX, cell->a);
+        jump_to_rax(t);
+        return true;
+    case CELL_STOP_NEXT:
+        stop(t, cell, ENGINE_LOOKUP);
+        return true;
+    case CELL_STOP_WAIT:
+        stop(t, cell, ENGINE_WAIT);
+        return true;
+    case CELL_STOP_YIELD:
+        stop(t, cell, ENGINE_YIELD);
+        return true;
+    case CELL_FENCE: /* the host orders everything but stores before loads */
+        return true;
+    case CELL_FENCE_FULL:
+        emit_fence(&t->e);
+        return true;
+    default:
+        return false;
+    }
+}
+
+/* --- the pass --- */
+
+static void slow_load(struct t0_translation *t, struct t0_slow *s)
+{
+    emit_push_i(&t->e, (int32_t)s->site);
+    emit_mov_ri(&t->e, 32, HOST_RCX, (uint32_t)s->cell->imm);
+    emit_call_to(&t->e, t->t0->thunks.load);
+    if (s->value != HOST_RAX)
+        emit_mov_rr(&t->e, 64, (enum host_reg)s->value, HOST_RAX);
+    emit_jmp(&t->e, &s->back);
+}
+
+/* The value is in its register or, when it is a constant (s->value is rax), in the cell. */
+static void slow_store(struct t0_translation *t, struct t0_slow *s)
+{
+    emit_push_i(&t->e, (int32_t)s->site);
+    if (s->value == HOST_RAX)
+        emit_mov_ri(&t->e, 64, HOST_RDX, (uint64_t)(int64_t)(int16_t)s->cell->b);
+    else
+        t0_read_into(t, HOST_RDX, s->cell->b);
+    emit_mov_ri(&t->e, 32, HOST_RCX, (uint32_t)s->cell->imm);
+    emit_call_to(&t->e, t->t0->thunks.store);
+    emit_jmp(&t->e, &s->back);
+}
+
+void t0_slow_paths(struct t0_translation *t)
+{
+    for (uint32_t i = 0; i < t->n_slow; i++) {
+        struct t0_slow *s = &t->slow[i];
+        emit_bind(&t->e, &s->here);
+        switch ((enum t0_slow_kind)s->kind) {
+        case T0_SLOW_LOAD:
+            slow_load(t, s);
+            break;
+        case T0_SLOW_STORE:
+            slow_store(t, s);
+            break;
+        case T0_SLOW_EXIT:
+            leave_by(t, s->cell);
+            break;
+        case T0_SLOW_POLL:
+            emit_mov_ri(&t->e, 64, HOST_RAX, t->block->pc);
+            emit_jmp_to(&t->e, t->t0->thunks.poll);
+            break;
+        }
+    }
+}
+
+/* Cells of data behind a cell. */
+static unsigned data_behind(unsigned op)
+{
+    return op == CELL_CALL || op == CELL_CALL_FAULT || op == CELL_CALL_SYNC;
+}
+
+static void write_sites(struct t0_translation *t)
+{
+    emit_align(&t->e, sizeof(uint64_t));
+    t->sites = (uint32_t)(t->e.at - t->t0->mem.rw);
+    uint32_t n = t->n_marks ? t->n_marks : 1;
+    size_t bytes = n * sizeof(struct t0_site);
+    if ((size_t)(t->e.end - t->e.at) < bytes) {
+        t->e.overflow = true;
+        return;
+    }
+    struct t0_site *site = (struct t0_site *)(void *)t->e.at;
+    for (uint32_t i = 0; i < n; i++)
+        site[i] = (struct t0_site){.pc = t->block->pc + (t->n_marks ? (uint64_t)(int64_t)t->marks[i].pc : 0), .done = i};
+    t->e.at += bytes;
+}
+
+int t0_translate(struct t0_translation *t)
+{
+    struct emit *e = &t->e;
+    write_sites(t);
+    emit_align(e, 16);
+    t->code->rw = e->at;
+    struct t0_slow *poll = t0_slow_new(t, T0_SLOW_POLL, NULL);
+    emit_cmp_mi(e, 32, t0_field(offsetof(struct env, exit_request)), 0);
+    emit_jcc(e, HOST_NE, &poll->here);
+    t->code->forward = emit_rx(e);
+    for (uint32_t i = 0; i < t->n_cells && !e->overflow; i++) {
+        const struct cell *cell = &t->cells[i];
+        unsigned op = (unsigned)(uintptr_t)cell->handler, more = data_behind(op);
+        while (t->at_mark + 1 < t->n_marks && t->marks[t->at_mark + 1].cell <= i)
+            t->at_mark++;
+        if (!t0_integer(t, cell, op) && !t0_memory(t, cell, op) && !t0_float(t, cell, op) && !t0_flow(t, cell, op))
+            t0_step(t, cell, more);
+        i += more;
+    }
+    t0_slow_paths(t);
+    return emit_ok(e) ? 0 : -E2BIG;
+}

@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* T0: loads and stores through the inline TLB (env.h); a miss goes out of line to the same C code that the interpreter uses. */
+#include "base/bits.h"
+#include "engine/x86_64/t0.h"
+
+/* rax = the guest's address. */
+static void address_to_rax(struct t0_translation *t, const struct cell *c)
+{
+    int32_t displacement = (int32_t)((int64_t)c->imm >> 32);
+    enum host_reg a;
+    if (t0_pinned(t, c->a, &a)) {
+        if (displacement)
+            emit_lea(&t->e, 64, HOST_RAX, host_mem(a, displacement));
+        else
+            emit_mov_rr(&t->e, 64, HOST_RAX, a);
+        return;
+    }
+    emit_mov_rm(&t->e, 64, HOST_RAX, t0_home(c->a));
+    if (displacement)
+        emit_add_ri(&t->e, 64, HOST_RAX, displacement);
+}
+
+/* Looks rax up; goes to `miss`, or leaves the distance from guest to host address in rcx. Uses rdx. */
+static void look_up(struct t0_translation *t, const struct cell *c, unsigned log2, bool is_store, struct emit_label *miss)
+{
+    struct emit *e = &t->e;
+    size_t tlb = 8 * (size_t)c->c, tag = tlb + (is_store ? offsetof(struct env_tlb, tag_w) : offsetof(struct env_tlb, tag_r));
+    emit_mov_rr(e, 32, HOST_RCX, HOST_RAX);
+    emit_shr_ri(e, 32, HOST_RCX, ENV_PAGE_BITS);
+    emit_and_ri(e, 32, HOST_RCX, ENV_TLB_SIZE - 1);
+    emit_mov_rr(e, 64, HOST_RDX, HOST_RAX);
+    emit_and_ri(e, 64, HOST_RDX, (int32_t)(ENV_PAGE_MASK | (BIT(log2) - 1)));
+#define ENTRY(offset) host_mem_index((enum host_reg)T0_ENV, HOST_RCX, 8, (int32_t)(offset) - T0_BIAS)
+    emit_cmp_rm(e, 64, HOST_RDX, ENTRY(tag));
+    emit_jcc(e, HOST_NE, miss);
+    emit_mov_rm(e, 64, HOST_RCX, ENTRY(tlb + offsetof(struct env_tlb, addend)));
+#undef ENTRY
+}
+
+static void load(struct t0_translation *t, const struct cell *c, unsigned log2, bool sign)
+{
+    struct emit *e = &t->e;
+    struct t0_slow *slow = t0_slow_new(t, T0_SLOW_LOAD, c);
+    enum host_reg d = t0_target(t, c->dst, HOST_RAX);
+    address_to_rax(t, c);
+    look_up(t, c, log2, false, &slow->here);
+    struct host_mem from = host_mem_index(HOST_RAX, HOST_RCX, 1, 0);
+    if (log2 == 3)
+        emit_mov_rm(e, 64, d, from);
+    else if (sign)
+        emit_movsx_rm(e, 64, 8u << log2, d, from);
+    else
+        emit_movzx_rm(e, 8u << log2, d, from);
+    slow->value = (uint8_t)d;
+    emit_bind(e, &slow->back);
+    t0_write(t, c->dst, d);
+}
+
+static void store(struct t0_translation *t, const struct cell *c, unsigned log2, bool constant)
+{
+    struct emit *e = &t->e;
+    struct t0_slow *slow = t0_slow_new(t, T0_SLOW_STORE, c);
+    enum host_reg b = HOST_RAX;
+    address_to_rax(t, c);
+    look_up(t, c, log2, true, &slow->here);
+    struct host_mem to = host_mem_index(HOST_RAX, HOST_RCX, 1, 0);
+    if (constant) {
+        emit_mov_mi(e, 8u << log2, to, (int16_t)c->b);
+    } else {
+        b = t0_read(t, c->b, HOST_RDX);
+        emit_mov_mr(e, 8u << log2, to, b);
+    }
+    slow->value = (uint8_t)b;
+    emit_bind(e, &slow->back);
+}
+
+bool t0_memory(struct t0_translation *t, const struct cell *c, unsigned op)
+{
+    switch (op) {
+    case CELL_LD_U8: load(t, c, 0, false); return true;
+    case CELL_LD_U16: load(t, c, 1, false); return true;
+    case CELL_LD_U32: load(t, c, 2, false); return true;
+    case CELL_LD_U64: load(t, c, 3, false); return true;
+    case CELL_LD_S8: load(t, c, 0, true); return true;
+    case CELL_LD_S16: load(t, c, 1, true); return true;
+    case CELL_LD_S32: load(t, c, 2, true); return true;
+    case CELL_ST_8: store(t, c, 0, false); return true;
+    case CELL_ST_16: store(t, c, 1, false); return true;
+    case CELL_ST_32: store(t, c, 2, false); return true;
+    case CELL_ST_64: store(t, c, 3, false); return true;
+    case CELL_ST_8K: store(t, c, 0, true); return true;
+    case CELL_ST_16K: store(t, c, 1, true); return true;
+    case CELL_ST_32K: store(t, c, 2, true); return true;
+    case CELL_ST_64K: store(t, c, 3, true); return true;
+    default: return false;
+    }
+}
