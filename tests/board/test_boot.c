@@ -164,8 +164,8 @@ static void no_overlap(const struct span *s, unsigned n, uint64_t memory)
 static void test_sizes(void)
 {
     static const unsigned memories[] = {2, 3, 4, 6, 8, 16, 64, 1024, 2048, 4096};
-    static const unsigned kernels[] = {1, 4, 60}, initrds[] = {0, 1, 20};
-    g_autoptr(GByteArray) kernel = make_image(8192, 0x200000, 0), initrd = make_bytes(20 * MiB, 1);
+    static const unsigned kernels[] = {1, 4, 60}, initrds[] = {0, 1, 5};
+    g_autoptr(GByteArray) kernel = make_image(8192, 0x200000, 0), initrd = make_bytes(5 * MiB, 1);
     for (unsigned i = 0; i < G_N_ELEMENTS(memories) * 9; i++) {
         uint64_t memory = memories[i / 9] * MiB, kernel_size = kernels[i / 3 % 3] * MiB;
         struct parts p = {.memory = memory, .kernel = kernel};
@@ -194,6 +194,25 @@ static void test_sizes(void)
         g_assert_cmphex(spans[1].start + spans[1].size, <=, UINT64_C(0xc0000000));
         machine_free(m);
     }
+}
+
+/* --- the list of boards --- */
+
+static void test_rows(void)
+{
+    for (unsigned i = 0; boards[i]; i++) {
+        const struct board *b = boards[i];
+        g_assert_true(board_find(b->name, NULL) == b);
+        g_assert_true(board_find(b->name, b->isa) == b);
+        g_assert_null(board_find(b->name, "no-such-isa"));
+        g_assert_nonnull(board_find(NULL, b->isa));
+        g_assert_nonnull(isa_find(b->isa));
+        g_assert_nonnull(b->help);
+        g_assert_true(b->max_vcpus >= 1 && b->max_vcpus <= VCPUS_MAX);
+        g_assert_true(b->min_memory >= MEM_PAGE_SIZE && b->min_memory <= b->max_memory);
+        g_assert_true(b->build && b->boot && b->reset && b->destroy);
+    }
+    g_assert_null(board_find("no-such-board", NULL));
 }
 
 /* --- errors --- */
@@ -470,6 +489,7 @@ static void test_debian(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/boot/rows", test_rows);
     g_test_add_func("/boot/image", test_image);
     g_test_add_func("/boot/packed", test_packed);
     g_test_add_func("/boot/vmlinux", test_vmlinux);
