@@ -303,6 +303,68 @@ static void check_tlb(void)
     rig_free(r);
 }
 
+/* --- Two vCPUs on one memory --- */
+
+enum { ROUNDS = 20000 };
+
+/* Adds 1 to four words: by an atomic addition, a compare-and-exchange that counts when it succeeds, LL and SC
+ * likewise, and big-endian. r2 to r5 count what was done. */
+static const char counting_text[] =
+    "block pc 0x1000 mode 0 bytes 16 guest 4\n@0 = near jump 0x1010\n"
+    "insn 0, 4\n%p = getreg i64 r1\n%old = rmw add i64 %p, i64:1, 8:acquire:release\n"
+    "insn 4, 4\n%p8 = add i64 %p, i64:8\n%v = ld i32 %p8, 4\n%v1 = add i32 %v, i32:1\narg %v1\n"
+    "%seen = cmpxchg i32 %p8, %v, 4\n%same = setcc eq i32 %seen, %v\n%did = zext i64 %same\n"
+    "%n3 = getreg i64 r3\n%m3 = add i64 %n3, %did\nputreg i64 r3, %m3\n"
+    "insn 8, 4\n%p16 = add i64 %p, i64:16\n%w = ll i64 %p16, 8:acquire\n%w1 = add i64 %w, i64:1\n"
+    "%fail = sc i64 %p16, %w1, 8:release\n%n4 = getreg i64 r4\n%m4 = add i64 %n4, i64:1\n"
+    "%k4 = sub i64 %m4, %fail\nputreg i64 r4, %k4\n"
+    "insn 12, 4\n%p24 = add i64 %p, i64:24\n%big = rmw add i64 %p24, i64:1, 4:big\nexit @0\n";
+
+struct vcpu {
+    struct rig *rig;
+    struct block *block;
+};
+
+static gpointer count(gpointer data)
+{
+    struct vcpu *v = data;
+
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        rig_run(v->rig, v->block);
+    }
+    return NULL;
+}
+
+static void check_atomics(void)
+{
+    g_autofree struct ir_block *ir = g_new(struct ir_block, 1);
+    struct vcpu v[2];
+    uint64_t word[4];
+
+    rig_parse(ir, counting_text);
+    for (unsigned i = 0; i < 2; i++) {
+        v[i].rig = rig_new(false);
+        v[i].block = rig_compile(v[i].rig, ir);
+        v[i].rig->env.reg[1] = RIG_RAM + 64;
+    }
+    uint8_t *own = v[1].rig->ram;
+    v[1].rig->ram = v[0].rig->ram;
+    /* Once in turn, which fills the TLBs: the rig's own slow path is for one thread at a time. */
+    rig_run(v[0].rig, v[0].block);
+    rig_run(v[1].rig, v[1].block);
+    GThread *other = g_thread_new("other", count, &v[1]);
+    count(&v[0]);
+    g_thread_join(other);
+    memcpy(word, v[0].rig->ram + 64, sizeof word);
+    g_assert_cmpuint(word[0], ==, 2 * ROUNDS + 2);
+    g_assert_cmpuint(word[1], ==, v[0].rig->env.reg[3] + v[1].rig->env.reg[3]);
+    g_assert_cmpuint(word[2], ==, v[0].rig->env.reg[4] + v[1].rig->env.reg[4]);
+    g_assert_cmpuint(GUINT32_FROM_BE((uint32_t)word[3]), ==, 2 * ROUNDS + 2);
+    v[1].rig->ram = own;
+    rig_free(v[0].rig);
+    rig_free(v[1].rig);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -315,5 +377,6 @@ int main(int argc, char **argv)
     g_test_add_func("/engine/run/too-big", check_too_big);
     g_test_add_func("/engine/run/code-memory", check_code_memory);
     g_test_add_func("/engine/run/tlb", check_tlb);
+    g_test_add_func("/engine/run/atomics", check_atomics);
     return g_test_run();
 }
