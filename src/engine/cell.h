@@ -53,8 +53,8 @@ static inline uint64_t cell_mem(int32_t displacement, uint32_t mem)
 struct prepare;
 
 /* A preparer and its scratch memory; NULL when there is none. plain: no forwarding and no fusion, cell by
- * cell what the IR says; tests compare it with the other. handlers: what cell.handler becomes, by enum cell_op
- * (borrowed): interp_handlers(), or a translator's own. */
+ * cell what the IR says; tests compare it with the other. handlers: what cell.handler becomes, by enum
+ * cell_op (borrowed): interp_handlers(), or a translator's own. */
 struct prepare *prepare_new(bool plain, const void *const *handlers);
 void prepare_free(struct prepare *p);
 

@@ -84,7 +84,8 @@ static inline bool tlb_hit(const struct env_tlb *tlb, const uint64_t *tag, uint6
     return tag[i] == (va & (ENV_PAGE_MASK | (bytes - 1)));
 }
 
-/* With env NULL: only returns the addresses of the handlers, by enum cell_op. With steps: performs these cells, of no block. */
+/* With env NULL: only returns the addresses of the handlers, by enum cell_op. With steps: performs these
+ * cells, of no block. */
 static enum engine_stop run(struct env *env, struct block *block, const struct cell *steps,
                             const void *const **handlers)
 {
