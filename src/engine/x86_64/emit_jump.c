@@ -69,9 +69,11 @@ static void label_field8(struct emit *e, struct emit_label *label, uint8_t *fiel
         *field = (uint8_t)rel;
         return;
     }
-    *field = label->near ? (uint8_t)(link - label->near) : 0;
-    if (label->near && link - label->near > INT8_MAX)
-        e->unreached = true; /* the older one cannot reach a label that is still to come */
+    *field = 0;
+    if (label->near && link - label->near <= INT8_MAX)
+        *field = (uint8_t)(link - label->near);
+    else if (label->near)
+        e->unreached = true; /* the older ones cannot reach a label that is still to come */
     label->near = link;
 }
 
