@@ -17,8 +17,9 @@
  * twice, because kernels before 6.3 have no MDWE.
  *
  * A feature that the kernel does not have is left out and the account says so; a feature that the kernel has
- * and that fails is an error. There is no switch to turn any of it off. Only builds with a sanitizer go
- * without the list of system calls, since the sanitizer makes calls of its own.
+ * and that fails is an error.
+ * There is no switch to turn any of it off. Only builds with a sanitizer go without Landlock, the list of
+ * system calls and the protection from being traced, since the sanitizer does such things itself.
  */
 #ifndef HOSTEL_OS_SANDBOX_H
 #define HOSTEL_OS_SANDBOX_H
