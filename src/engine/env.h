@@ -36,7 +36,7 @@ enum {
     ENV_MMU_INDEXES = 8,
     ENV_TLB_BITS = 9,
     ENV_TLB_SIZE = 1 << ENV_TLB_BITS,
-    ENV_JUMP_BITS = 11,
+    ENV_JUMP_BITS = 12,
     ENV_JUMP_SIZE = 1 << ENV_JUMP_BITS,
     ENV_REGS = 96,
     ENV_TEMPS = 512,

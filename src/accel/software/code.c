@@ -31,7 +31,7 @@
 #include "base/error.h"
 #include "base/log.h"
 
-enum { BUCKET_BITS = 15, GRANULE_BITS = 6, COLLECT_AT = 64 };
+enum { BUCKET_BITS = 16, GRANULE_BITS = 6, COLLECT_AT = 64, MAX_NAMED_DEATHS = 8 };
 #define BUCKETS (1u << BUCKET_BITS)
 #define DEFAULT_CODE_LIMIT (64 * MiB)
 
@@ -151,18 +151,18 @@ static void unlink_outgoing(struct soft *soft, struct block *b)
 
 /* --- killing (all with the code lock held) --- */
 
-static void remove_from_list(struct block **head, struct block *b, unsigned (*slot)(const struct block *, struct gpa), struct gpa page)
-{
-    while (*head != b)
-        head = (struct block **)(void *)&(*head)->owner[slot(*head, page)];
-    *head = b->owner[slot(b, page)];
-}
-
 static unsigned hash_slot(const struct block *b, struct gpa page)
 {
     (void)b;
     (void)page;
     return OWNER_HASH;
+}
+
+static void remove_from_list(struct block **head, struct block *b, unsigned (*slot)(const struct block *, struct gpa), struct gpa page)
+{
+    while (*head != b)
+        head = (struct block **)(void *)&(*head)->owner[slot(*head, page)];
+    *head = b->owner[slot(b, page)];
 }
 
 /* A page that no block was made from needs no tracking. */
@@ -173,11 +173,10 @@ static void untrack_if_empty(const struct soft *soft, struct gpa page)
         mem_untrack_code(mem_find(soft->set->config.mem, page), page);
 }
 
-/* Takes b out of the page's list and recomputes what the page still holds. */
-static void remove_from_page(struct soft *soft, struct block *b, struct gpa page)
+/* After blocks left the page: what it still holds. */
+static void page_changed(struct soft *soft, struct gpa page)
 {
     struct code_page *cp = *page_slot(soft, page);
-    remove_from_list(&cp->blocks, b, list_slot, page);
     cp->granules = 0;
     for (struct block *o = cp->blocks; o; o = o->owner[list_slot(o, page)]) {
         unsigned from, to;
@@ -187,56 +186,78 @@ static void remove_from_page(struct soft *soft, struct block *b, struct gpa page
     untrack_if_empty(soft, page);
 }
 
-static void kill_block(struct soft *soft, struct block *b)
+static void bury(struct soft *soft, struct block *b)
 {
     atomic_store(&b->dead, 1);
-    remove_from_list(&soft->buckets[hash(b->gpa, b->mode)], b, hash_slot, GPA(0));
-    remove_from_page(soft, b, page_of(b->gpa));
-    if (two_pages(b))
-        remove_from_page(soft, b, GPA(b->gpa2));
-    unlink_incoming(soft, b);
-    unlink_outgoing(soft, b);
     b->owner[OWNER_DEAD] = soft->dead;
     soft->dead = b;
     soft->n_dead++;
 }
 
-/* After kills: nobody may find the dead through a jump cache. self (outside) serves at once, others soon. */
-static void announce_deaths(struct soft *soft, struct soft_vcpu *self)
+/* Kills a block that the list of `page` does not hold any more. */
+static void kill_block(struct soft *soft, struct block *b, struct gpa page)
 {
-    static const struct request forget = {.kind = REQUEST_FORGET};
-    for (unsigned i = 0; i < soft->set->count; i++)
-        if (&soft->cpu[i] != self)
-            soft_post(&soft->cpu[i], &forget);
-    if (self)
-        tlb_forget_jumps(self);
+    remove_from_list(&soft->buckets[hash(b->gpa, b->mode)], b, hash_slot, GPA(0));
+    if (two_pages(b)) {
+        struct gpa other = page.v == b->gpa2 ? page_of(b->gpa) : GPA(b->gpa2);
+        remove_from_list(&(*page_slot(soft, other))->blocks, b, list_slot, other);
+        page_changed(soft, other);
+    }
+    unlink_incoming(soft, b);
+    unlink_outgoing(soft, b);
+    bury(soft, b);
+}
+
+/* After kills: nobody may find the dead through a jump cache. A few are forgotten one by one; with NULL, everything. self (outside)
+ * forgets at once, the others soon. */
+static void announce_deaths(struct soft *soft, struct soft_vcpu *self, struct block *const *dead, unsigned n)
+{
+    struct request forget[MAX_NAMED_DEATHS] = {{.kind = REQUEST_FORGET}};
+    unsigned requests = dead ? n : 1;
+    for (unsigned i = 0; dead && i < n; i++)
+        forget[i] = (struct request){.kind = REQUEST_FORGET_BLOCK, .start = (uintptr_t)dead[i], .flush = {.va = dead[i]->pc}};
+    for (unsigned r = 0; r < requests; r++) {
+        for (unsigned i = 0; i < soft->set->count; i++)
+            if (&soft->cpu[i] != self)
+                soft_post(&soft->cpu[i], &forget[r]);
+        if (self)
+            soft_perform(self, &forget[r]);
+    }
     atomic_fetch_add(&soft->deaths, 1);
 }
 
-/* Kills the blocks of the page that were made from bytes in [from, to); returns how many. */
-static unsigned kill_in_page(struct soft *soft, struct gpa page, unsigned from, unsigned to)
+/* Kills the blocks of the page that were made from bytes in [from, to), and tells. */
+static void kill_in_page(struct soft *soft, struct soft_vcpu *self, struct gpa page, unsigned from, unsigned to)
 {
     struct code_page *cp = *page_slot(soft, page);
+    struct block *dead[MAX_NAMED_DEATHS];
     unsigned killed = 0;
-    for (struct block *b = cp ? cp->blocks : NULL, *next; b; b = next) {
-        next = b->owner[list_slot(b, page)];
+    for (struct block **p = &cp->blocks, *b; (b = *p);) {
+        struct block **next = (struct block **)(void *)&b->owner[list_slot(b, page)];
         unsigned lo, hi;
         extent_in_page(b, page, &lo, &hi);
-        if (lo < to && from < hi) {
-            kill_block(soft, b);
-            killed++;
+        if (lo >= to || from >= hi) {
+            p = next;
+            continue;
         }
+        *p = *next;
+        kill_block(soft, b, page);
+        if (killed < MAX_NAMED_DEATHS)
+            dead[killed] = b;
+        killed++;
     }
-    return killed;
+    if (!killed)
+        return;
+    page_changed(soft, page);
+    soft->invalidations++;
+    announce_deaths(soft, self, killed <= MAX_NAMED_DEATHS ? dead : NULL, killed);
 }
 
 void code_drop_page(struct soft *soft, struct soft_vcpu *self, struct gpa addr)
 {
     g_mutex_lock(&soft->code_lock);
-    if (kill_in_page(soft, page_of(addr.v), 0, MEM_PAGE_SIZE)) {
-        soft->invalidations++;
-        announce_deaths(soft, self);
-    }
+    if (*page_slot(soft, addr))
+        kill_in_page(soft, self, page_of(addr.v), 0, MEM_PAGE_SIZE);
     untrack_if_empty(soft, page_of(addr.v));
     g_mutex_unlock(&soft->code_lock);
 }
@@ -252,10 +273,8 @@ static void on_written(struct mem_listener *l, struct gpa start, uint64_t size)
     bool was_inside = self && soft_leave(self);
     g_mutex_lock(&soft->code_lock);
     struct code_page *cp = *page_slot(soft, page);
-    if (cp && cp->granules & granule_mask(from, to) && kill_in_page(soft, page, from, to)) {
-        soft->invalidations++;
-        announce_deaths(soft, self);
-    }
+    if (cp && cp->granules & granule_mask(from, to))
+        kill_in_page(soft, self, page, from, to);
     g_mutex_unlock(&soft->code_lock);
     if (was_inside)
         soft_enter(self);
@@ -311,15 +330,29 @@ static void insert_block(struct soft *soft, struct block *b)
     soft->blocks_made++;
 }
 
-/* Returns whether there was anything to kill. */
+static void empty_page(struct soft *soft, struct gpa page)
+{
+    struct code_page *cp = *page_slot(soft, page);
+    cp->blocks = NULL;
+    cp->granules = 0;
+    untrack_if_empty(soft, page);
+}
+
+/* Kills every block: links between them may stay, since nobody enters any and all polls leave. Returns whether there was one. */
 static bool kill_all(struct soft *soft)
 {
     bool any = false;
-    for (unsigned i = 0; i < BUCKETS; i++)
-        while (soft->buckets[i]) {
-            kill_block(soft, soft->buckets[i]);
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        for (struct block *b = soft->buckets[i]; b; b = b->owner[OWNER_HASH]) {
+            empty_page(soft, page_of(b->gpa));
+            if (two_pages(b))
+                empty_page(soft, GPA(b->gpa2));
+            b->incoming = NULL;
+            bury(soft, b);
             any = true;
         }
+        soft->buckets[i] = NULL;
+    }
     return any;
 }
 
@@ -331,7 +364,7 @@ static void evict(struct soft *soft, struct soft_vcpu *s)
 {
     if (kill_all(soft)) {
         soft->evictions++;
-        announce_deaths(soft, s);
+        announce_deaths(soft, s, NULL, 0);
     }
     atomic_store(&s->seen, atomic_load(&soft->deaths));
     collect_locked(soft);
@@ -426,8 +459,11 @@ static int find_or_make(struct soft_vcpu *s, const struct fetch *first, const st
         return 0;
     }
     if (b && b->n_guest > 1) { /* made when more of the page could be executed */
-        kill_block(soft, b);
-        announce_deaths(soft, s);
+        struct gpa page = page_of(b->gpa);
+        remove_from_list(&(*page_slot(soft, page))->blocks, b, list_slot, page);
+        kill_block(soft, b, page);
+        page_changed(soft, page);
+        announce_deaths(soft, s, &b, 1);
     }
     uint32_t max = IR_MAX_GUEST_INSNS;
     for (bool evicted = false;; evicted = true) {
@@ -510,7 +546,7 @@ void code_flush_all(struct soft *soft)
 {
     g_mutex_lock(&soft->code_lock);
     if (kill_all(soft))
-        announce_deaths(soft, NULL);
+        announce_deaths(soft, NULL, NULL, 0);
     collect_locked(soft);
     g_mutex_unlock(&soft->code_lock);
 }

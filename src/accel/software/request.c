@@ -20,7 +20,7 @@ void soft_post(struct soft_vcpu *target, const struct request *request)
     env_kick(target->env, ENV_EXIT_FLUSH); /* no need to wake a sleeper: it is outside */
 }
 
-static void serve_one(struct soft_vcpu *s, const struct request *r)
+void soft_perform(struct soft_vcpu *s, const struct request *r)
 {
     switch (r->kind) {
     case REQUEST_REVOKE:
@@ -31,6 +31,9 @@ static void serve_one(struct soft_vcpu *s, const struct request *r)
         break;
     case REQUEST_FORGET:
         tlb_forget_jumps(s);
+        break;
+    case REQUEST_FORGET_BLOCK:
+        tlb_forget_block(s, r->flush.va, (const struct block *)r->start); /* the address is only compared */
         break;
     }
 }
@@ -46,7 +49,7 @@ void soft_serve(struct soft_vcpu *s)
         tlb_forget_jumps(s);
     } else {
         for (unsigned i = 0; i < q->n; i++)
-            serve_one(s, &q->item[i]);
+            soft_perform(s, &q->item[i]);
     }
     q->n = 0;
     q->overflow = false;
@@ -80,7 +83,7 @@ void soft_broadcast(struct soft *soft, struct soft_vcpu *self, uint64_t mask, co
         if (!(mask >> i & 1))
             continue;
         if (&soft->cpu[i] == self)
-            serve_one(self, request);
+            soft_perform(self, request);
         else
             soft_post(&soft->cpu[i], request);
     }

@@ -32,6 +32,7 @@ enum request_kind {
     REQUEST_REVOKE, /* drop direct write permissions to host addresses [start, start + size) */
     REQUEST_FLUSH,  /* drop translations as in flush */
     REQUEST_FORGET, /* forget every jump-cache entry: blocks died */
+    REQUEST_FORGET_BLOCK, /* only that of block `start`, at pc flush.va; it is not looked into */
 };
 
 struct request {
@@ -135,6 +136,8 @@ void soft_post(struct soft_vcpu *target, const struct request *request);
 /* Returns when target has served everything posted so far or stands outside. The caller must be outside. */
 void soft_settle(struct soft_vcpu *target);
 void soft_serve(struct soft_vcpu *s);
+/* Does what the request says. The vCPU's own thread. */
+void soft_perform(struct soft_vcpu *s, const struct request *r);
 /* Steps outside; true when it was inside. Pairs with soft_enter(). */
 bool soft_leave(struct soft_vcpu *s);
 /* Steps inside and serves the queue. */
@@ -150,6 +153,7 @@ void tlb_flush(struct soft_vcpu *s, const struct cpu_flush *what);
 void tlb_flush_all(struct soft_vcpu *s);
 void tlb_revoke(struct soft_vcpu *s, uintptr_t start, size_t size);
 void tlb_forget_jumps(struct soft_vcpu *s);
+void tlb_forget_block(struct soft_vcpu *s, uint64_t pc, const struct block *b);
 /* Enters the block at the current pc, under the current salt. */
 void tlb_remember_jump(struct soft_vcpu *s, struct block *b);
 /* Translates through L3 and the walker. 0, or 1 with the exception recorded. */

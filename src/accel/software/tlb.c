@@ -84,6 +84,13 @@ void tlb_remember_jump(struct soft_vcpu *s, struct block *b)
         (struct env_jump){.pc = b->pc, .salt = s->env->salt, .block = b, .host = b->entry};
 }
 
+void tlb_forget_block(struct soft_vcpu *s, uint64_t pc, const struct block *b)
+{
+    struct env_jump *j = &s->env->jump[env_jump_index(pc)];
+    if (j->block == b)
+        *j = (struct env_jump){0};
+}
+
 /* --- address spaces and salts --- */
 
 static void update_salt(struct soft_vcpu *s)
