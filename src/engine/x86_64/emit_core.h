@@ -144,10 +144,10 @@ enum { EMIT_BASE_NONE = 16, EMIT_BASE_RIP, EMIT_BASE_LABEL };
 #define EMIT_O16 (1u << 20)               /* operand size 16, before any mandatory prefix */
 #define EMIT_VEX (1u << 21)
 #define EMIT_EVEX (1u << 22)
-#define EMIT_N(log2) ((uint32_t)(log2) << 26)   /* EVEX: an 8-bit displacement counts in units of 1 << log2 */
+#define EMIT_N(log2) ((uint32_t)(log2) << 26) /* EVEX: an 8-bit displacement counts in units of 1 << log2 */
 
-    /* reg: ModRM.reg; v: VEX.vvvv, 0 for what has none; rm: ModRM.rm. imm is taken modulo its size. */
-    void emit_rr(struct emit *e, uint32_t d, unsigned reg, unsigned v, unsigned rm, int32_t imm);
+/* reg: ModRM.reg; v: VEX.vvvv, 0 for what has none; rm: ModRM.rm. imm is taken modulo its size. */
+void emit_rr(struct emit *e, uint32_t d, unsigned reg, unsigned v, unsigned rm, int32_t imm);
 void emit_rm(struct emit *e, uint32_t d, unsigned reg, unsigned v, struct host_mem m, int32_t imm);
 void emit_opreg(struct emit *e, uint32_t d, unsigned reg, uint64_t imm);
 /* n (at most 8) literal bytes, the first one lowest. */
