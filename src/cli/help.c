@@ -27,7 +27,7 @@ void cli_help_run(void)
     for (const struct option_row *row = guest_option_rows; row->name; row++) {
         if (!(row->who & OPTION_CLI))
             continue;
-        if (strcmp(group, row->group))
+        if (strcmp(group, row->group) != 0)
             printf("\n%s:\n", row->group);
         group = row->group;
         print_option(row);

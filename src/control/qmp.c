@@ -142,8 +142,11 @@ static const char *unknown_member(json_t *message)
 {
     const char *name;
     json_t *value;
-    json_object_foreach(message, name, value) if (strcmp(name, "execute") && strcmp(name, "arguments") &&
-                                                  strcmp(name, "id")) return name;
+    json_object_foreach(message, name, value)
+    {
+        if (strcmp(name, "execute") != 0 && strcmp(name, "arguments") != 0 && strcmp(name, "id") != 0)
+            return name;
+    }
     return NULL;
 }
 

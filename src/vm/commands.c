@@ -76,7 +76,7 @@ static json_t *send_break(void *opaque, json_t *args, GError **error)
 {
     struct vm *vm = opaque;
     const char *id = json_string_value(json_object_get(args, "id"));
-    if (strcmp(id, "console")) {
+    if (strcmp(id, "console") != 0) {
         hostel_fail(error, HOSTEL_ERROR_USAGE,
                     "there is no character device '%.40s'; the console is called console", id);
         return NULL;

@@ -181,7 +181,7 @@ static const struct board *choose_board(const struct guest_options *o, GError **
     if (!board)
         hostel_fail(error, HOSTEL_ERROR_USAGE, "there is no board '%s' for %s; 'hostel boards' lists them",
                     o->board ? o->board : "(any)", o->isa);
-    else if (strcmp(board->isa, o->isa)) {
+    else if (strcmp(board->isa, o->isa) != 0) {
         hostel_fail(error, HOSTEL_ERROR_USAGE, "board %s has the ISA %s, not %s", board->name, board->isa,
                     o->isa);
         return NULL;
