@@ -31,7 +31,7 @@ CPU = "rv64,h=false,svinval=true,svnapot=true"
 class Program:
     """How a program is run: on how many harts, with which QEMU options, and the exit status that is right."""
 
-    def __init__(self, name, cpus=(1,), qemu=(), oracle=True, status=0, timeout=60):
+    def __init__(self, name, cpus=(1,), qemu=(), oracle=True, status=0, timeout=40):
         self.name, self.cpus, self.qemu, self.oracle = name, cpus, list(qemu), oracle
         self.status, self.timeout = status, timeout
 
@@ -76,18 +76,34 @@ class Result:
                 yield name, bool(sep), line
 
 
+running = None  # the command under way, for the signal handler
+
+
+def stop(number, _frame):
+    """Told to end: nothing stays behind. A VMM ends when the command that started it is gone."""
+    if running:
+        running.kill()
+    sys.exit(128 + number)
+
+
 def execute(command, timeout):
-    """Runs a command with no input; on a time-out ends it with all its children, which are in its own session."""
+    """Runs a command with no input; on a time-out asks it to end, then makes it."""
+    global running
     begin = time.monotonic()
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                               start_new_session=True)
+    process = running = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                         stderr=subprocess.STDOUT)
     problem = None
     try:
         data, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        data, _ = process.communicate()
         problem = f"no end after {timeout} s"
+        process.terminate()
+        try:
+            data, _ = process.communicate(timeout=3)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            data, _ = process.communicate()
+    running = None
     text = data.decode("latin-1").replace("\r", "")
     return Result(text.splitlines(), process.returncode, time.monotonic() - begin, problem)
 
@@ -202,7 +218,10 @@ def run_program(tap, args, program, deviations):
             if program.oracle and oracle is None:
                 tap.result(True, name, skip="nothing to compare with")
                 continue
-            check_hostel(tap, program, run_hostel(args.hostel, method, elf, cpus, program.timeout), oracle, name)
+            result = run_hostel(args.hostel, method, elf, cpus, program.timeout)
+            check_hostel(tap, program, result, oracle, name)
+            if result.problem:
+                return  # one hang is enough: the next would cost as much time again
 
 
 def show_vectors(args, name, prefix):
@@ -251,6 +270,8 @@ def main():
     if unknown:
         print(f"Bail out! no such program: {', '.join(sorted(unknown))}")
         return 1
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, stop)
     tap, deviations = Tap(), load_deviations()
     for program in PROGRAMS:
         if not args.programs or program.name in args.programs:
