@@ -64,6 +64,7 @@ static void hand_to_supervisor(struct riscv_cpu *cpu)
     cpu->medeleg = MEDELEG_MASK;
     cpu->mideleg = IP_SUPERVISOR;
     cpu->mcounteren = COUNTEREN_MASK;
+    cpu->scounteren = COUNTEREN_MASK; /* Linux leaves it alone, and user programs read the time in the vDSO */
     cpu->menvcfg = ENVCFG_STCE | ENVCFG_CBIE | ENVCFG_CBCFE | ENVCFG_CBZE;
     riscv_pmpaddr_put(cpu, 0, UINT64_MAX);
     riscv_pmpcfg_put(cpu, 0, PMP_NAPOT << PMP_A_SHIFT | PMP_R | PMP_W | PMP_X);
