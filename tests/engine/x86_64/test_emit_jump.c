@@ -84,7 +84,8 @@ static void test_forward(void)
     listing_end(&l);
 }
 
-static void test_backward(void)
+/* From odd places when `lead` is 1, so that both sides of the edge are met. */
+static void backward(uint32_t lead)
 {
     struct emit_label top = {0};
     struct listing l;
@@ -92,6 +93,7 @@ static void test_backward(void)
     if (!listing_begin(&l, 4 * KiB))
         return;
     emit_bind(&l.e, &top);
+    pad_to(&l, lead);
     for (unsigned i = 0; i < 100; i++) { /* short ones as far as they reach, then long ones */
         uint32_t at = offset(&l.e);
 
@@ -112,6 +114,12 @@ static void test_backward(void)
     emit_call_to(&l.e, 0x7fffffff);
     listing_expect(&l, "call 0x7fffffff");
     listing_end(&l);
+}
+
+static void test_backward(void)
+{
+    backward(0);
+    backward(1);
 }
 
 static void test_nops(void)
