@@ -241,18 +241,27 @@ def show_vectors(args, name, prefix):
     return 1 if shown or len(want) != len(got) else 0
 
 
+def methods_of(hostel):
+    """The first words of what `hostel methods` prints."""
+    if os.path.exists(hostel):
+        result = execute([hostel, "methods"], 10)
+        if result.status == 0 and result.lines:
+            return [line.split()[0] for line in result.lines if line.strip()]
+    return ["emulation"]
+
+
 def parse():
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("programs", nargs="*")
     parser.add_argument("--elf-dir", default=".")
     parser.add_argument("--hostel", default=os.environ.get("HOSTEL", "build/bin/hostel"))
-    parser.add_argument("--method", action="append", help="repeatable; default HOSTEL_METHODS or emulation")
+    parser.add_argument("--method", action="append", help="repeatable; default HOSTEL_METHODS, or all of this host's")
     parser.add_argument("--cpus", action="append", type=int, help="repeatable; default as each program says")
     parser.add_argument("--vectors", nargs=2, metavar=("PROGRAM", "PREFIX"), help="find differing vectors")
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--skip", metavar="REASON")
     args = parser.parse_args()
-    args.method = args.method or os.environ.get("HOSTEL_METHODS", "emulation").split()
+    args.method = args.method or os.environ.get("HOSTEL_METHODS", "").split() or methods_of(args.hostel)
     return args
 
 
