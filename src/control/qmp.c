@@ -41,9 +41,11 @@ static json_t *version(void)
                      "package", "hostel-" HOSTEL_VERSION);
 }
 
+/* The text may quote what the client sent, cut off anywhere: JSON is UTF-8 only. */
 static json_t *error_answer(const char *class, const char *text)
 {
-    return json_pack("{s:{s:s,s:s}}", "error", "class", class, "desc", text);
+    g_autofree char *valid = g_utf8_make_valid(text, -1);
+    return json_pack("{s:{s:s,s:s}}", "error", "class", class, "desc", valid);
 }
 
 static bool type_matches(json_type want, const json_t *value)
@@ -103,7 +105,9 @@ static json_t *run_command(struct qmp *q, const struct qmp_command *c, json_t *a
 {
     g_autoptr(GError) error = NULL;
     json_t *value = check_args(c, args, &error) ? c->run(q->opaque, args, &error) : NULL;
-    return value ? json_pack("{s:o}", "return", value) : error_answer("GenericError", error->message);
+    if (value)
+        return json_pack("{s:o}", "return", value);
+    return error_answer("GenericError", error ? error->message : "the answer cannot be said in JSON");
 }
 
 /* The commands of the protocol itself; NULL when it is none of them. */

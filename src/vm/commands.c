@@ -25,7 +25,10 @@ static json_t *query_status(void *opaque, json_t *args G_GNUC_UNUSED, GError **e
 static json_t *query_name(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
 {
     struct vm *vm = opaque;
-    return vm->options->name ? json_pack("{s:s}", "name", vm->options->name) : json_object();
+    if (!vm->options->name)
+        return json_object();
+    g_autofree char *name = g_utf8_make_valid(vm->options->name, -1);
+    return json_pack("{s:s}", "name", name);
 }
 
 static json_t *query_cpus(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)

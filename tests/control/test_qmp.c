@@ -152,6 +152,9 @@ static void test_answers(void)
     assert_error(q, "{\"execute\":[]}", "name of a command");
     assert_error(q, "{\"a\xff\":1}", "not JSON");
     assert_error(q, "{\"a\\u0000\":1}", "not JSON");
+    /* What an error quotes may be cut inside a character, or never have been one. */
+    assert_error(q, "{\"a\\u00\xd6\xa3\xcf\xcf\":1}", "not JSON");
+    assert_error(q, "{\"execute\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\xc3\xa9\"}", "no command 'xxx");
     g_assert_cmpuint(calls, ==, 2);
     assert_answer(q, "{\"execute\":\"query-commands\"}",
                   "{\"return\":[{\"name\":\"qmp_capabilities\"},{\"name\":\"query-version\"},{\"name\":"

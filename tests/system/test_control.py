@@ -118,6 +118,11 @@ def test_names_and_cpus():
                 assert file.read() == f"vcpu{cpu['cpu-index']}\n"
 
 
+def test_a_name_that_is_no_text():
+    with ready("--name", b"x\xff") as vmm:
+        assert vmm.command("query-name")["return"] == {"name": "x\ufffd"}
+
+
 def test_ids_come_back():
     with ready() as vmm:
         for ident in (7, "seven", {"a": [1, None]}, 1.5):
