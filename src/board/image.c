@@ -140,7 +140,7 @@ static bool unpack_zboot(const char *name, const uint8_t *bytes, size_t size, si
                            "%s: an EFI zboot kernel of at least %" PRIu64
                            " bytes, cut off at %zu; copy the file again",
                            name, (uint64_t)offset + packed, size);
-    if (strcmp(method, "gzip")) {
+    if (strcmp(method, "gzip") != 0) {
         for (char *c = method; *c; c++)
             *c = g_ascii_isprint(*c) ? *c : '?';
         return hostel_fail(
@@ -260,7 +260,7 @@ static uint64_t pe_extent(const uint8_t *bytes, size_t size)
         RAW_SIZE = 16
     };
     uint64_t pe = ld32le(bytes + PE_POINTER), extent = 0;
-    if (!range_inside(pe, PE_HEADER, 0, size) || memcmp(bytes + pe, "PE\0\0", 4))
+    if (!range_inside(pe, PE_HEADER, 0, size) || memcmp(bytes + pe, "PE\0\0", 4) != 0)
         return 0;
     unsigned count = ld16le(bytes + pe + PE_SECTIONS);
     uint64_t table = pe + PE_HEADER + ld16le(bytes + pe + PE_OPTIONAL_SIZE);

@@ -84,25 +84,30 @@ static void free_config(struct machine_config *c)
     g_free((char *)(uintptr_t)c->cpu_features);
 }
 
-struct machine *machine_new(const struct board *board, const struct machine_config *config, GError **error)
+static bool compose(struct machine *m, GError **error)
 {
-    AUTO(machine) m = g_new0(struct machine, 1);
-    m->board = board;
-    copy_config(m, config);
-    if (!check(board, config, error))
-        return NULL;
-    m->isa = isa_find(board->isa);
-    if (!m->isa) {
-        hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "%s needs the instruction set %s, which is not built in",
-                    board->name, board->isa);
-        return NULL;
-    }
+    const struct board *b = m->board;
+    if (!check(b, &m->config, error))
+        return false;
+    m->isa = isa_find(b->isa);
+    if (!m->isa)
+        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
+                           "%s needs the instruction set %s, which is not built in", b->name, b->isa);
     m->mem = mem_new();
     m->bus = bus_new();
-    m->clock = clock_new(config->context);
-    if (!board->build(m, error) || !board->boot(m, error))
-        return NULL;
-    return STEAL(m);
+    m->clock = clock_new(m->config.context);
+    return b->build(m, error) && b->boot(m, error);
+}
+
+struct machine *machine_new(const struct board *board, const struct machine_config *config, GError **error)
+{
+    struct machine *m = g_new0(struct machine, 1);
+    m->board = board;
+    copy_config(m, config);
+    if (compose(m, error))
+        return m;
+    machine_free(m);
+    return NULL;
 }
 
 void machine_free(struct machine *m)

@@ -193,8 +193,8 @@ static bool load_firmware(struct boot *b, GError **error)
 {
     const struct machine_config *c = &b->m->config;
     g_autofree uint8_t *bytes = NULL;
-    size_t size;
-    bool packed;
+    size_t size = 0;
+    bool packed = false;
     if (c->firmware_fd < 0)
         return true;
     if (!file_load(b, c->firmware_fd, c->firmware_name, &bytes, &size, &packed, error))
@@ -227,8 +227,8 @@ static bool load_kernel(struct boot *b, GError **error)
     g_autofree uint8_t *bytes = NULL;
     g_autofree char *inside = NULL;
     struct image image;
-    size_t size;
-    bool packed;
+    size_t size = 0;
+    bool packed = false;
     if (c->kernel_fd < 0)
         return true;
     if (!file_load(b, c->kernel_fd, c->kernel_name, &bytes, &size, &packed, error))
