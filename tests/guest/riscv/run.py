@@ -40,7 +40,8 @@ PROGRAMS = [
     Program("insn_oracle"),
     Program("insn_blocks"),
     Program("insn_formula", oracle=False),
-    Program("decode_sweep"),
+    # Each of its 100,000 traps is new code to a translator.
+    Program("decode_sweep", timeout=100),
     Program("traps"),
     Program("csr"),
     # Exact instruction counts exist in QEMU only with -icount.
@@ -51,7 +52,7 @@ PROGRAMS = [
     Program("pmp"),
     Program("precise"),
     Program("finisher", status=42),
-    Program("torture", cpus=(1, 2, 4)),
+    Program("torture", cpus=(1, 2, 4), timeout=100),
     Program("mips_short", cpus=(1, 2)),
     Program("mips_count", qemu=["-icount", "shift=0"]),
     Program("first_byte"),
