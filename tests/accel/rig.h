@@ -24,9 +24,9 @@ struct rig {
 };
 
 struct rig_config {
-    unsigned vcpus;     /* 0 = 1 */
+    unsigned vcpus; /* 0 = 1 */
     size_t code_limit;
-    bool supervisor;    /* S-mode with built-in firmware, else M-mode */
+    bool supervisor; /* S-mode with built-in firmware, else M-mode */
     bool (*firmware)(struct env *env, void *rig);
 };
 
@@ -44,9 +44,22 @@ static void doorbell_write(void *chip, uint64_t offset, unsigned size, uint64_t 
         irq_set(&r->msip[offset / 4], value & 1);
 }
 
+/* The method under test: the program's argument. */
+static const char *rig_method = "emulation";
+
+/* After g_test_init(). False when the host does not have the method: then the program is skipped. */
+static inline bool rig_choose(int argc, char **argv)
+{
+    if (argc > 1)
+        rig_method = argv[1];
+    const struct accel *accel = accel_find(rig_method);
+    return accel && accel->available(NULL);
+}
+
 static inline void rig_init(struct rig *r, const struct rig_config *c)
 {
-    static const struct bus_ops doorbell = {.read = doorbell_read, .write = doorbell_write, .min_size = 4, .max_size = 4};
+    static const struct bus_ops doorbell = {
+        .read = doorbell_read, .write = doorbell_write, .min_size = 4, .max_size = 4};
     GError *error = NULL;
     *r = (struct rig){.mem = mem_new(), .bus = bus_new(), .clock = clock_new(NULL)};
     r->ram = mem_add(r->mem, "ram", GPA(RAM), RAM_SIZE, false, &error);
@@ -63,7 +76,7 @@ static inline void rig_init(struct rig *r, const struct rig_config *c)
         .firmware_call = c->firmware,
         .board = r,
     };
-    r->vcpus = vcpus_new(accel_find("emulation"), &config, &error);
+    r->vcpus = vcpus_new(accel_find(rig_method), &config, &error);
     g_assert_no_error(error);
     for (unsigned i = 0; i < config.count; i++)
         r->msip[i] = vcpus_irq(r->vcpus, i, RISCV_IRQ_MSI);
@@ -128,14 +141,16 @@ static inline void rig_await(struct rig *r, uint64_t addr, uint64_t value)
     gint64 limit = g_get_monotonic_time() + 60 * G_USEC_PER_SEC;
     while (rig_get(r, addr) != value) {
         if (g_get_monotonic_time() > limit)
-            g_error("0x%" G_GINT64_MODIFIER "x holds %" G_GUINT64_FORMAT ", not %" G_GUINT64_FORMAT "; pc 0x%" G_GINT64_MODIFIER "x",
+            g_error("0x%" G_GINT64_MODIFIER "x holds %" G_GUINT64_FORMAT ", not %" G_GUINT64_FORMAT
+                    "; pc 0x%" G_GINT64_MODIFIER "x",
                     addr, rig_get(r, addr), value, vcpus_env(r->vcpus, 0)->pc);
         g_main_context_iteration(NULL, FALSE);
         g_usleep(50);
     }
 }
 
-/* The end of a program: stores done to RESULT + 64 * s11 and stays there. Programs set s11 to their vCPU number. */
+/* The end of a program: stores done to RESULT + 64 * s11 and stays there. Programs set s11 to their vCPU
+ * number. */
 static inline void rv_finish(struct rv *p)
 {
     rv(p, SLLI(T0, S11, 6));
@@ -164,7 +179,27 @@ static inline void rig_run(struct rig *r, unsigned n)
     vcpus_pause(r->vcpus);
 }
 
-/* --- Sv39 page tables at TABLES: the gigabyte of RAM identity-mapped by a 1 GiB leaf, and 4 KiB pages from WINDOW on --- */
+/* A program for vCPU 0 alone, from satp to result. */
+static inline void run_one(struct rig *r, const struct rv *p, uint64_t satp, uint64_t expected)
+{
+    rig_load(r, p);
+    rig_start(r, 0, p->base, satp);
+    rig_run(r, 1);
+    g_assert_cmpuint(rig_result(r, 0), ==, expected);
+}
+
+/* Where programs keep what they call. */
+enum { FUNCTION = CODE + 0x10000 };
+
+/* "addi a0, a0, 0; ret". */
+static inline void put_function(struct rig *r, uint64_t gpa)
+{
+    const uint32_t code[] = {ADDI(A0, A0, 0), RET()};
+    g_assert_cmpint(mem_write(r->mem, GPA(gpa), code, sizeof(code)), ==, 0);
+}
+
+/* --- Sv39 page tables at TABLES: the gigabyte of RAM identity-mapped by a 1 GiB leaf, and 4 KiB pages from
+ * WINDOW on --- */
 
 enum { TABLES = RAM + 0x200000 };
 #define WINDOW UINT64_C(0x100000000)

@@ -1,17 +1,59 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* A few RISC-V encoders, enough for the programs of these tests (unprivileged specification, chapters 2 and 24). */
+/* A few RISC-V encoders, enough for the programs of these tests (unprivileged specification, chapters 2 and
+ * 24). */
 #ifndef HOSTEL_TESTS_ACCEL_RV_ASM_H
 #define HOSTEL_TESTS_ACCEL_RV_ASM_H
 
 #include <glib.h>
 #include <stdint.h>
 
-enum { ZERO, RA, SP, GP, TP, T0, T1, T2, S0, S1, A0, A1, A2, A3, A4, A5, A6, A7, S2, S3, S4, S5, S6, S7, S8, S9, S10, S11,
-       T3, T4, T5, T6 };
+enum {
+    ZERO,
+    RA,
+    SP,
+    GP,
+    TP,
+    T0,
+    T1,
+    T2,
+    S0,
+    S1,
+    A0,
+    A1,
+    A2,
+    A3,
+    A4,
+    A5,
+    A6,
+    A7,
+    S2,
+    S3,
+    S4,
+    S5,
+    S6,
+    S7,
+    S8,
+    S9,
+    S10,
+    S11,
+    T3,
+    T4,
+    T5,
+    T6
+};
 enum { BEQ = 0, BNE = 1, BLT = 4, BGE = 5, BLTU = 6, BGEU = 7 };
-enum { CSR_SIE = 0x104, CSR_STVEC = 0x105, CSR_SCAUSE = 0x142, CSR_SIP = 0x144, CSR_STIMECMP = 0x14d, CSR_TIME = 0xc01,
-       CSR_SSTATUS = 0x100, CSR_MIE = 0x304, CSR_MIP = 0x344 };
+enum {
+    CSR_SIE = 0x104,
+    CSR_STVEC = 0x105,
+    CSR_SCAUSE = 0x142,
+    CSR_SIP = 0x144,
+    CSR_STIMECMP = 0x14d,
+    CSR_TIME = 0xc01,
+    CSR_SSTATUS = 0x100,
+    CSR_MIE = 0x304,
+    CSR_MIP = 0x344
+};
 
 /* A program under construction: words at consecutive addresses from base. */
 struct rv {
@@ -47,7 +89,8 @@ static inline uint32_t rv_s(unsigned f3, unsigned rs2, unsigned rs1, int imm)
 static inline uint32_t rv_jal(unsigned rd, int64_t offset)
 {
     uint32_t u = (uint32_t)offset;
-    return (u >> 20 & 1) << 31 | (u >> 1 & 1023) << 21 | (u >> 11 & 1) << 20 | (u >> 12 & 255) << 12 | rd << 7 | 0x6f;
+    return (u >> 20 & 1) << 31 | (u >> 1 & 1023) << 21 | (u >> 11 & 1) << 20 | (u >> 12 & 255) << 12 |
+           rd << 7 | 0x6f;
 }
 static inline uint32_t rv_b(unsigned f3, unsigned rs1, unsigned rs2, int64_t offset)
 {
