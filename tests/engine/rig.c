@@ -8,18 +8,20 @@
 #include "base/bits.h"
 #include "engine/cell.h"
 
-#define REG(name, type, cell)                                                                                \
+#define PINNED(name, type, pin, cell)                                                                        \
     {                                                                                                        \
-        name, type, 0, -1, offsetof(struct env, reg) + 8 * (cell)                                            \
+        name, type, pin, -1, offsetof(struct env, reg) + 8 * (cell)                                          \
     }
+#define REG(name, type, cell) PINNED(name, type, 0, cell)
 
 static const struct ir_reg regs[RIG_REGS] = {
-    REG("r0", IR_I64, 0),   REG("r1", IR_I64, 1),   REG("r2", IR_I64, 2),   REG("r3", IR_I64, 3),
-    REG("r4", IR_I64, 4),   REG("r5", IR_I64, 5),   REG("r6", IR_I64, 6),   REG("r7", IR_I64, 7),
-    REG("r8", IR_I64, 8),   REG("r9", IR_I64, 9),   REG("r10", IR_I64, 10), REG("r11", IR_I64, 11),
-    REG("r12", IR_I64, 12), REG("r13", IR_I64, 13), REG("r14", IR_I64, 14), REG("r15", IR_I64, 15),
-    REG("h0", IR_I32, 16),  REG("h1", IR_I32, 17),  REG("f0", IR_F64, 18),  REG("f1", IR_F64, 19),
-    REG("q0", IR_I128, 20),
+    PINNED("r0", IR_I64, 1, 0), PINNED("r1", IR_I64, 2, 1), PINNED("r2", IR_I64, 3, 2),
+    PINNED("r3", IR_I64, 4, 3), PINNED("r4", IR_I64, 5, 4), PINNED("r5", IR_I64, 6, 5),
+    PINNED("r6", IR_I64, 7, 6), PINNED("r7", IR_I64, 8, 7), REG("r8", IR_I64, 8),
+    REG("r9", IR_I64, 9),       REG("r10", IR_I64, 10),     REG("r11", IR_I64, 11),
+    REG("r12", IR_I64, 12),     REG("r13", IR_I64, 13),     REG("r14", IR_I64, 14),
+    REG("r15", IR_I64, 15),     REG("h0", IR_I32, 16),      REG("h1", IR_I32, 17),
+    REG("f0", IR_F64, 18),      REG("f1", IR_F64, 19),      REG("q0", IR_I128, 20),
 };
 
 static uint64_t helper_sum4(struct env *env, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
@@ -162,6 +164,7 @@ void rig_reset(struct rig *r)
     memset(&r->env, 0, sizeof r->env);
     memset(r->env.tlb, 0xff, sizeof r->env.tlb);
     r->env.budget = UINT64_MAX;
+    r->env.salt = 1; /* that of no empty entry of the jump cache */
     r->env.excl_addr = ENV_NO_RESERVATION;
     r->env.ops = &ops;
     r->env.target = &rig_target;
@@ -174,27 +177,39 @@ static void block_free(gpointer block)
     g_free(block);
 }
 
-struct rig *rig_new(bool plain)
+static struct rig *make(const struct backend *backend, void *state)
 {
     struct rig *r = g_new0(struct rig, 1);
 
+    g_assert_nonnull(state);
     r->ram = g_malloc0(RIG_RAM_SIZE);
-    r->backend = plain ? interp_init_plain(1 << 20) : backend_interp.init(1 << 20);
-    g_assert_nonnull(r->backend);
+    r->ops = backend;
+    r->backend = state;
+    r->idle = backend->used(state);
     r->blocks = g_ptr_array_new_with_free_func(block_free);
     r->fill = true;
     rig_reset(r);
     return r;
 }
 
+struct rig *rig_new(bool plain)
+{
+    return make(&backend_interp, plain ? interp_init_plain(1 << 20) : backend_interp.init(1 << 20));
+}
+
+struct rig *rig_new_with(const struct backend *backend)
+{
+    return make(backend, backend->init(1 << 22));
+}
+
 void rig_free(struct rig *r)
 {
     for (guint i = 0; i < r->blocks->len; i++) {
-        backend_interp.release(r->backend, g_ptr_array_index(r->blocks, i));
+        r->ops->release(r->backend, g_ptr_array_index(r->blocks, i));
     }
-    g_assert_cmpuint(backend_interp.used(r->backend), ==, 0);
+    g_assert_cmpuint(r->ops->used(r->backend), ==, r->idle);
     g_ptr_array_free(r->blocks, TRUE);
-    backend_interp.fini(r->backend);
+    r->ops->fini(r->backend);
     g_free(r->ram);
     g_free(r);
 }
@@ -219,14 +234,14 @@ struct block *rig_compile(struct rig *r, const struct ir_block *ir)
         b->exits[i].hint = ir->exits[i].hint;
         b->exits[i].from = b;
     }
-    g_assert_cmpint(backend_interp.compile(r->backend, ir, b), ==, 0);
+    g_assert_cmpint(r->ops->compile(r->backend, ir, b), ==, 0);
     g_ptr_array_add(r->blocks, b);
     return b;
 }
 
 enum engine_stop rig_run(struct rig *r, struct block *block)
 {
-    return backend_interp.run(r->backend, &r->env, block);
+    return r->ops->run(r->backend, &r->env, block);
 }
 
 void rig_parse(struct ir_block *ir, const char *text)

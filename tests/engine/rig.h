@@ -23,7 +23,8 @@ enum {
     RIG_HELPER_FAULT = 2,
 };
 
-/* Registers by number: r0..r15 (i64), then h0, h1 (i32), f0, f1 (f64), q0 (i128). */
+/* Registers by number: r0..r15 (i64; a translator keeps the first eight in host registers), then h0, h1
+ * (i32), f0, f1 (f64), q0 (i128). */
 enum { RIG_R = 0, RIG_H = 16, RIG_F = 18, RIG_Q = 20, RIG_REGS = 21 };
 
 /* Helpers: sum4(a, b, c, d) = a + 2b + 3c + 4d; bump(x): r15 += x, returns the old r15; fail_if(x): faults
@@ -34,13 +35,18 @@ extern const struct ir_target rig_target;
 struct rig {
     struct env env; /* first: the memory operations find the rig from it */
     uint8_t *ram;
-    void *backend;
+    const struct backend *ops;
+    void *backend;          /* its state */
+    size_t idle;            /* code memory that it uses without blocks */
     bool fill;              /* misses fill the TLB */
     unsigned loads, stores; /* slow paths taken */
     GPtrArray *blocks;
 };
 
+/* Of the interpreter; plain: cell by cell what the IR says. */
 struct rig *rig_new(bool plain);
+/* Of any backend, which must outlive the rig. */
+struct rig *rig_new_with(const struct backend *ops);
 void rig_free(struct rig *r);
 
 /* Registers, memory, counters and TLB as after rig_new. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Random blocks run twice: with forwarding, sinking and fusion, and cell by cell as the IR says. All state
- * must be equal. */
+/* Random blocks run by every engine: cell by cell as the IR says; with forwarding, sinking and fusion;
+ * translated. All state must be equal. */
 #include "rig.h"
 
 #include <stdlib.h>
@@ -356,7 +356,9 @@ static void make_block(struct maker *m)
     make_end(m);
 }
 
-/* --- Running and comparing --- */
+/* --- Running and comparing: cell by cell, then with forwarding, then by the host's best backend --- */
+
+enum { RIGS = 3 };
 
 static void seed_state(struct rig *r, guint32 seed, bool fill)
 {
@@ -412,23 +414,27 @@ static void check_random(gconstpointer data)
     struct maker m = {.ir = ir, .rand = g_rand_new_with_seed(seed)};
 
     for (unsigned i = 0; i < rounds; i++) {
-        struct rig *r[2] = {rig_new(false), rig_new(true)};
-        enum engine_stop stop[2];
-        struct block *b[2];
+        struct rig *r[RIGS] = {rig_new(true), rig_new(false), rig_new_with(backends[0])};
+        enum engine_stop stop[RIGS];
+        struct block *b[RIGS];
 
         make_block(&m);
-        for (unsigned k = 0; k < 2; k++) {
+        for (unsigned k = 0; k < RIGS; k++) {
             b[k] = rig_compile(r[k], ir);
         }
         for (unsigned state = 0; state < 3; state++) {
-            for (unsigned k = 0; k < 2; k++) {
+            for (unsigned k = 0; k < RIGS; k++) {
                 seed_state(r[k], seed + 3 * i + state, state == 0);
                 stop[k] = rig_run(r[k], b[k]);
             }
-            compare(r, b, stop, ir, i);
+            for (unsigned k = 1; k < RIGS; k++) {
+                compare((struct rig *[]){r[0], r[k]}, (struct block *[]){b[0], b[k]},
+                        (enum engine_stop[]){stop[0], stop[k]}, ir, i);
+            }
         }
-        rig_free(r[0]);
-        rig_free(r[1]);
+        for (unsigned k = 0; k < RIGS; k++) {
+            rig_free(r[k]);
+        }
     }
     g_rand_free(m.rand);
 }

@@ -12,15 +12,17 @@
 
 enum {
     THUNK_ROOM = 4096,
-    LEAST_ROOM = 4096,           /* a block is begun only with so much left in its arena */
-    CODE_PER_CELL = 192,         /* more than any cell takes, paths out of line included */
+    LEAST_ROOM = 4096,   /* a block is begun only with so much left in its arena */
+    CODE_PER_CELL = 256, /* more than any cell takes, paths out of line included */
     MXCSR_DEFAULT = 0x1f80,
     MXCSR_FLAGS = 0x3f,
 };
 
-/* The registers that hold guest registers, best first: those without a REX prefix, then those that C preserves. */
+/* The registers that hold guest registers, best first: those without a REX prefix, then those that C
+ * preserves. */
 static const uint8_t pinned[T0_PINNED] = {
-    HOST_RBX, HOST_RBP, HOST_RSI, HOST_RDI, HOST_R12, HOST_R13, HOST_R15, HOST_R8, HOST_R9, HOST_R10, HOST_R11,
+    HOST_RBX, HOST_RBP, HOST_RSI, HOST_RDI, HOST_R12, HOST_R13,
+    HOST_R15, HOST_R8,  HOST_R9,  HOST_R10, HOST_R11,
 };
 
 /* --- which guest register lives where --- */
@@ -29,6 +31,9 @@ static void assign(struct t0 *t0, const struct ir_target *target)
 {
     for (unsigned i = 0; i < ENV_REGS; i++)
         t0->pin[i] = T0_NO_PIN;
+    for (unsigned i = 0; i < target->nregs; i++)
+        if (target->regs[i].type == IR_F32 || target->regs[i].type == IR_F64)
+            t0->is_fp[target->regs[i].offset / 8 - T0_FIRST_CELL] = true;
     unsigned next = 0;
     for (unsigned priority = 1; priority < UINT8_MAX && next < T0_PINNED; priority++)
         for (unsigned i = 0; i < target->nregs && next < T0_PINNED; i++)
@@ -45,16 +50,42 @@ static void fold_flags(struct env *env)
     unsigned csr = _mm_getcsr();
     if (!(csr & MXCSR_FLAGS))
         return;
-    /* MXCSR: invalid, denormal operand, division by zero, overflow, underflow, inexact (SDM volume 1, 10.2.3.1) */
-    env->fp_flags |= (uint8_t)((csr & 1 ? SF_NV : 0) | (csr & 4 ? SF_DZ : 0) | (csr & 8 ? SF_OF : 0) | (csr & 16 ? SF_UF : 0) |
-                               (csr & 32 ? SF_NX : 0));
+    /* MXCSR: invalid, denormal operand, division by zero, overflow, underflow, inexact (SDM volume
+     * 1, 10.2.3.1) */
+    env->fp_flags |= (uint8_t)((csr & 1 ? SF_NV : 0) | (csr & 4 ? SF_DZ : 0) | (csr & 8 ? SF_OF : 0) |
+                               (csr & 16 ? SF_UF : 0) | (csr & 32 ? SF_NX : 0));
     _mm_setcsr(MXCSR_DEFAULT);
+}
+
+/* What C code has computed for itself leaves traces in MXCSR that are none of the guest's. */
+static void drop_flags(unsigned csr)
+{
+    if (_mm_getcsr() != csr)
+        _mm_setcsr(csr);
 }
 
 int t0_step_in_c(struct env *env, const struct cell *cells)
 {
     fold_flags(env);
-    return interp_step(env, cells) == ENGINE_EXCEPTION;
+    int fault = interp_step(env, cells) == ENGINE_EXCEPTION;
+    drop_flags(MXCSR_DEFAULT);
+    return fault;
+}
+
+int t0_load_in_c(struct env *env, uint64_t va, uint32_t mem, uint64_t *value)
+{
+    unsigned csr = _mm_getcsr();
+    int fault = interp_load(env, va, mem, value);
+    drop_flags(csr);
+    return fault;
+}
+
+int t0_store_in_c(struct env *env, uint64_t va, uint32_t mem, uint64_t value)
+{
+    unsigned csr = _mm_getcsr();
+    int fault = interp_store(env, va, mem, value);
+    drop_flags(csr);
+    return fault;
 }
 
 /* --- the backend's operations --- */
@@ -92,7 +123,8 @@ static void *t0_init(size_t limit)
 }
 
 /* Begins a translation of the view into free code memory. 0 or -ENOSPC, -ENOMEM. */
-static int begin(struct t0 *t0, const struct ir_block *ir, const struct prepared_view *view, struct block *block)
+static int begin(struct t0 *t0, const struct ir_block *ir, const struct prepared_view *view,
+                 struct block *block)
 {
     struct t0_translation *t = t0->translation;
     size_t room, least = LEAST_ROOM + (size_t)view->n_cells * CODE_PER_CELL;
@@ -189,10 +221,12 @@ static enum engine_stop t0_run(void *state, struct env *env, struct block *block
 {
     struct t0 *t0 = state;
     enter_fn *enter = (enter_fn *)(uintptr_t)t0->thunks.enter;
+    drop_flags(MXCSR_DEFAULT);
     enum engine_stop stop = enter(env, (const void *)(uintptr_t)block->entry);
     fold_flags(env);
     if (stop == ENGINE_EXCEPTION) {
-        const struct t0_site *site = (const struct t0_site *)(const void *)(t0->mem.rw + (uint32_t)env->temp[0]);
+        const struct t0_site *site =
+            (const struct t0_site *)(const void *)(t0->mem.rw + (uint32_t)env->temp[0]);
         env->pc = site->pc;
         env->icount += site->done;
     }

@@ -4,27 +4,32 @@
 /*
  * Theory of operation
  *
- * T0 turns the interpreter's cells (engine/cell.h) into host code, one after the other. The preparer has already done what an
- * optimizer of one pass can do: registers forwarded, results sunk into registers, comparisons fused with branches, constants and
- * displacements folded. What is left is to say each cell in x86-64, and to take away the dispatch between cells.
+ * T0 turns the interpreter's cells (engine/cell.h) into host code, one after the other. The preparer has
+ * already done what an optimizer of one pass can do: registers forwarded, results sunk into registers,
+ * comparisons fused with branches, constants and displacements folded. What is left is to say each cell in
+ * x86-64, and to take away the dispatch between cells.
  *
- * Where values live. Operands are cells of struct env, reached from r14 = env + T0_BIAS, so that the hottest have 8-bit displacements.
- * The guest registers that the register table wants most (ir_reg.pin) stay in host registers for as long as code runs; all code
- * has the same assignment, so blocks link without shuffling. The others are read from and written to memory, which costs next
- * to nothing on processors that rename stack-like memory. rax, rcx and rdx are scratch and hold nothing between cells.
+ * Where values live. Operands are cells of struct env, reached from r14 = env + T0_BIAS, so that the hottest
+ * have 8-bit displacements. The guest registers that the register table wants most (ir_reg.pin) stay in host
+ * registers for as long as code runs; all code has the same assignment, so blocks link without shuffling. The
+ * others are read from and written to memory, which costs next to nothing on processors that rename
+ * stack-like memory. rax, rcx and rdx are scratch and hold nothing between cells.
  *
- * Precision. Registers are written in program order, as in the interpreter, so they are exact at every cell. A cell that may fault carries
- * the number of a *site*, which names its pc and how many instructions are completed.
+ * Precision. Registers are written in program order, as in the interpreter, so they are exact at every cell.
+ * A cell that may fault carries the number of a *site*, which names its pc and how many instructions are
+ * completed.
  *
- * Cells without code of their own are *stepped*: pinned registers go to their homes, the interpreter performs the one cell, and they come
- * back. So every cell works from the first day, and each can be made faster alone.
+ * Cells without code of their own are *stepped*: pinned registers go to their homes, the interpreter performs
+ * the one cell, and they come back. So every cell works from the first day, and each can be made faster
+ * alone.
  *
- * Control flow. Each exit ends in a jump of its own. A near exit's is patched when the dispatcher links it. Far exits and computed
- * jumps look into the jump cache (env.h) inline. A block polls exit_request at its head; near links that go forward enter
- * behind the poll, so every loop polls once per turn at least.
+ * Control flow. Each exit ends in a jump of its own. A near exit's is patched when the dispatcher links it.
+ * Far exits and computed jumps look into the jump cache (env.h) inline. A block polls exit_request at its
+ * head; near links that go forward enter behind the poll, so every loop polls once per turn at least.
  *
- * Floating point runs with MXCSR at its default (nearest, all masked): what asks for another rounding is stepped. Flags collect in MXCSR
- * and are folded into env.fp_flags when code is left and before anything that may look at them.
+ * Floating point runs with MXCSR at its default (nearest, all masked): what asks for another rounding is
+ * stepped. Flags collect in MXCSR and are folded into env.fp_flags when code is left and before anything that
+ * may look at them.
  */
 #ifndef HOSTEL_ENGINE_X86_64_T0_H
 #define HOSTEL_ENGINE_X86_64_T0_H
@@ -32,28 +37,29 @@
 #include "engine/cell.h"
 #include "engine/x86_64/codemem.h"
 #include "engine/x86_64/emit.h"
+#include "engine/x86_64/emit_sse.h"
 #include "engine/x86_64/features.h"
 
 enum {
     T0_BIAS = 128,
     T0_ENV = HOST_R14,
-    T0_PINNED = 11,                  /* host registers that can hold guest registers */
-    T0_MAX_SLOW = 512,               /* out-of-line paths per block */
+    T0_PINNED = 11,    /* host registers that can hold guest registers */
+    T0_MAX_SLOW = 512, /* out-of-line paths per block */
     T0_FIRST_CELL = offsetof(struct env, reg) / 8,
     T0_NO_PIN = 0xff,
 };
 
 /* Shared pieces of code, at the beginning of code memory. Executable addresses. */
 struct t0_thunks {
-    uint64_t enter;     /* C: enum engine_stop (struct env *, const void *code) */
-    uint64_t leave;     /* eax = enum engine_stop, env's fields set */
-    uint64_t unlinked;  /* rax = struct block_exit *: to the dispatcher, which may link it */
-    uint64_t lost;      /* rax = pc that the jump cache does not know */
-    uint64_t poll;      /* rax = pc */
-    uint64_t stop;      /* rax = pc, ecx = enum engine_stop */
-    uint64_t load;      /* rax = address, ecx = descriptor, site pushed: rax = value; pops the site */
-    uint64_t store;     /* rax = address, rdx = value, ecx = descriptor, site pushed */
-    uint64_t step;      /* rax = cells for interp_step(), site pushed */
+    uint64_t enter;    /* C: enum engine_stop (struct env *, const void *code) */
+    uint64_t leave;    /* eax = enum engine_stop, env's fields set */
+    uint64_t unlinked; /* rax = struct block_exit *: to the dispatcher, which may link it */
+    uint64_t lost;     /* rax = pc that the jump cache does not know */
+    uint64_t poll;     /* rax = pc */
+    uint64_t stop;     /* rax = pc, ecx = enum engine_stop */
+    uint64_t load;     /* rax = address, ecx = descriptor, site pushed: rax = value; pops the site */
+    uint64_t store;    /* rax = address, rdx = value, ecx = descriptor, site pushed */
+    uint64_t step;     /* rax = cells for interp_step(), site pushed */
 };
 
 /* Where a guest instruction stands, for its faults; in code memory beside the code. */
@@ -67,6 +73,7 @@ struct t0 {
     struct prepare *prepare;
     const struct ir_target *target; /* for which `pin` was made; NULL until the first block */
     uint8_t pin[ENV_REGS];          /* by cell - T0_FIRST_CELL: enum host_reg, or T0_NO_PIN */
+    bool is_fp[ENV_REGS];           /* by the same: is it a floating-point register? */
     struct t0_thunks thunks;
     struct t0_translation *translation;
 };
@@ -79,15 +86,47 @@ struct t0_code {
     struct cell steps[]; /* cells that are stepped, each run ended by CELL_DONE */
 };
 
-enum t0_slow_kind { T0_SLOW_LOAD, T0_SLOW_STORE, T0_SLOW_EXIT, T0_SLOW_POLL };
+enum t0_slow_kind {
+    T0_SLOW_LOAD,
+    T0_SLOW_STORE,
+    T0_SLOW_EXIT,
+    T0_SLOW_POLL,
+    T0_SLOW_STEP, /* the interpreter performs the cell */
+};
+
+/* --- copies of floating-point cells in XMM registers (fp_cache.c) --- */
+
+enum {
+    T0_FP_SLOTS = 12, /* xmm2 to xmm13 */
+};
+
+/* What is known of a cell that a register holds. */
+enum t0_fp_form {
+    T0_FP_DOUBLE, /* its 64 bits */
+    T0_FP_SINGLE, /* its low half, zeros above */
+    T0_FP_BOXED,  /* as T0_FP_SINGLE; and the upper half of the cell is all ones */
+};
+
+struct t0_fp_slot {
+    uint16_t cell; /* 0: none */
+    uint8_t form;  /* enum t0_fp_form */
+};
+
+struct t0_fp_cache {
+    struct t0_fp_slot slot[T0_FP_SLOTS];
+    uint16_t busy; /* a bit per slot: operands and result of the cell at hand */
+    uint8_t next;  /* where to look for a place first */
+};
 
 /* A path out of line, emitted behind the block. */
 struct t0_slow {
     uint8_t kind;
-    uint8_t value;         /* load, store: host register of the result, of the operand (not rax, not rcx) */
+    bool is_fp;    /* load: the result goes to its cell and an XMM register */
+    uint8_t value; /* load, store: host register of the result, of the operand (not rax, not rcx) */
     const struct cell *cell;
     uint32_t site;
     struct emit_label here, back;
+    struct t0_fp_cache fp; /* what registers must hold at `back` */
 };
 
 /* One block on its way. */
@@ -101,6 +140,7 @@ struct t0_translation {
     uint32_t n_cells, n_marks, at_mark; /* at_mark: the mark of the cell at hand */
     uint32_t sites;                     /* offset in code memory of the block's first site */
     struct t0_code *code;
+    struct t0_fp_cache fp;
     uint32_t n_steps;
     uint32_t n_slow;
     struct t0_slow slow[T0_MAX_SLOW];
@@ -138,14 +178,41 @@ void t0_alu(struct t0_translation *t, enum host_alu op, unsigned size, enum host
 /* op r, constant (any 64 bits; rcx may be used) */
 void t0_alu_k(struct t0_translation *t, enum host_alu op, unsigned size, enum host_reg r, uint64_t k);
 
+static inline bool t0_is_fp(const struct t0_translation *t, unsigned cell)
+{
+    unsigned i = cell - T0_FIRST_CELL;
+    return i < ENV_REGS && t->t0->is_fp[i] && t->t0->pin[i] == T0_NO_PIN;
+}
+
+/* A new cell begins: no register is needed any more for its operands. */
+void t0_fp_begin(struct t0_translation *t);
+/* The register that holds the cell in this form, if one does. A single may be had from a boxed one. */
+bool t0_fp_cached(const struct t0_translation *t, unsigned cell, enum t0_fp_form form, enum host_xmm *x);
+/* The same, loaded if need be; it stays until the next cell. */
+enum host_xmm t0_fp_read(struct t0_translation *t, unsigned cell, enum t0_fp_form form);
+/* A register to compute a result in. */
+enum host_xmm t0_fp_new(struct t0_translation *t);
+/* Stores x, from t0_fp_new(), which holds the cell's new value from now on: T0_FP_DOUBLE or T0_FP_SINGLE; */
+void t0_fp_write(struct t0_translation *t, unsigned cell, enum host_xmm x, enum t0_fp_form form);
+/* a single in x, which the cell is to hold boxed. Uses rax and xmm0. */
+void t0_fp_write_boxed(struct t0_translation *t, unsigned cell, enum host_xmm x);
+/* The cell gets another value; all may. */
+void t0_fp_forget(struct t0_translation *t, unsigned cell);
+void t0_fp_forget_all(struct t0_translation *t);
+/* Loads what the registers are to hold. */
+void t0_fp_reload(struct t0_translation *t, const struct t0_fp_cache *cache);
+
 /* A new path out of line; NULL when there are too many (the block is then cut). */
 struct t0_slow *t0_slow_new(struct t0_translation *t, enum t0_slow_kind kind, const struct cell *cell);
+/* The path out of line comes back here, with what XMM registers hold here. */
+void t0_rejoin(struct t0_translation *t, struct t0_slow *slow);
 /* The site of the cell at hand: what is pushed. */
 uint32_t t0_site(const struct t0_translation *t);
 /* Has the interpreter perform the cell (and `more` cells of data behind it). */
 void t0_step(struct t0_translation *t, const struct cell *cell, unsigned more);
 
-/* Each: true when the cell was emitted, false when it is not one of theirs or is to be stepped. op is enum cell_op. */
+/* Each: true when the cell was emitted, false when it is not one of theirs or is to be stepped. op is enum
+ * cell_op. */
 bool t0_integer(struct t0_translation *t, const struct cell *cell, unsigned op);
 bool t0_memory(struct t0_translation *t, const struct cell *cell, unsigned op);
 bool t0_float(struct t0_translation *t, const struct cell *cell, unsigned op);
@@ -156,7 +223,10 @@ void t0_slow_paths(struct t0_translation *t);
 /* Translates t->cells into the buffer t->e. 0 or -E2BIG. */
 int t0_translate(struct t0_translation *t);
 
-/* t0.c: performs stepped cells on behalf of translated code; nonzero when the guest's exception is pending. */
+/* t0.c: interp_load() and interp_store() for translated code: MXCSR stays as it is. */
+int t0_load_in_c(struct env *env, uint64_t va, uint32_t mem, uint64_t *value);
+int t0_store_in_c(struct env *env, uint64_t va, uint32_t mem, uint64_t value);
+/* performs stepped cells on behalf of translated code; nonzero when the guest's exception is pending. */
 int t0_step_in_c(struct env *env, const struct cell *cells);
 
 /* thunks.c: emits the thunks for the assignment in t0->pin; returns bytes used. */

@@ -2,9 +2,10 @@
 /* Copyright (C) the Hostel authors */
 /* Code that all blocks share: entering from C, leaving to it, slow memory accesses, single cells. */
 /*
- * The stack inside translated code is aligned to 16 bytes between cells. A site is pushed before a thunk is called, so a thunk that was
- * called stands at alignment again and may call C. C keeps rbx, rbp and r12-r15 (System V ABI), so a slow memory access, which
- * looks at no guest register, saves only the others; stepping saves all.
+ * The stack inside translated code is aligned to 16 bytes between cells. A site is pushed before a thunk is
+ * called, so a thunk that was called stands at alignment again and may call C. C keeps rbx, rbp and r12-r15
+ * (System V ABI), so a slow memory access, which looks at no guest register, saves only the others; stepping
+ * saves all.
  */
 #include <stddef.h>
 
@@ -73,7 +74,8 @@ static void call_c(struct emit *e, const void *function)
     emit_call_r(e, HOST_RAX);
 }
 
-/* eax from C says whether the guest's exception is pending; *extra bytes lie above the return address and the site. */
+/* eax from C says whether the guest's exception is pending; *extra bytes lie above the return address and the
+ * site. */
 static void leave_if_fault(struct emit *e, const struct t0 *t0, bool all, int extra)
 {
     struct emit_label fine = {0};
@@ -101,7 +103,7 @@ static void load(struct emit *e, const struct t0 *t0)
     emit_mov_rr(e, 32, HOST_RDX, HOST_RCX);
     emit_sub_ri(e, 64, HOST_RSP, 16);
     emit_mov_rr(e, 64, HOST_RCX, HOST_RSP);
-    call_c(e, (const void *)(uintptr_t)interp_load);
+    call_c(e, (const void *)(uintptr_t)t0_load_in_c);
     leave_if_fault(e, t0, false, 16);
     emit_pop_r(e, HOST_RAX);
     emit_pop_r(e, HOST_RCX);
@@ -115,7 +117,7 @@ static void store(struct emit *e, const struct t0 *t0)
     emit_lea(e, 64, HOST_RDI, host_mem((enum host_reg)T0_ENV, -T0_BIAS));
     emit_mov_rr(e, 64, HOST_RSI, HOST_RAX);
     emit_xchg_rr(e, 64, HOST_RDX, HOST_RCX); /* descriptor third, value fourth */
-    call_c(e, (const void *)(uintptr_t)interp_store);
+    call_c(e, (const void *)(uintptr_t)t0_store_in_c);
     leave_if_fault(e, t0, false, 0);
     spill(e, t0, false, false);
     return_and_pop_site(e);

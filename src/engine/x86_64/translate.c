@@ -80,9 +80,15 @@ struct t0_slow *t0_slow_new(struct t0_translation *t, enum t0_slow_kind kind, co
     return s;
 }
 
+void t0_rejoin(struct t0_translation *t, struct t0_slow *slow)
+{
+    slow->fp = t->fp;
+    emit_bind(&t->e, &slow->back);
+}
+
 /* --- stepping --- */
 
-void t0_step(struct t0_translation *t, const struct cell *cell, unsigned more)
+static void step_at(struct t0_translation *t, const struct cell *cell, unsigned more, uint32_t site)
 {
     struct cell *to = &t->code->steps[t->n_steps];
     const void *const *handlers = interp_handlers();
@@ -90,9 +96,15 @@ void t0_step(struct t0_translation *t, const struct cell *cell, unsigned more)
     to[0].handler = handlers[(uintptr_t)cell->handler];
     to[1 + more] = (struct cell){.handler = handlers[CELL_DONE]};
     t->n_steps += 2 + more;
-    emit_push_i(&t->e, (int32_t)t0_site(t));
+    emit_push_i(&t->e, (int32_t)site);
     emit_mov_ri(&t->e, 64, HOST_RAX, (uintptr_t)to);
     emit_call_to(&t->e, t->t0->thunks.step);
+}
+
+void t0_step(struct t0_translation *t, const struct cell *cell, unsigned more)
+{
+    step_at(t, cell, more, t0_site(t));
+    t0_fp_forget_all(t);
 }
 
 /* --- control flow --- */
@@ -103,7 +115,8 @@ static void count(struct t0_translation *t, unsigned done)
         emit_add_mi(&t->e, 64, t0_field(offsetof(struct env, icount)), (int32_t)done);
 }
 
-/* To the pc in rax, by the jump cache. Uses rcx and rdx. The index is env_jump_index() times the size of an entry. */
+/* To the pc in rax, by the jump cache. Uses rcx and rdx. The index is env_jump_index() times the size of an
+ * entry. */
 static void jump_to_rax(struct t0_translation *t)
 {
     struct emit *e = &t->e;
@@ -116,7 +129,8 @@ static void jump_to_rax(struct t0_translation *t)
     emit_shl_ri(e, 32, HOST_RCX, (unsigned)shift);
     emit_mov_rm(e, 64, HOST_RDX, t0_field(offsetof(struct env, salt)));
 #define ENTRY(field)                                                                                         \
-    host_mem_index((enum host_reg)T0_ENV, HOST_RCX, 1, (int32_t)(jump + offsetof(struct env_jump, field)) - T0_BIAS)
+    host_mem_index((enum host_reg)T0_ENV, HOST_RCX, 1,                                                       \
+                   (int32_t)(jump + offsetof(struct env_jump, field)) - T0_BIAS)
     emit_cmp_rm(e, 64, HOST_RAX, ENTRY(pc));
     emit_jcc_to(e, HOST_NE, t->t0->thunks.lost);
     emit_cmp_rm(e, 64, HOST_RDX, ENTRY(salt));
@@ -125,7 +139,8 @@ static void jump_to_rax(struct t0_translation *t)
 #undef ENTRY
 }
 
-/* Leaves by an exit: the count, then a jump that the dispatcher may link, or the jump cache for another page. */
+/* Leaves by an exit: the count, then a jump that the dispatcher may link, or the jump cache for another page.
+ */
 static void leave_by(struct t0_translation *t, const struct cell *cell)
 {
     struct emit *e = &t->e;
@@ -154,43 +169,40 @@ static void stop(struct t0_translation *t, const struct cell *cell, enum engine_
 bool t0_flow(struct t0_translation *t, const struct cell *cell, unsigned op)
 {
     switch (op) {
-    case CELL_EXIT:
-        leave_by(t, cell);
-        return true;
+    case CELL_EXIT: leave_by(t, cell); return true;
     case CELL_EXIT_REG:
         count(t, cell->dst);
         t0_read_into(t, HOST_RAX, cell->a);
         jump_to_rax(t);
         return true;
-    case CELL_STOP_NEXT:
-        stop(t, cell, ENGINE_LOOKUP);
-        return true;
-    case CELL_STOP_WAIT:
-        stop(t, cell, ENGINE_WAIT);
-        return true;
-    case CELL_STOP_YIELD:
-        stop(t, cell, ENGINE_YIELD);
-        return true;
-    case CELL_FENCE: /* the host orders everything but stores before loads */
-        return true;
-    case CELL_FENCE_FULL:
-        emit_fence(&t->e);
-        return true;
-    default:
-        return false;
+    case CELL_STOP_NEXT: stop(t, cell, ENGINE_LOOKUP); return true;
+    case CELL_STOP_WAIT: stop(t, cell, ENGINE_WAIT); return true;
+    case CELL_STOP_YIELD: stop(t, cell, ENGINE_YIELD); return true;
+    case CELL_FENCE: /* the host orders everything but stores before loads */ return true;
+    case CELL_FENCE_FULL: emit_fence(&t->e); return true;
+    default: return false;
     }
 }
 
 /* --- the pass --- */
+
+/* C has been called, which keeps no XMM register. */
+static void back(struct t0_translation *t, struct t0_slow *s)
+{
+    t0_fp_reload(t, &s->fp);
+    emit_jmp(&t->e, &s->back);
+}
 
 static void slow_load(struct t0_translation *t, struct t0_slow *s)
 {
     emit_push_i(&t->e, (int32_t)s->site);
     emit_mov_ri(&t->e, 32, HOST_RCX, (uint32_t)s->cell->imm);
     emit_call_to(&t->e, t->t0->thunks.load);
-    if (s->value != HOST_RAX)
+    if (s->is_fp)
+        emit_mov_mr(&t->e, 64, t0_home(s->cell->dst), HOST_RAX);
+    else if (s->value != HOST_RAX)
         emit_mov_rr(&t->e, 64, (enum host_reg)s->value, HOST_RAX);
-    emit_jmp(&t->e, &s->back);
+    back(t, s);
 }
 
 /* The value is in its register or, when it is a constant (s->value is rax), in the cell. */
@@ -203,7 +215,7 @@ static void slow_store(struct t0_translation *t, struct t0_slow *s)
         t0_read_into(t, HOST_RDX, s->cell->b);
     emit_mov_ri(&t->e, 32, HOST_RCX, (uint32_t)s->cell->imm);
     emit_call_to(&t->e, t->t0->thunks.store);
-    emit_jmp(&t->e, &s->back);
+    back(t, s);
 }
 
 void t0_slow_paths(struct t0_translation *t)
@@ -212,15 +224,13 @@ void t0_slow_paths(struct t0_translation *t)
         struct t0_slow *s = &t->slow[i];
         emit_bind(&t->e, &s->here);
         switch ((enum t0_slow_kind)s->kind) {
-        case T0_SLOW_LOAD:
-            slow_load(t, s);
+        case T0_SLOW_LOAD: slow_load(t, s); break;
+        case T0_SLOW_STORE: slow_store(t, s); break;
+        case T0_SLOW_STEP:
+            step_at(t, s->cell, 0, s->site);
+            back(t, s);
             break;
-        case T0_SLOW_STORE:
-            slow_store(t, s);
-            break;
-        case T0_SLOW_EXIT:
-            leave_by(t, s->cell);
-            break;
+        case T0_SLOW_EXIT: leave_by(t, s->cell); break;
         case T0_SLOW_POLL:
             emit_mov_ri(&t->e, 64, HOST_RAX, t->block->pc);
             emit_jmp_to(&t->e, t->t0->thunks.poll);
@@ -247,7 +257,8 @@ static void write_sites(struct t0_translation *t)
     }
     struct t0_site *site = (struct t0_site *)(void *)t->e.at;
     for (uint32_t i = 0; i < n; i++)
-        site[i] = (struct t0_site){.pc = t->block->pc + (t->n_marks ? (uint64_t)(int64_t)t->marks[i].pc : 0), .done = i};
+        site[i] = (struct t0_site){.pc = t->block->pc + (t->n_marks ? (uint64_t)(int64_t)t->marks[i].pc : 0),
+                                   .done = i};
     t->e.at += bytes;
 }
 
@@ -257,6 +268,7 @@ int t0_translate(struct t0_translation *t)
     write_sites(t);
     emit_align(e, 16);
     t->code->rw = e->at;
+    t0_fp_forget_all(t);
     struct t0_slow *poll = t0_slow_new(t, T0_SLOW_POLL, NULL);
     emit_cmp_mi(e, 32, t0_field(offsetof(struct env, exit_request)), 0);
     emit_jcc(e, HOST_NE, &poll->here);
@@ -266,8 +278,11 @@ int t0_translate(struct t0_translation *t)
         unsigned op = (unsigned)(uintptr_t)cell->handler, more = data_behind(op);
         while (t->at_mark + 1 < t->n_marks && t->marks[t->at_mark + 1].cell <= i)
             t->at_mark++;
-        if (!t0_integer(t, cell, op) && !t0_memory(t, cell, op) && !t0_float(t, cell, op) && !t0_flow(t, cell, op))
-            t0_step(t, cell, more);
+        if (!t0_float(t, cell, op)) {
+            t0_fp_forget(t, cell->dst);
+            if (!t0_integer(t, cell, op) && !t0_memory(t, cell, op) && !t0_flow(t, cell, op))
+                t0_step(t, cell, more);
+        }
         i += more;
     }
     t0_slow_paths(t);

@@ -420,6 +420,7 @@ static bool state(struct t0_translation *t, const struct cell *c, unsigned op)
     struct host_mem field = t0_field((size_t)c->imm);
     unsigned bits = 8u << (op <= CELL_GETENV_64 ? op - CELL_GETENV_8 : op - CELL_PUTENV_8);
     if (op > CELL_GETENV_64) {
+        t0_fp_forget(t, (unsigned)c->imm / 8);
         emit_mov_mr(&t->e, bits, field, t0_read(t, c->a, HOST_RAX));
         return true;
     }

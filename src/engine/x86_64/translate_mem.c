@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* T0: loads and stores through the inline TLB (env.h); a miss goes out of line to the same C code that the interpreter uses. */
+/* T0: loads and stores through the inline TLB (env.h); a miss goes out of line to the same C code that the
+ * interpreter uses. */
 #include "base/bits.h"
 #include "engine/x86_64/t0.h"
 
@@ -22,20 +23,34 @@ static void address_to_rax(struct t0_translation *t, const struct cell *c)
 }
 
 /* Looks rax up; goes to `miss`, or leaves the distance from guest to host address in rcx. Uses rdx. */
-static void look_up(struct t0_translation *t, const struct cell *c, unsigned log2, bool is_store, struct emit_label *miss)
+static void look_up(struct t0_translation *t, const struct cell *c, unsigned log2, bool is_store,
+                    struct emit_label *miss)
 {
     struct emit *e = &t->e;
-    size_t tlb = 8 * (size_t)c->c, tag = tlb + (is_store ? offsetof(struct env_tlb, tag_w) : offsetof(struct env_tlb, tag_r));
+    size_t tlb = 8 * (size_t)c->c,
+           tag = tlb + (is_store ? offsetof(struct env_tlb, tag_w) : offsetof(struct env_tlb, tag_r));
     emit_mov_rr(e, 32, HOST_RCX, HOST_RAX);
     emit_shr_ri(e, 32, HOST_RCX, ENV_PAGE_BITS);
     emit_and_ri(e, 32, HOST_RCX, ENV_TLB_SIZE - 1);
     emit_mov_rr(e, 64, HOST_RDX, HOST_RAX);
     emit_and_ri(e, 64, HOST_RDX, (int32_t)(ENV_PAGE_MASK | (BIT(log2) - 1)));
-#define ENTRY(offset) host_mem_index((enum host_reg)T0_ENV, HOST_RCX, 8, (int32_t)(offset) - T0_BIAS)
+#define ENTRY(offset) host_mem_index((enum host_reg)T0_ENV, HOST_RCX, 8, (int32_t)(offset)-T0_BIAS)
     emit_cmp_rm(e, 64, HOST_RDX, ENTRY(tag));
     emit_jcc(e, HOST_NE, miss);
     emit_mov_rm(e, 64, HOST_RCX, ENTRY(tlb + offsetof(struct env_tlb, addend)));
 #undef ENTRY
+}
+
+/* Is the cell to be loaded a floating-point value? One that is boxed next, or that goes to such a register.
+ */
+static bool loads_fp(const struct t0_translation *t, const struct cell *c, unsigned log2)
+{
+    const struct cell *next = c + 1;
+    enum host_reg r;
+    if (log2 == 3)
+        return t0_is_fp(t, c->dst);
+    return log2 == 2 && next < t->cells + t->n_cells && (uintptr_t)next->handler == CELL_FBOX &&
+           next->a == c->dst && !t0_pinned(t, c->dst, &r);
 }
 
 static void load(struct t0_translation *t, const struct cell *c, unsigned log2, bool sign)
@@ -46,6 +61,17 @@ static void load(struct t0_translation *t, const struct cell *c, unsigned log2, 
     address_to_rax(t, c);
     look_up(t, c, log2, false, &slow->here);
     struct host_mem from = host_mem_index(HOST_RAX, HOST_RCX, 1, 0);
+    if (!sign && loads_fp(t, c, log2)) {
+        enum host_xmm x = t0_fp_new(t);
+        slow->is_fp = true;
+        if (log2 == 3)
+            emit_movsd_xm(e, x, from);
+        else
+            emit_movss_xm(e, x, from);
+        t0_fp_write(t, c->dst, x, log2 == 3 ? T0_FP_DOUBLE : T0_FP_SINGLE);
+        t0_rejoin(t, slow);
+        return;
+    }
     if (log2 == 3)
         emit_mov_rm(e, 64, d, from);
     else if (sign)
@@ -53,7 +79,7 @@ static void load(struct t0_translation *t, const struct cell *c, unsigned log2, 
     else
         emit_movzx_rm(e, 8u << log2, d, from);
     slow->value = (uint8_t)d;
-    emit_bind(e, &slow->back);
+    t0_rejoin(t, slow);
     t0_write(t, c->dst, d);
 }
 
@@ -62,17 +88,25 @@ static void store(struct t0_translation *t, const struct cell *c, unsigned log2,
     struct emit *e = &t->e;
     struct t0_slow *slow = t0_slow_new(t, T0_SLOW_STORE, c);
     enum host_reg b = HOST_RAX;
+    enum host_xmm x;
     address_to_rax(t, c);
     look_up(t, c, log2, true, &slow->here);
     struct host_mem to = host_mem_index(HOST_RAX, HOST_RCX, 1, 0);
     if (constant) {
         emit_mov_mi(e, 8u << log2, to, (int16_t)c->b);
+    } else if (log2 == 3 && t0_fp_cached(t, c->b, T0_FP_DOUBLE, &x)) {
+        b = HOST_RDX;
+        emit_movsd_mx(e, to, x);
+    } else if (log2 == 2 &&
+               (t0_fp_cached(t, c->b, T0_FP_SINGLE, &x) || t0_fp_cached(t, c->b, T0_FP_DOUBLE, &x))) {
+        b = HOST_RDX;
+        emit_movss_mx(e, to, x);
     } else {
         b = t0_read(t, c->b, HOST_RDX);
         emit_mov_mr(e, 8u << log2, to, b);
     }
     slow->value = (uint8_t)b;
-    emit_bind(e, &slow->back);
+    t0_rejoin(t, slow);
 }
 
 bool t0_memory(struct t0_translation *t, const struct cell *c, unsigned op)
