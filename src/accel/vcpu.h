@@ -52,4 +52,8 @@ void vcpu_kick(struct vcpu *v, enum env_exit why);
 /* Sleeps until exit_request is not zero or the timer's deadline has come (then ENV_EXIT_IRQ is set). The vCPU's thread. */
 void vcpu_wait(struct vcpu *v);
 
+/* Sleeps for up to ns of guest time, less when exit_request is or becomes not zero or the timer's deadline comes. The
+ * vCPU's thread. */
+void vcpu_pause(struct vcpu *v, uint64_t ns);
+
 #endif

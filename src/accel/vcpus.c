@@ -60,9 +60,8 @@ static uint64_t guest_now(const struct vcpu *v)
 }
 
 /* One sleep on exit_request; returns at a kick, at the deadline, or for no reason. */
-static void sleep_on_request(struct vcpu *v, uint64_t now)
+static void sleep_on_request(struct vcpu *v, uint64_t now, uint64_t deadline)
 {
-    uint64_t deadline = atomic_load(&v->deadline);
     struct timespec timeout, *limit = NULL;
     if (deadline != CLOCK_NEVER) {
         uint64_t left = deadline > now ? deadline - now : 0;
@@ -88,7 +87,7 @@ void vcpu_wait(struct vcpu *v)
             break;
         }
         if (now - start >= v->spin_ns) {
-            sleep_on_request(v, now);
+            sleep_on_request(v, now, atomic_load(&v->deadline));
             slept = true;
         } else {
             cpu_relax();
@@ -100,6 +99,14 @@ void vcpu_wait(struct vcpu *v)
         v->spin_ns = MIN(v->spin_ns + SPIN_STEP_NS, SPIN_MAX_NS);
     else
         v->spin_ns = 0;
+}
+
+void vcpu_pause(struct vcpu *v, uint64_t ns)
+{
+    uint64_t now = guest_now(v);
+    uint64_t end = MIN(atomic_load(&v->deadline), now + ns);
+    if (end > now)
+        sleep_on_request(v, now, end); /* not at all when exit_request is set */
 }
 
 /* --- cpu_host callbacks that are the same for every method --- */

@@ -350,6 +350,37 @@ static void test_wake(void)
     rig_fini(&r);
 }
 
+/* An interrupt that is pending and enabled, but masked, ends each wfi at once: what loops over that until something
+ * else happens shall leave the host's CPUs to others, and notice before long. Counts the rounds. */
+static void test_masked_wait(void)
+{
+    enum { ROUNDS_MAX = 10000, FLAG = RAM + 0x180000 };
+    struct rig r;
+    rig_init(&r, &(struct rig_config){0});
+    struct rv p = {.base = CODE};
+    rv(&p, ADDI(S11, ZERO, 0));
+    rv(&p, ADDI(A0, ZERO, 0));
+    rv_li(&p, S1, FLAG);
+    rv(&p, ADDI(T0, ZERO, 8));
+    rv(&p, CSRRW(ZERO, CSR_MIE, T0));
+    uint64_t loop = rv_here(&p);
+    rv(&p, WFI());
+    rv(&p, ADDI(A0, A0, 1));
+    rv(&p, LD(T0, S1, 0));
+    rv_branch(&p, BEQ, T0, ZERO, loop);
+    rv_finish(&p);
+    rig_load(&r, &p);
+    irq_set(&r.msip[0], true);
+    rig_start(&r, 0, CODE, 0);
+    vcpus_resume(r.vcpus);
+    g_usleep(300 * 1000);
+    rig_put(&r, FLAG, 1);
+    rig_await(&r, RESULT, 1);
+    vcpus_pause(r.vcpus);
+    g_assert_cmpuint(rig_result(&r, 0), <, ROUNDS_MAX);
+    rig_fini(&r);
+}
+
 /* Deadlines while waiting: after each wfi that ends with the timer pending, time must have come. Counts too
  * early wakes. */
 static void test_timer_wait(void)
@@ -489,6 +520,7 @@ int main(int argc, char **argv)
     g_test_add_func("/vcpus/pause", test_pause);
     g_test_add_func("/vcpus/online", test_online);
     g_test_add_func("/vcpus/wake", test_wake);
+    g_test_add_func("/vcpus/wait/masked", test_masked_wait);
     g_test_add_func("/vcpus/timer/wait", test_timer_wait);
     g_test_add_func("/vcpus/timer/interrupt", test_timer_interrupt);
     g_test_add_func("/vcpus/dirty-log", test_dirty_log);

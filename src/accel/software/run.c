@@ -92,6 +92,38 @@ static void between_blocks(struct soft_vcpu *s)
     soft_serve(s);
 }
 
+/* An interrupt that is pending, enabled and masked ends every wait at once. Firmware that waits for something else in a
+ * loop (OpenSBI's secondary harts do, with an old software interrupt pending) would take the host's CPUs from the vCPUs
+ * that have work. So after a row of waits in vain each further one takes a while, longer each time. An interrupt that
+ * was not pending before, or a request, ends it early. */
+static void vain_wait(struct soft_vcpu *s)
+{
+    enum { FREE = 16, FIRST_NS = 1 << 15, DOUBLINGS = 5 };
+    if (s->vain_since != s->interrupts) {
+        s->vain_since = s->interrupts;
+        s->vain_waits = 0;
+    }
+    if (s->vain_waits < FREE) {
+        s->vain_waits++;
+        return;
+    }
+    vcpu_pause(s->vcpu, (uint64_t)FIRST_NS << (s->vain_waits - FREE));
+    if (s->vain_waits < FREE + DOUBLINGS)
+        s->vain_waits++;
+}
+
+static void wait_for_interrupt(struct soft_vcpu *s)
+{
+    atomic_store(&s->in_use, 0);
+    if (s->isa->wakes(s->env)) {
+        vain_wait(s);
+    } else {
+        vcpu_wait(s->vcpu);
+        s->vain_waits = 0;
+    }
+    between_blocks(s);
+}
+
 /* Reacts to why running code came back. */
 static void on_stop(struct soft_vcpu *s, enum engine_stop stop)
 {
@@ -107,11 +139,7 @@ static void on_stop(struct soft_vcpu *s, enum engine_stop stop)
     case ENGINE_LOOKUP:
         break;
     case ENGINE_WAIT:
-        if (!s->isa->wakes(env)) {
-            atomic_store(&s->in_use, 0);
-            vcpu_wait(s->vcpu);
-            between_blocks(s);
-        }
+        wait_for_interrupt(s);
         break;
     case ENGINE_YIELD:
         sched_yield();

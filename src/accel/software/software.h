@@ -98,6 +98,9 @@ struct soft_vcpu {
     struct tlb_entry l3[TLB_L3_SETS][TLB_L3_WAYS];
     uint8_t l3_next[TLB_L3_SETS];
 
+    unsigned vain_waits;           /* waits in a row that a masked interrupt ended at once */
+    uint64_t vain_since;           /* interrupts taken when the row began */
+
     uint64_t tlb_misses, walks, lookups, exceptions, interrupts; /* statistics */
 };
 
