@@ -3,20 +3,22 @@
 /* Messages to standard error: one write per line, debug areas by bit mask, guest-triggered lines limited. */
 #include "base/log.h"
 
+#include <errno.h>
 #include <stdarg.h>
-#include <stdatomic.h>
-#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/bits.h"
+#include "base/checked.h"
 
 #define LOG_GUEST_LINES_PER_SECOND 10
 
 static const char *program = "hostel";
-static _Atomic uint32_t enabled;
+_Atomic uint32_t log_enabled;
+uint64_t log_first = 0, log_last = UINT64_MAX;
 
 static const struct {
     const char *name, *help;
@@ -57,13 +59,34 @@ bool log_enable(const char *list)
         mask |= found;
         list += n + (list[n] == ',');
     }
-    atomic_fetch_or(&enabled, mask);
+    atomic_fetch_or(&log_enabled, mask);
     return true;
 }
 
-bool log_on(enum log_area area)
+static bool parse_number(const char *text, const char **end, uint64_t *value)
 {
-    return atomic_load_explicit(&enabled, memory_order_relaxed) >> area & 1;
+    if (*text < '0' || *text > '9') /* strtoull() takes signs and spaces */
+        return false;
+    char *stop;
+    errno = 0;
+    *value = strtoull(text, &stop, 0);
+    *end = stop;
+    return errno == 0;
+}
+
+bool log_limit(const char *text)
+{
+    uint64_t first, length = 1, last;
+    const char *end;
+    if (!parse_number(text, &end, &first))
+        return false;
+    if (*end == ':' && !parse_number(end + 1, &end, &length))
+        return false;
+    if (*end || !length || ckd_add(&last, first, length - 1))
+        return false;
+    log_first = first;
+    log_last = last;
+    return true;
 }
 
 /* A line leaves in one write, so lines of several threads and processes do not mix. */

@@ -60,6 +60,36 @@ static void test_areas(void)
     g_assert_cmpuint(count_lines(text), ==, 2);
 }
 
+static void test_limit(void)
+{
+    static const char *const wrong[] = {"",
+                                        "x",
+                                        "-1",
+                                        " 1",
+                                        "0x",
+                                        "1:",
+                                        "1:0",
+                                        "1:-1",
+                                        "1 ",
+                                        "1:2:3",
+                                        "0x80g",
+                                        "0xffffffffffffffff:2",
+                                        "99999999999999999999"};
+    g_assert_true(log_on_at(LOG_MMU, 0, 1)); /* the area is on since the test above; there is no limit */
+    for (unsigned i = 0; i < G_N_ELEMENTS(wrong); i++)
+        g_assert_false(log_limit(wrong[i]));
+    g_assert_true(log_on_at(LOG_MMU, UINT64_MAX, 1));
+    g_assert_true(log_limit("0x1000:0x10"));
+    g_assert_false(log_on_at(LOG_MMU, 0xffe, 2));
+    g_assert_true(log_on_at(LOG_MMU, 0xfff, 2));
+    g_assert_true(log_on_at(LOG_MMU, 0x100f, 1));
+    g_assert_false(log_on_at(LOG_MMU, 0x1010, 8));
+    g_assert_false(log_on_at(LOG_IRQ, 0x1000, 1));
+    g_assert_true(log_limit("0xffffffffffffffff"));
+    g_assert_true(log_on_at(LOG_MMU, UINT64_MAX, 1));
+    g_assert_false(log_on_at(LOG_MMU, UINT64_MAX - 1, 1));
+}
+
 static void say_a_long_line(void)
 {
     g_autofree char *word = g_strnfill(5000, 'x');
@@ -101,6 +131,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/base/log/areas", test_areas);
+    g_test_add_func("/base/log/limit", test_limit);
     g_test_add_func("/base/log/long-line", test_long_line);
     g_test_add_func("/base/log/flood", test_flood);
     g_test_add_func("/base/error", test_error);
