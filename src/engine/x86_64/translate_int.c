@@ -412,13 +412,16 @@ static void bit_field(struct t0_translation *t, const struct cell *c, bool sign)
     t0_write(t, c->dst, d);
 }
 
-/* Fields of the state; what may be in MXCSR is stepped. */
+/* Fields of the state; what may be in MXCSR or in a host register is stepped. */
 static bool state(struct t0_translation *t, const struct cell *c, unsigned op)
 {
-    if (c->imm == offsetof(struct env, fp_flags) || c->imm > INT32_MAX)
+    enum host_reg pin;
+    unsigned bits = 8u << (op <= CELL_GETENV_64 ? op - CELL_GETENV_8 : op - CELL_PUTENV_8);
+    const size_t flags = offsetof(struct env, fp_flags);
+    if ((c->imm <= flags && c->imm + bits / 8 > flags) || c->imm > INT32_MAX ||
+        t0_pinned(t, (unsigned)c->imm / 8, &pin))
         return false;
     struct host_mem field = t0_field((size_t)c->imm);
-    unsigned bits = 8u << (op <= CELL_GETENV_64 ? op - CELL_GETENV_8 : op - CELL_PUTENV_8);
     if (op > CELL_GETENV_64) {
         t0_fp_forget(t, (unsigned)c->imm / 8);
         emit_mov_mr(&t->e, bits, field, t0_read(t, c->a, HOST_RAX));
