@@ -15,11 +15,6 @@
  */
 #include "engine/x86_64/t0.h"
 
-static enum host_xmm xmm_of(unsigned slot)
-{
-    return (enum host_xmm)(HOST_XMM2 + slot);
-}
-
 static void load(struct emit *e, enum host_xmm x, unsigned cell, enum t0_fp_form form)
 {
     if (form == T0_FP_DOUBLE)
@@ -49,7 +44,7 @@ void t0_fp_reload(struct t0_translation *t, const struct t0_fp_cache *cache)
 {
     for (unsigned i = 0; i < T0_FP_SLOTS; i++)
         if (cache->slot[i].cell)
-            load(&t->e, xmm_of(i), cache->slot[i].cell, (enum t0_fp_form)cache->slot[i].form);
+            load(&t->e, t0_fp_xmm(i), cache->slot[i].cell, (enum t0_fp_form)cache->slot[i].form);
 }
 
 bool t0_fp_cached(const struct t0_translation *t, unsigned cell, enum t0_fp_form form, enum host_xmm *x)
@@ -59,10 +54,16 @@ bool t0_fp_cached(const struct t0_translation *t, unsigned cell, enum t0_fp_form
         if (s->cell != cell)
             continue;
         /* A boxed single is a single; the converse is not known. */
-        *x = xmm_of(i);
+        *x = t0_fp_xmm(i);
         return s->form == form || (form == T0_FP_SINGLE && s->form == T0_FP_BOXED);
     }
     return false;
+}
+
+/* How little it would cost to lose the slot. Temporaries are mostly used once. */
+static unsigned cheapness(const struct t0_fp_slot *s)
+{
+    return !s->cell ? 2 : s->cell >= T0_FIRST_CELL + ENV_REGS;
 }
 
 enum host_xmm t0_fp_new(struct t0_translation *t)
@@ -72,17 +73,13 @@ enum host_xmm t0_fp_new(struct t0_translation *t)
         unsigned slot = (t->fp.next + i) % T0_FP_SLOTS;
         if (t->fp.busy >> slot & 1)
             continue;
-        if (!t->fp.slot[slot].cell) {
-            best = slot;
-            break;
-        }
-        if (best == T0_FP_SLOTS)
+        if (best == T0_FP_SLOTS || cheapness(&t->fp.slot[slot]) > cheapness(&t->fp.slot[best]))
             best = slot;
     }
     t->fp.slot[best].cell = 0;
     t->fp.busy |= (uint16_t)(1u << best);
     t->fp.next = (uint8_t)((best + 1) % T0_FP_SLOTS);
-    return xmm_of(best);
+    return t0_fp_xmm(best);
 }
 
 /* The register x, from t0_fp_new(), now holds the cell. */
@@ -123,12 +120,17 @@ void t0_fp_write(struct t0_translation *t, unsigned cell, enum host_xmm x, enum 
     remember(t, cell, x, form);
 }
 
+void t0_fp_box(struct t0_translation *t, enum host_xmm to, enum host_xmm x)
+{
+    emit_mov_ri(&t->e, 64, HOST_RAX, UINT64_C(0xffffffff00000000));
+    emit_movq_xr(&t->e, HOST_XMM0, HOST_RAX);
+    emit_orps_xxx(&t->e, to, HOST_XMM0, x);
+}
+
 void t0_fp_write_boxed(struct t0_translation *t, unsigned cell, enum host_xmm x)
 {
     enum host_reg r;
-    emit_mov_ri(&t->e, 64, HOST_RAX, UINT64_C(0xffffffff00000000));
-    emit_movq_xr(&t->e, HOST_XMM0, HOST_RAX);
-    emit_orps_xxx(&t->e, HOST_XMM0, HOST_XMM0, x);
+    t0_fp_box(t, HOST_XMM0, x);
     if (t0_pinned(t, cell, &r)) {
         emit_movq_rx(&t->e, r, HOST_XMM0);
         return;

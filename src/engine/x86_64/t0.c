@@ -145,6 +145,7 @@ static int begin(struct t0 *t0, const struct ir_block *ir, const struct prepared
     t->n_marks = view->n_marks;
     t->at_mark = t->n_steps = t->n_slow = 0;
     t->code = code;
+    code->loop = 0;
     emit_init(&t->e, rw, room, (uintptr_t)rw + (uint64_t)t0->mem.rx_delta, host_features_get()->avx);
     return 0;
 }
@@ -203,8 +204,12 @@ static void t0_link(void *state, struct block_exit *exit)
     struct t0 *t0 = state;
     const struct block *to = atomic_load(&exit->to);
     const struct t0_code *code = to->code;
-    if (exit->site)
-        emit_patch(exit->site, t0->mem.rx_delta, exit->target > exit->from->pc ? code->forward : to->entry);
+    if (!exit->site)
+        return;
+    uint64_t place = exit->target > exit->from->pc ? code->forward : to->entry;
+    if (to == exit->from && code->loop && exit == code->loop_exit)
+        place = code->loop;
+    emit_patch(exit->site, t0->mem.rx_delta, place);
 }
 
 /* Behind each linkable jump stands the way to the dispatcher. */

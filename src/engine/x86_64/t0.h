@@ -83,6 +83,8 @@ struct t0_code {
     uint8_t *rw;      /* writable address of the code, which begins with the poll */
     uint64_t forward; /* executable address behind the poll */
     size_t bytes;
+    uint64_t loop; /* where loop_exit is linked to when it leads back to this block (loop.c); 0: none */
+    const struct block_exit *loop_exit;
     struct cell steps[]; /* cells that are stepped, each run ended by CELL_DONE */
 };
 
@@ -126,7 +128,7 @@ struct t0_slow {
     const struct cell *cell;
     uint32_t site;
     struct emit_label here, back;
-    struct t0_fp_cache fp; /* what registers must hold at `back` */
+    struct t0_fp_cache fp; /* what registers hold: at `back`; where an exit was taken */
 };
 
 /* One block on its way. */
@@ -141,6 +143,9 @@ struct t0_translation {
     uint32_t sites;                     /* offset in code memory of the block's first site */
     struct t0_code *code;
     struct t0_fp_cache fp;
+    bool loop; /* it has a body to come back to, with this in registers: */
+    struct t0_fp_cache head;
+    struct emit_label body;
     uint32_t n_steps;
     uint32_t n_slow;
     struct t0_slow slow[T0_MAX_SLOW];
@@ -184,6 +189,11 @@ static inline bool t0_is_fp(const struct t0_translation *t, unsigned cell)
     return i < ENV_REGS && t->t0->is_fp[i] && t->t0->pin[i] == T0_NO_PIN;
 }
 
+static inline enum host_xmm t0_fp_xmm(unsigned slot)
+{
+    return (enum host_xmm)(HOST_XMM2 + slot);
+}
+
 /* A new cell begins: no register is needed any more for its operands. */
 void t0_fp_begin(struct t0_translation *t);
 /* The register that holds the cell in this form, if one does. A single may be had from a boxed one. */
@@ -196,11 +206,18 @@ enum host_xmm t0_fp_new(struct t0_translation *t);
 void t0_fp_write(struct t0_translation *t, unsigned cell, enum host_xmm x, enum t0_fp_form form);
 /* a single in x, which the cell is to hold boxed. Uses rax and xmm0. */
 void t0_fp_write_boxed(struct t0_translation *t, unsigned cell, enum host_xmm x);
+/* to = the single in x, boxed. Uses rax and xmm0. */
+void t0_fp_box(struct t0_translation *t, enum host_xmm to, enum host_xmm x);
 /* The cell gets another value; all may. */
 void t0_fp_forget(struct t0_translation *t, unsigned cell);
 void t0_fp_forget_all(struct t0_translation *t);
 /* Loads what the registers are to hold. */
 void t0_fp_reload(struct t0_translation *t, const struct t0_fp_cache *cache);
+
+/* loop.c: at a block's head, */
+void t0_loop_begin(struct t0_translation *t);
+/* and behind the code of a near exit, which nothing runs into: registers are as `at` says. */
+void t0_loop_back(struct t0_translation *t, const struct block_exit *exit, const struct t0_fp_cache *at);
 
 /* A new path out of line; NULL when there are too many (the block is then cut). */
 struct t0_slow *t0_slow_new(struct t0_translation *t, enum t0_slow_kind kind, const struct cell *cell);

@@ -76,7 +76,7 @@ struct t0_slow *t0_slow_new(struct t0_translation *t, enum t0_slow_kind kind, co
         return &t->slow[0];
     }
     struct t0_slow *s = &t->slow[t->n_slow++];
-    *s = (struct t0_slow){.kind = (uint8_t)kind, .cell = cell, .site = t0_site(t)};
+    *s = (struct t0_slow){.kind = (uint8_t)kind, .cell = cell, .site = t0_site(t), .fp = t->fp};
     return s;
 }
 
@@ -141,7 +141,7 @@ static void jump_to_rax(struct t0_translation *t)
 
 /* Leaves by an exit: the count, then a jump that the dispatcher may link, or the jump cache for another page.
  */
-static void leave_by(struct t0_translation *t, const struct cell *cell)
+static void leave_by(struct t0_translation *t, const struct cell *cell, const struct t0_fp_cache *fp)
 {
     struct emit *e = &t->e;
     struct block_exit *exit = &t->block->exits[cell->c];
@@ -156,6 +156,7 @@ static void leave_by(struct t0_translation *t, const struct cell *cell)
     emit_bind(e, &unlinked);
     emit_mov_ri(e, 64, HOST_RAX, (uintptr_t)exit);
     emit_jmp_to(e, t->t0->thunks.unlinked);
+    t0_loop_back(t, exit, fp);
 }
 
 static void stop(struct t0_translation *t, const struct cell *cell, enum engine_stop why)
@@ -169,7 +170,7 @@ static void stop(struct t0_translation *t, const struct cell *cell, enum engine_
 bool t0_flow(struct t0_translation *t, const struct cell *cell, unsigned op)
 {
     switch (op) {
-    case CELL_EXIT: leave_by(t, cell); return true;
+    case CELL_EXIT: leave_by(t, cell, &t->fp); return true;
     case CELL_EXIT_REG:
         count(t, cell->dst);
         t0_read_into(t, HOST_RAX, cell->a);
@@ -230,7 +231,7 @@ void t0_slow_paths(struct t0_translation *t)
             step_at(t, s->cell, 0, s->site);
             back(t, s);
             break;
-        case T0_SLOW_EXIT: leave_by(t, s->cell); break;
+        case T0_SLOW_EXIT: leave_by(t, s->cell, &s->fp); break;
         case T0_SLOW_POLL:
             emit_mov_ri(&t->e, 64, HOST_RAX, t->block->pc);
             emit_jmp_to(&t->e, t->t0->thunks.poll);
@@ -273,6 +274,7 @@ int t0_translate(struct t0_translation *t)
     emit_cmp_mi(e, 32, t0_field(offsetof(struct env, exit_request)), 0);
     emit_jcc(e, HOST_NE, &poll->here);
     t->code->forward = emit_rx(e);
+    t0_loop_begin(t);
     for (uint32_t i = 0; i < t->n_cells && !e->overflow; i++) {
         const struct cell *cell = &t->cells[i];
         unsigned op = (unsigned)(uintptr_t)cell->handler, more = data_behind(op);

@@ -161,19 +161,24 @@ static bool round_to_integer(struct t0_translation *t, const struct fp *f)
 static void sign(struct t0_translation *t, const struct fp *f)
 {
     struct emit *e = &t->e;
-    bool two = f->op == IR_FSGNJ || f->op == IR_FSGNJN || f->op == IR_FSGNJX;
+    enum ir_op op = f->op;
+    if (f->c->a == f->c->b && op == IR_FSGNJN)
+        op = IR_FNEG;
+    if (f->c->a == f->c->b && op == IR_FSGNJX)
+        op = IR_FABS;
+    bool two = op == IR_FSGNJ || op == IR_FSGNJN || op == IR_FSGNJX;
     uint64_t bit = f->form == T0_FP_DOUBLE ? BIT(63) : BIT(31);
     enum host_xmm a = t0_fp_read(t, f->c->a, f->form), b = two ? t0_fp_read(t, f->c->b, f->form) : a,
                   d = t0_fp_new(t);
     emit_mov_ri(e, 64, HOST_RAX, bit);
     emit_movq_xr(e, HOST_XMM0, HOST_RAX);
-    if (f->op == IR_FSGNJN)
+    if (op == IR_FSGNJN)
         emit_andnps_xxx(e, HOST_XMM1, b, HOST_XMM0);
     else if (two)
         emit_andps_xxx(e, HOST_XMM1, b, HOST_XMM0);
-    if (f->op == IR_FNEG) {
+    if (op == IR_FNEG) {
         emit_xorps_xxx(e, d, a, HOST_XMM0);
-    } else if (f->op == IR_FSGNJX) {
+    } else if (op == IR_FSGNJX) {
         emit_xorps_xxx(e, d, a, HOST_XMM1);
     } else {
         emit_andnps_xxx(e, d, HOST_XMM0, a);
@@ -289,12 +294,23 @@ static bool unbox(struct t0_translation *t, const struct cell *c)
         return true;
     }
     struct t0_slow *slow = t0_slow_new(t, T0_SLOW_STEP, c);
-    struct host_mem upper = t0_home(c->a);
-    upper.disp += 4;
-    d = t0_fp_new(t);
-    emit_cmp_mi(e, 32, upper, -1);
-    emit_jcc(e, HOST_NE, &slow->here);
-    emit_movss_xm(e, d, t0_home(c->a));
+    if (t0_fp_cached(t, c->a, T0_FP_DOUBLE, &a)) {
+        a = t0_fp_read(t, c->a, T0_FP_DOUBLE);
+        d = t0_fp_new(t);
+        emit_movq_rx(e, HOST_RAX, a);
+        emit_shr_ri(e, 64, HOST_RAX, 32);
+        emit_cmp_ri(e, 32, HOST_RAX, -1);
+        emit_jcc(e, HOST_NE, &slow->here);
+        emit_xorps_xxx(e, d, d, d);
+        emit_movss_xxx(e, d, d, a);
+    } else {
+        struct host_mem upper = t0_home(c->a);
+        upper.disp += 4;
+        d = t0_fp_new(t);
+        emit_cmp_mi(e, 32, upper, -1);
+        emit_jcc(e, HOST_NE, &slow->here);
+        emit_movss_xm(e, d, t0_home(c->a));
+    }
     t0_fp_write(t, c->dst, d, T0_FP_SINGLE);
     t0_rejoin(t, slow);
     return true;

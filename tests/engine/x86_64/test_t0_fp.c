@@ -67,7 +67,12 @@ static void keep(struct ir_block *ir, ir_ref v, unsigned f, unsigned r)
 {
     switch (ir_value_type(ir, v)) {
     case IR_F64: ir_emit(ir, IR_PUTREG, IR_F64, 0, f, v, 0); return;
-    case IR_F32: v = ir_emit(ir, IR_FBOX, IR_I64, 0, v, 0, 0); break;
+    case IR_F32:
+        /* Boxed, the upper half of its storage does not show. */
+        ir_emit(ir, IR_PUTREG, IR_I64, 0, r + 1,
+                ir_emit(ir, IR_ZEXT, IR_I64, 0, ir_emit(ir, IR_BITCAST, IR_I32, 0, v, 0, 0), 0, 0), 0);
+        v = ir_emit(ir, IR_FBOX, IR_I64, 0, v, 0, 0);
+        break;
     case IR_I1: v = ir_emit(ir, IR_ZEXT, IR_I64, 0, v, 0, 0); break;
     case IR_I32: v = ir_emit(ir, IR_SEXT, IR_I64, 0, v, 0, 0); break;
     default: break;
