@@ -49,7 +49,7 @@ enum engine_stop {
     ENGINE_NEXT,      /* env->pc has no block at hand: look it up; last_exit may be linked to it */
     ENGINE_POLL,      /* exit_request was seen */
     ENGINE_EXCEPTION, /* env->exc is pending; pc is the faulting instruction's */
-    ENGINE_LOOKUP,    /* as NEXT, but mode or mappings may have changed (IR_STOP_NEXT) */
+    ENGINE_LOOKUP,    /* as NEXT, but more than the mode may have changed (IR_STOP_NEXT while exit_request is set) */
     ENGINE_WAIT,      /* IR_STOP_WAIT; pc is behind the waiting instruction */
     ENGINE_YIELD,
 };

@@ -12,12 +12,13 @@
  *
  * The inline TLB. Per MMU index, ENV_TLB_SIZE entries in three arrays. An access of size s (power of two) at va hits when
  *     tag[i] == (va & (PAGE_MASK | (s - 1)))        i = va >> 12 & (ENV_TLB_SIZE - 1)
- * so a misaligned access always misses, and host address = va + addend[i]. An empty tag is ENV_TLB_EMPTY, which no aligned
+ * so a misaligned access misses, and host address = va + addend[i]. (A translator may let misaligned accesses inside a page hit.) An empty tag is ENV_TLB_EMPTY, which no aligned
  * page address equals. tag_r serves loads, tag_w stores: a tag_w is present only for a page that is writable now, marked
  * dirty, holds no translated code and is not watched (mem/mem.h); so those events cost nothing on the fast path.
  *
  * The jump cache maps {pc, salt} to a block. The salt names (address space, generation of its mappings, mode); an entry made
- * under another salt misses, so a context switch clears nothing.
+ * under another salt misses, so a context switch clears nothing. Entries for pages that are mapped alike in every address space
+ * carry a salt of their own, so a kernel's survive the switch.
  */
 #ifndef HOSTEL_ENGINE_ENV_H
 #define HOSTEL_ENGINE_ENV_H
@@ -51,6 +52,7 @@ enum env_exit {
     ENV_EXIT_FLUSH = 2,  /* requests of other threads are queued (TLB, code) */
     ENV_EXIT_STOP = 4,   /* pause, reset, quit: leave vcpu_run */
     ENV_EXIT_BUDGET = 8, /* the instruction budget is used up */
+    ENV_EXIT_SPACE = 16, /* this vCPU's address space changed: set by the ISA itself behind the change */
 };
 
 /* A guest exception on its way: set by the softmmu, a helper or `raise`; taken by the ISA (isa.h, take_exception). */
@@ -92,7 +94,8 @@ struct env {
     uint64_t pc;                   /* exact only outside running code (and in IR_HELPER_SYNC helpers) */
     uint64_t icount;               /* guest instructions retired; exact where pc is */
     uint64_t budget;               /* stop when icount reaches it; UINT64_MAX never */
-    uint64_t salt;                 /* jump cache salt in force */
+    uint64_t salt;                 /* jump cache salt in force: ENV_SALT(identifier of the address space, mode) */
+    uint64_t salt_global;          /* the one of entries that hold in every address space */
     struct block_exit *last_exit;  /* the exit just taken, for linking; NULL when it cannot be linked */
     uint8_t fp_flags;              /* accrued exceptions, enum of softfloat.h (SF_NX ...) */
     uint64_t excl_addr;            /* LL/SC: guest virtual address, or ENV_NO_RESERVATION */
@@ -115,6 +118,9 @@ struct env {
 };
 
 #define ENV_NO_RESERVATION UINT64_MAX
+
+/* Identifier 0 is nobody's. Running code may itself replace the mode when that changes (stop next). */
+#define ENV_SALT(id, mode) ((uint64_t)(id) << 32 | (uint32_t)(mode))
 
 static inline unsigned env_tlb_index(uint64_t va)
 {

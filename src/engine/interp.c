@@ -71,7 +71,10 @@ static struct block *jump_find(const struct env *env, uint64_t pc)
 {
     const struct env_jump *j = &env->jump[env_jump_index(pc)];
 
-    return LIKELY(j->pc == pc && j->salt == env->salt) ? j->block : NULL;
+    if (UNLIKELY(j->pc != pc)) {
+        return NULL;
+    }
+    return LIKELY(j->salt == env->salt || j->salt == env->salt_global) ? j->block : NULL;
 }
 
 /* The inline TLB (env.h): the tag says both that the page is known and that the address is aligned. */
@@ -424,6 +427,19 @@ poll:
     env->last_exit = NULL;
     return ENGINE_POLL;
 
+do_STOP_NEXT:
+    /* The mode may have changed, which the salts follow; or more, and then somebody has set exit_request. */
+    env->icount += pc->dst;
+    target = A;
+    if (UNLIKELY(atomic_load_explicit(&env->exit_request, memory_order_relaxed))) {
+        env->pc = target;
+        env->last_exit = NULL;
+        return ENGINE_LOOKUP;
+    }
+    env->salt = ENV_SALT(env->salt >> 32, env->mode);
+    env->salt_global = ENV_SALT(env->salt_global >> 32, env->mode);
+    goto jump;
+
 #define STOP(id, why)                                                                                        \
     do_STOP_##id:                                                                                            \
     {                                                                                                        \
@@ -432,7 +448,6 @@ poll:
         env->last_exit = NULL;                                                                               \
         return why;                                                                                          \
     }
-    STOP(NEXT, ENGINE_LOOKUP)
     STOP(WAIT, ENGINE_WAIT)
     STOP(YIELD, ENGINE_YIELD)
 

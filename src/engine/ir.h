@@ -97,7 +97,7 @@ enum ir_hint { IR_HINT_JUMP, IR_HINT_CALL, IR_HINT_RETURN };
 
 /* Why a block goes back to the dispatcher. */
 enum ir_stop {
-    IR_STOP_NEXT, /* look up the next block afresh: mode, mappings or code may have changed */
+    IR_STOP_NEXT, /* look up the next block afresh: mode or code may have changed; who changes more sets exit_request */
     IR_STOP_WAIT, /* wait for an interrupt (WFI, HLT) */
     IR_STOP_YIELD, /* a spin-wait hint: let other vCPUs run */
     IR_STOP_COUNT

@@ -303,7 +303,7 @@ static void plant(struct test *t, uint64_t pc)
 {
     static struct block block;
     block.pc = pc;
-    tlb_remember_jump(t->s, &block);
+    tlb_remember_jump(t->s, &block, false);
 }
 static bool planted(const struct test *t, uint64_t pc)
 {

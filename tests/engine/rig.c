@@ -164,7 +164,7 @@ void rig_reset(struct rig *r)
     memset(&r->env, 0, sizeof r->env);
     memset(r->env.tlb, 0xff, sizeof r->env.tlb);
     r->env.budget = UINT64_MAX;
-    r->env.salt = 1; /* that of no empty entry of the jump cache */
+    r->env.salt = r->env.salt_global = ENV_SALT(1, 0); /* that of no empty entry of the jump cache */
     r->env.excl_addr = ENV_NO_RESERVATION;
     r->env.ops = &ops;
     r->env.target = &rig_target;

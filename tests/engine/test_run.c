@@ -96,7 +96,7 @@ static void check_exit_reg(void)
     g_assert_cmphex(r->env.pc, ==, 0x9000);
     g_assert_null(r->env.last_exit);
     g_assert_cmpuint(r->env.icount, ==, 1);
-    remember(r, b, 0);
+    remember(r, b, r->env.salt);
     g_assert_cmpint(rig_run(r, a), ==, ENGINE_NEXT);
     g_assert_cmphex(r->env.pc, ==, 0x9010);
     g_assert_cmpuint(r->env.icount, ==, 4);

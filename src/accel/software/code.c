@@ -377,6 +377,7 @@ struct fetch {
     uint64_t gpa;
     const struct mem_block *block;
     uint32_t room;
+    bool global;
 };
 
 /* Translates the fetch of pc. 0, or 1 with an exception recorded. */
@@ -386,6 +387,7 @@ static int fetch_at(struct soft_vcpu *s, uint64_t pc, struct fetch *f)
     if (tlb_translate(s, GVA(pc), ISA_FETCH, s->isa->fetch_mmu(s->env), &walk))
         return 1;
     f->gpa = walk.gpa.v;
+    f->global = walk.global;
     f->block = mem_find(s->vcpu->set->config.mem, walk.gpa);
     uint64_t alike = MIN(walk.size, ENV_PAGE_SIZE);
     s->partial |= alike < ENV_PAGE_SIZE;
@@ -487,7 +489,7 @@ static int find_or_make(struct soft_vcpu *s, const struct fetch *first, const st
     }
 }
 
-struct block *code_find(struct soft_vcpu *s)
+struct block *code_find(struct soft_vcpu *s, bool *global)
 {
     struct soft *soft = s->soft;
     struct fetch first, next;
@@ -495,12 +497,14 @@ struct block *code_find(struct soft_vcpu *s)
     s->lookups++;
     if (fetch_at(s, s->env->pc, &first))
         return NULL;
+    *global = first.global;
     g_mutex_lock(&soft->code_lock);
     int error = find_or_make(s, &first, NULL, &found);
     g_mutex_unlock(&soft->code_lock);
     if (error == -EAGAIN) {
         if (fetch_at(s, s->env->pc + first.room, &next))
             return NULL;
+        *global = first.global && next.global;
         g_mutex_lock(&soft->code_lock);
         error = find_or_make(s, &first, &next, &found);
         g_mutex_unlock(&soft->code_lock);
@@ -533,13 +537,16 @@ static void collect_locked(struct soft *soft)
     soft->n_dead = 0;
 }
 
-void code_collect(struct soft *soft)
+void code_collect(struct soft_vcpu *s)
 {
+    struct soft *soft = s->soft;
     if (atomic_load_explicit(&soft->n_dead, memory_order_relaxed) < COLLECT_AT)
         return;
+    soft_leave(s);
     g_mutex_lock(&soft->code_lock);
     collect_locked(soft);
     g_mutex_unlock(&soft->code_lock);
+    soft_enter(s);
 }
 
 void code_flush_all(struct soft *soft)

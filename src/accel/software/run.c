@@ -26,64 +26,82 @@ static void host_flush_remote(struct env *env, uint64_t vcpus, const struct cpu_
     soft_broadcast(s->soft, s, vcpus, &r);
 }
 
+/* Firmware may wait for other vCPUs, so it is called from outside. */
+static bool host_firmware_call(struct env *env, void *board)
+{
+    struct soft_vcpu *s = soft_of(env);
+    bool was_inside = soft_leave(s);
+    bool handled = s->vcpu->set->config.firmware_call(env, board);
+    if (was_inside)
+        soft_enter(s);
+    return handled;
+}
+
 /* --- between blocks --- */
 
 /* Deals with exit_request. False when the vCPU's thread shall park. */
 static bool attend(struct soft_vcpu *s)
 {
     uint32_t why = atomic_exchange(&s->env->exit_request, 0);
+    if (why & ENV_EXIT_FLUSH)
+        soft_serve(s);
     if (why & ENV_EXIT_IRQ && s->isa->poll_interrupt(s->env))
         s->interrupts++;
     return !(why & ENV_EXIT_STOP);
 }
 
-/* The block at pc: from the jump cache, or by look-up, linking the exit that led here. NULL: an exception was taken or requests
- * must be served first. */
-static struct block *next_block(struct soft_vcpu *s)
+static struct block *jump_cache_find(const struct env *env)
+{
+    const struct env_jump *j = &env->jump[env_jump_index(env->pc)];
+    return j->pc == env->pc && (j->salt == env->salt || j->salt == env->salt_global) ? j->block : NULL;
+}
+
+/* The block at pc, when the jump cache does not know it: looked up or made, entered there, and linked to the exit that led here. NULL: an
+ * exception was taken, or what happened meanwhile must be looked at first. Steps outside, since it locks. */
+static struct block *find_block(struct soft_vcpu *s, struct block_exit *from)
 {
     struct env *env = s->env;
-    struct block_exit *from = s->partial ? NULL : env->last_exit;
-    env->last_exit = NULL;
-    const struct env_jump *j = &env->jump[env_jump_index(env->pc)];
-    if (j->pc == env->pc && j->salt == env->salt && j->block) {
-        if (from)
-            code_link(s->soft, from, j->block);
-        return j->block;
-    }
-    uint64_t seen = atomic_load(&s->seen);
-    struct block *b = code_find(s);
+    uint64_t seen = atomic_load(&s->seen), served = atomic_load(&s->requests.served);
+    bool global;
+    soft_leave(s);
+    struct block *b = code_find(s, &global);
+    bool fault = !b && env->exc.pending;
     if (atomic_load(&s->seen) != seen)
         from = NULL; /* making room freed the dead, perhaps the block it belongs to */
-    if (!b) {
-        if (env->exc.pending) {
-            s->exceptions++;
-            s->isa->take_exception(env);
-            tlb_follow_space(s);
-        }
+    if (b && from && !s->partial)
+        code_link(s->soft, from, b);
+    soft_enter(s);
+    if (fault) {
+        s->exceptions++;
+        s->isa->take_exception(env);
+        tlb_follow_space(s);
         return NULL;
     }
-    tlb_remember_jump(s, b);
-    if (from && !s->partial)
-        code_link(s->soft, from, b);
+    if (!b || atomic_load(&s->requests.served) != served || atomic_load(&b->dead))
+        return NULL; /* a mapping may have changed while others were waited for */
+    tlb_remember_jump(s, b, global);
     return b;
 }
 
-/* Runs from b on, unless a request that came since the loop's top has changed what b assumes: then it is looked up again. */
-static bool run_from(struct soft_vcpu *s, struct block *b, uint64_t served, enum engine_stop *stop)
+static struct block *next_block(struct soft_vcpu *s)
 {
-    soft_enter(s);
-    bool ran = atomic_load(&s->requests.served) == served && !atomic_load(&b->dead);
-    if (ran)
-        *stop = s->soft->backend->run(s->soft->backend_state, s->env, b);
-    soft_leave(s);
-    return ran;
+    struct block_exit *from = s->partial ? NULL : s->env->last_exit;
+    struct block *b = jump_cache_find(s->env);
+    s->env->last_exit = NULL;
+    if (!b)
+        return find_block(s, from);
+    if (from) {
+        soft_leave(s);
+        code_link(s->soft, from, b);
+        soft_enter(s);
+    }
+    return b;
 }
 
 /* The vCPU holds no block here: notes the deaths so far, and serves requests, so that its jump cache holds no dead ones either (deaths
  * are counted after they were posted). */
 static void between_blocks(struct soft_vcpu *s)
 {
-    atomic_store(&s->in_use, 1);
     uint64_t deaths = atomic_load(&s->soft->deaths);
     if (atomic_load_explicit(&s->seen, memory_order_relaxed) != deaths) {
         s->env->last_exit = NULL;
@@ -92,10 +110,25 @@ static void between_blocks(struct soft_vcpu *s)
     soft_serve(s);
 }
 
-/* An interrupt that is pending, enabled and masked ends every wait at once. Firmware that waits for something else in a
- * loop (OpenSBI's secondary harts do, with an old software interrupt pending) would take the host's CPUs from the vCPUs
- * that have work. So after a row of waits in vain each further one takes a while, longer each time. An interrupt that
- * was not pending before, or a request, ends it early. */
+/* From here on the vCPU may hold blocks; and no longer. */
+static void come_in(struct soft_vcpu *s)
+{
+    atomic_store(&s->in_use, 1);
+    soft_enter(s);
+    between_blocks(s);
+}
+
+static void go_out(struct soft_vcpu *s)
+{
+    s->env->last_exit = NULL;
+    soft_leave(s);
+    atomic_store(&s->in_use, 0);
+}
+
+/* An interrupt that is pending, enabled and masked ends every wait at once. Firmware that waits for something else in a loop (OpenSBI's
+ * secondary harts do, with an old software interrupt pending) would take the host's CPUs from the vCPUs that have work. So
+ * after a row of waits in vain each further one takes a while, longer each time. An interrupt that was not pending before, or a
+ * request, ends it early. */
 static void vain_wait(struct soft_vcpu *s)
 {
     enum { FREE = 16, FIRST_NS = 1 << 15, DOUBLINGS = 5 };
@@ -114,17 +147,17 @@ static void vain_wait(struct soft_vcpu *s)
 
 static void wait_for_interrupt(struct soft_vcpu *s)
 {
-    atomic_store(&s->in_use, 0);
+    go_out(s);
     if (s->isa->wakes(s->env)) {
         vain_wait(s);
     } else {
         vcpu_wait(s->vcpu);
         s->vain_waits = 0;
     }
-    between_blocks(s);
+    come_in(s);
 }
 
-/* Reacts to why running code came back. */
+/* Reacts to why running code came back. What makes an interrupt takeable sets ENV_EXIT_IRQ, so there is no need to look for one here. */
 static void on_stop(struct soft_vcpu *s, enum engine_stop stop)
 {
     struct env *env = s->env;
@@ -142,39 +175,34 @@ static void on_stop(struct soft_vcpu *s, enum engine_stop stop)
         wait_for_interrupt(s);
         break;
     case ENGINE_YIELD:
+        soft_leave(s);
         sched_yield();
+        soft_enter(s);
         break;
     }
     tlb_follow_space(s);
-    if (s->isa->poll_interrupt(env)) {
-        s->interrupts++;
-        tlb_follow_space(s);
-    }
 }
 
 void soft_run(struct vcpu *v)
 {
     struct soft_vcpu *s = v->method;
     soft_current = s;
-    s->env->last_exit = NULL;
-    between_blocks(s);
+    come_in(s);
     tlb_follow_space(s);
     for (;;) {
         between_blocks(s);
-        code_collect(s->soft);
-        uint64_t served = atomic_load(&s->requests.served);
+        code_collect(s);
         if (atomic_load_explicit(&s->env->exit_request, memory_order_relaxed)) {
             s->env->last_exit = NULL;
             if (!attend(s))
                 break;
             tlb_follow_space(s);
         }
-        enum engine_stop stop;
         struct block *b = next_block(s);
-        if (b && run_from(s, b, served, &stop))
-            on_stop(s, stop);
+        if (b)
+            on_stop(s, s->soft->backend->run(s->soft->backend_state, s->env, b));
     }
-    atomic_store(&s->in_use, 0);
+    go_out(s);
 }
 
 /* --- the method's row --- */
@@ -209,6 +237,8 @@ static bool soft_init(struct vcpus *set, const struct backend *backend, GError *
     }
     set->host_ops.flush = host_flush;
     set->host_ops.flush_remote = host_flush_remote;
+    if (set->config.firmware_call)
+        set->host_ops.firmware_call = host_firmware_call;
     for (unsigned i = 0; i < set->count; i++)
         init_vcpu(soft, i);
     return code_init(soft, error);

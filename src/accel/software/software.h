@@ -23,6 +23,7 @@
 
 #include <stdatomic.h>
 
+#include "accel/software/region_set.h"
 #include "accel/vcpu.h"
 #include "engine/block.h"
 
@@ -56,7 +57,7 @@ struct request_queue {
 
 /* --- translations (tlb.c) --- */
 
-enum { TLB_L3_SETS = 1024, TLB_L3_WAYS = 4, SPACES = 16, LARGE_MAP_BITS = 512, JUMP_MAP_LOG2 = 12 };
+enum { TLB_L3_SETS = 1024, TLB_L3_WAYS = 4, SPACES = 16 };
 
 /* One cached page walk, for a 4 KiB page (a large leaf is entered page by page as it is used). */
 struct tlb_entry {
@@ -88,11 +89,11 @@ struct soft_vcpu {
 
     struct space spaces[SPACES];
     struct space *space;           /* the current one */
-    uint32_t next_id, global_id;
+    uint32_t next_id, global_id, global_jump_id;
     uint64_t space_clock;
     uint32_t mmu_used;             /* MMU indexes whose inline TLB is not empty */
-    uint64_t large_map[LARGE_MAP_BITS / 64]; /* hashes of 2 MiB regions with entries from leaves of up to 2 MiB */
-    uint64_t jump_map[(1 << JUMP_MAP_LOG2) / 64]; /* hashes of pages that the jump cache may lead to */
+    struct region_set large_leaves; /* 2 MiB regions with entries from leaves of up to 2 MiB */
+    struct region_set jump_pages;   /* pages that the jump cache leads to */
     uint64_t huge_lo, huge_hi;     /* span covered by still larger leaves */
     bool partial;                  /* fetched from a page protected in parts since the last full flush: makes no links */
     struct tlb_entry l3[TLB_L3_SETS][TLB_L3_WAYS];
@@ -157,8 +158,8 @@ void tlb_flush_all(struct soft_vcpu *s);
 void tlb_revoke(struct soft_vcpu *s, uintptr_t start, size_t size);
 void tlb_forget_jumps(struct soft_vcpu *s);
 void tlb_forget_block(struct soft_vcpu *s, uint64_t pc, const struct block *b);
-/* Enters the block at the current pc, under the current salt. */
-void tlb_remember_jump(struct soft_vcpu *s, struct block *b);
+/* Enters the block at the current pc, under the current salt; global: it was fetched through pages mapped in every space. */
+void tlb_remember_jump(struct soft_vcpu *s, struct block *b, bool global);
 /* Translates through L3 and the walker. 0, or 1 with the exception recorded. */
 int tlb_translate(struct soft_vcpu *s, struct gva va, enum isa_access access, unsigned mmu, struct isa_walk *out);
 
@@ -169,15 +170,15 @@ extern const struct env_ops softmmu_ops;
 bool code_init(struct soft *soft, GError **error);
 void code_fini(struct soft *soft);
 /* The block for the vCPU's pc and mode, made if need be; NULL when fetching raised an exception (recorded). */
-struct block *code_find(struct soft_vcpu *s);
+struct block *code_find(struct soft_vcpu *s, bool *global);
 /* Lets exit lead to block from now on, if both still live. */
 void code_link(struct soft *soft, struct block_exit *exit, struct block *block);
 /* Kills every block made from the page, so that it needs no tracking any more. The caller is outside. */
 void code_drop_page(struct soft *soft, struct soft_vcpu *self, struct gpa page);
 /* All code dies; with every vCPU parked. */
 void code_flush_all(struct soft *soft);
-/* Frees what no vCPU can be in any more. Takes the code lock only when there is something. */
-void code_collect(struct soft *soft);
+/* Frees what no vCPU can be in any more, when enough has died. The vCPU stands between blocks, inside. */
+void code_collect(struct soft_vcpu *s);
 
 /* run.c */
 void soft_run(struct vcpu *v);

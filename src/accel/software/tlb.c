@@ -9,7 +9,7 @@
  * page tables once. Identifiers are never reused: to flush a space is to give it a new one, and global pages have one of their own.
  *
  * Flushing one address needs care with large leaves, whose 4 KiB pieces are separate entries: regions that received such pieces
- * are remembered (a hash bitmap per 2 MiB, a span beyond), and flushing an address in them flushes everything.
+ * are remembered (a set per 2 MiB, a span beyond), and flushing an address in them flushes everything.
  *
  * A walk may have to step outside in its middle (it sets accessed bits, and such a store may have to be reported). What was asked of
  * this vCPU meanwhile is done by then, so a walk during which requests were served is used once at most and not kept.
@@ -64,24 +64,12 @@ void tlb_revoke(struct soft_vcpu *s, uintptr_t start, size_t size)
 
 /* --- the jump cache --- */
 
-/* The pages that jump-cache entries lead to are known by a hash: flushing a page of data, which is frequent, forgets no jump. */
-static unsigned jump_hash(uint64_t pc)
+/* The pages that jump-cache entries lead to are known, so that flushing a page of data, which is frequent, forgets no jump. */
+void tlb_remember_jump(struct soft_vcpu *s, struct block *b, bool global)
 {
-    return (unsigned)((pc >> ENV_PAGE_BITS) * UINT64_C(0x9e3779b97f4a7c15) >> (64 - JUMP_MAP_LOG2));
-}
-
-static bool jumped_to(const struct soft_vcpu *s, uint64_t pc)
-{
-    unsigned h = jump_hash(pc);
-    return s->jump_map[h / 64] >> (h % 64) & 1;
-}
-
-void tlb_remember_jump(struct soft_vcpu *s, struct block *b)
-{
-    unsigned h = jump_hash(b->pc);
-    s->jump_map[h / 64] |= BIT(h % 64);
-    s->env->jump[env_jump_index(b->pc)] =
-        (struct env_jump){.pc = b->pc, .salt = s->env->salt, .block = b, .host = b->entry};
+    region_set_add(&s->jump_pages, b->pc >> ENV_PAGE_BITS);
+    s->env->jump[env_jump_index(b->pc)] = (struct env_jump){
+        .pc = b->pc, .salt = global ? s->env->salt_global : s->env->salt, .block = b, .host = b->entry};
 }
 
 void tlb_forget_block(struct soft_vcpu *s, uint64_t pc, const struct block *b)
@@ -95,7 +83,8 @@ void tlb_forget_block(struct soft_vcpu *s, uint64_t pc, const struct block *b)
 
 static void update_salt(struct soft_vcpu *s)
 {
-    s->env->salt = (uint64_t)s->space->jump_id << 32 | s->env->mode;
+    s->env->salt = ENV_SALT(s->space->jump_id, s->env->mode);
+    s->env->salt_global = ENV_SALT(s->global_jump_id, s->env->mode);
 }
 
 static void renew(struct soft_vcpu *s, struct space *space)
@@ -152,7 +141,8 @@ void tlb_forget_jumps(struct soft_vcpu *s)
     for (unsigned i = 0; i < SPACES; i++)
         if (s->spaces[i].tlb_id)
             s->spaces[i].jump_id = s->next_id++;
-    memset(s->jump_map, 0, sizeof(s->jump_map));
+    s->global_jump_id = s->next_id++;
+    region_set_clear(&s->jump_pages);
     update_salt(s);
 }
 
@@ -162,11 +152,12 @@ static void start_over(struct soft_vcpu *s)
     memset(s->spaces, 0, sizeof(s->spaces));
     memset(s->l3, 0, sizeof(s->l3));
     memset(s->env->jump, 0, sizeof(s->env->jump));
-    memset(s->large_map, 0, sizeof(s->large_map));
+    region_set_clear(&s->large_leaves);
     s->huge_lo = UINT64_MAX;
     s->huge_hi = 0;
     s->next_id = 1;
     s->global_id = s->next_id++;
+    s->global_jump_id = s->next_id++;
     s->space = &s->spaces[0];
     *s->space = (struct space){.root = s->isa->address_space(s->env), .asid = s->isa->asid(s->env), .used = ++s->space_clock};
     renew(s, s->space);
@@ -193,7 +184,8 @@ void tlb_flush_all(struct soft_vcpu *s)
         if (s->spaces[i].tlb_id)
             renew(s, &s->spaces[i]);
     s->global_id = s->next_id++;
-    memset(s->large_map, 0, sizeof(s->large_map));
+    s->global_jump_id = s->next_id++;
+    region_set_clear(&s->large_leaves);
     s->huge_lo = UINT64_MAX;
     s->huge_hi = 0;
     inline_clear(s);
@@ -214,22 +206,17 @@ static void flush_asid(struct soft_vcpu *s, uint32_t asid)
     update_salt(s);
 }
 
-static unsigned large_hash(uint64_t va)
-{
-    return (unsigned)((va >> 21) ^ (va >> 30)) & (LARGE_MAP_BITS - 1);
-}
+enum { LARGE_BITS = 21 };
 
 static bool from_large_leaf(const struct soft_vcpu *s, uint64_t va)
 {
-    unsigned h = large_hash(va);
-    return (s->large_map[h / 64] >> (h % 64) & 1) || (va >= s->huge_lo && va <= s->huge_hi);
+    return region_set_has(&s->large_leaves, va >> LARGE_BITS) || (va >= s->huge_lo && va <= s->huge_hi);
 }
 
 static void note_large_leaf(struct soft_vcpu *s, uint64_t va, uint64_t size)
 {
     if (size <= 2 * MiB) {
-        unsigned h = large_hash(va);
-        s->large_map[h / 64] |= BIT(h % 64);
+        region_set_add(&s->large_leaves, va >> LARGE_BITS);
         return;
     }
     uint64_t lo = align_down(va, size), hi = lo + (size - 1);
@@ -237,10 +224,16 @@ static void note_large_leaf(struct soft_vcpu *s, uint64_t va, uint64_t size)
     s->huge_hi = MAX(s->huge_hi, hi);
 }
 
+/* Clears the entries that lead to the page: one for each place where an instruction may begin. */
 static void forget_jumps_of(struct soft_vcpu *s, uint64_t page)
 {
-    if (jumped_to(s, page))
-        tlb_forget_jumps(s);
+    if (!region_set_has(&s->jump_pages, page >> ENV_PAGE_BITS))
+        return;
+    for (unsigned offset = 0; offset < ENV_PAGE_SIZE; offset += 2) {
+        struct env_jump *j = &s->env->jump[env_jump_index(page + offset)];
+        if (j->pc == page + offset)
+            *j = (struct env_jump){0};
+    }
 }
 
 static void flush_page(struct soft_vcpu *s, uint64_t va)
@@ -303,6 +296,7 @@ int tlb_translate(struct soft_vcpu *s, struct gva va, enum isa_access access, un
     if (e && e->gpa & needed[access]) {
         *out = (struct isa_walk){.gpa = GPA(align_down(e->gpa, ENV_PAGE_SIZE) | (va.v & ~ENV_PAGE_MASK)),
                                  .size = ENV_PAGE_SIZE,
+                                 .global = e->space == s->global_id,
                                  .prot = e->gpa & 7};
         return 0;
     }

@@ -127,14 +127,18 @@ static void jump_to_rax(struct t0_translation *t)
     emit_xor_rr(e, 32, HOST_RCX, HOST_RAX);
     emit_and_ri(e, 32, HOST_RCX, (ENV_JUMP_SIZE - 1) << 1);
     emit_shl_ri(e, 32, HOST_RCX, (unsigned)shift);
-    emit_mov_rm(e, 64, HOST_RDX, t0_field(offsetof(struct env, salt)));
 #define ENTRY(field)                                                                                         \
     host_mem_index((enum host_reg)T0_ENV, HOST_RCX, 1,                                                       \
                    (int32_t)(jump + offsetof(struct env_jump, field)) - T0_BIAS)
     emit_cmp_rm(e, 64, HOST_RAX, ENTRY(pc));
     emit_jcc_to(e, HOST_NE, t->t0->thunks.lost);
-    emit_cmp_rm(e, 64, HOST_RDX, ENTRY(salt));
+    emit_mov_rm(e, 64, HOST_RDX, ENTRY(salt));
+    struct emit_label hit = {0};
+    emit_cmp_rm(e, 64, HOST_RDX, t0_field(offsetof(struct env, salt)));
+    emit_jcc_short(e, HOST_E, &hit);
+    emit_cmp_rm(e, 64, HOST_RDX, t0_field(offsetof(struct env, salt_global)));
     emit_jcc_to(e, HOST_NE, t->t0->thunks.lost);
+    emit_bind(e, &hit);
     emit_jmp_m(e, ENTRY(host));
 #undef ENTRY
 }
@@ -167,6 +171,24 @@ static void stop(struct t0_translation *t, const struct cell *cell, enum engine_
     emit_jmp_to(&t->e, t->t0->thunks.stop);
 }
 
+/* What was assumed may have changed: the mode, which the salts follow, or more, and then somebody has set exit_request. */
+static void stop_next(struct t0_translation *t, const struct cell *cell)
+{
+    struct emit *e = &t->e;
+    struct emit_label look = {0};
+    count(t, cell->dst);
+    t0_read_into(t, HOST_RAX, cell->a);
+    emit_mov_rm(e, 32, HOST_RCX, t0_field(offsetof(struct env, mode)));
+    emit_cmp_mi(e, 32, t0_field(offsetof(struct env, exit_request)), 0);
+    emit_jcc_short(e, HOST_NE, &look);
+    emit_mov_mr(e, 32, t0_field(offsetof(struct env, salt)), HOST_RCX);
+    emit_mov_mr(e, 32, t0_field(offsetof(struct env, salt_global)), HOST_RCX);
+    jump_to_rax(t);
+    emit_bind(e, &look);
+    emit_mov_ri(e, 32, HOST_RCX, ENGINE_LOOKUP);
+    emit_jmp_to(e, t->t0->thunks.stop);
+}
+
 bool t0_flow(struct t0_translation *t, const struct cell *cell, unsigned op)
 {
     switch (op) {
@@ -176,7 +198,7 @@ bool t0_flow(struct t0_translation *t, const struct cell *cell, unsigned op)
         t0_read_into(t, HOST_RAX, cell->a);
         jump_to_rax(t);
         return true;
-    case CELL_STOP_NEXT: stop(t, cell, ENGINE_LOOKUP); return true;
+    case CELL_STOP_NEXT: stop_next(t, cell); return true;
     case CELL_STOP_WAIT: stop(t, cell, ENGINE_WAIT); return true;
     case CELL_STOP_YIELD: stop(t, cell, ENGINE_YIELD); return true;
     case CELL_FENCE: /* the host orders everything but stores before loads */ return true;

@@ -32,8 +32,14 @@ static void look_up(struct t0_translation *t, const struct cell *c, unsigned log
     emit_mov_rr(e, 32, HOST_RCX, HOST_RAX);
     emit_shr_ri(e, 32, HOST_RCX, ENV_PAGE_BITS);
     emit_and_ri(e, 32, HOST_RCX, ENV_TLB_SIZE - 1);
-    emit_mov_rr(e, 64, HOST_RDX, HOST_RAX);
-    emit_and_ri(e, 64, HOST_RDX, (int32_t)(ENV_PAGE_MASK | (BIT(log2) - 1)));
+    /* The page of the last byte: what crosses into the next page misses, what is only misaligned does not. */
+    if (log2 && !((uint32_t)c->imm & IR_MEM_ALIGNED)) {
+        emit_lea(e, 64, HOST_RDX, host_mem(HOST_RAX, (int32_t)BIT(log2) - 1));
+        emit_and_ri(e, 64, HOST_RDX, (int32_t)ENV_PAGE_MASK);
+    } else {
+        emit_mov_rr(e, 64, HOST_RDX, HOST_RAX);
+        emit_and_ri(e, 64, HOST_RDX, (int32_t)(ENV_PAGE_MASK | (BIT(log2) - 1)));
+    }
 #define ENTRY(offset) host_mem_index((enum host_reg)T0_ENV, HOST_RCX, 8, (int32_t)(offset)-T0_BIAS)
     emit_cmp_rm(e, 64, HOST_RDX, ENTRY(tag));
     emit_jcc(e, HOST_NE, miss);

@@ -364,8 +364,10 @@ static void put_satp(struct riscv_cpu *cpu, unsigned csr, uint64_t value, uint64
     unsigned mode = satp_mode(value);
 
     (void)csr, (void)touched;
-    if (mode == SATP_BARE || (mode >= SATP_SV39 && mode <= SATP_SV57))
+    if (mode == SATP_BARE || (mode >= SATP_SV39 && mode <= SATP_SV57)) {
         cpu->satp = value;
+        env_kick(&cpu->env, ENV_EXIT_SPACE);
+    }
 }
 
 static uint64_t get_pmpcfg(struct riscv_cpu *cpu, unsigned csr)
