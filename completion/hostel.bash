@@ -38,7 +38,7 @@ _hostel()
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         ;;
-    --cpus | --cpu-features | --memory | --append | --name | --trace) ;;
+    --cpus | --cpu-features | --memory | --append | --name | --trace | --trace-at) ;;
     *) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_options)" -- "$current") ;;
     esac
 }

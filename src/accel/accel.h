@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "bus/bus.h"
 #include "bus/clock.h"
+#include "engine/block.h"
 #include "engine/env.h"
 #include "isa/isa.h"
 #include "mem/mem.h"
@@ -38,10 +39,37 @@ struct vcpus_config {
     void *board;
 };
 
-/* Counters for --stats and tests; sums over vCPUs. */
+/* Why translated code was thrown away. */
+enum vcpus_drop {
+    VCPUS_DROP_STORE,        /* a vCPU stored to the bytes it was made from */
+    VCPUS_DROP_DEVICE,       /* a device did */
+    VCPUS_DROP_ATOMIC,       /* an atomic access needed the page */
+    VCPUS_DROP_LONGER,       /* less of the page may be executed than when it was made */
+    VCPUS_DROPS,
+};
+extern const char *const vcpus_drop_names[VCPUS_DROPS];
+/* "next", "poll", ... by enum engine_stop. */
+extern const char *const vcpus_stop_names[ENGINE_STOPS];
+
+enum { VCPUS_STEPPED = 6 };
+
+/* Counters for --stats and tests; sums over vCPUs. They are kept where code is not running, so they cost nothing where it is. */
 struct vcpus_stats {
-    uint64_t instructions, blocks_made, blocks_freed, lookups, tlb_misses, walks, invalidations, evictions, waits, exceptions, interrupts;
+    uint64_t instructions;
+    uint64_t cpu_ns;           /* host processor time of the vCPUs' threads */
+    uint64_t blocks_made, blocks_freed;
+    uint64_t links;            /* exits made to lead from block to block */
+    uint64_t lookups;          /* in the table of all blocks */
+    uint64_t jump_misses;      /* computed and far jumps that the inline jump cache did not know */
+    uint64_t tlb_misses;       /* accesses that the inline TLB left to C: also device accesses and misaligned ones */
+    uint64_t walks, flushes, device_accesses;
+    uint64_t invalidations, invalidated[VCPUS_DROPS]; /* the sum; events, each of one block or more */
+    uint64_t evictions;        /* times that all code was given up to make room */
+    uint64_t waits, exceptions, interrupts;
+    uint64_t stops[ENGINE_STOPS]; /* returns to the dispatcher */
     size_t code_bytes;
+    unsigned n_stepped;        /* kinds of cells most often translated into a call of the interpreter */
+    struct backend_count stepped[VCPUS_STEPPED];
 };
 
 struct vcpu;

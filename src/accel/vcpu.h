@@ -13,6 +13,8 @@
 #ifndef HOSTEL_ACCEL_VCPU_H
 #define HOSTEL_ACCEL_VCPU_H
 
+#include <time.h>
+
 #include "accel/accel.h"
 
 struct vcpu {
@@ -20,6 +22,8 @@ struct vcpu {
     struct env *env;           /* the CPU structure: isa->cpu_size bytes */
     unsigned index;
     GThread *thread;
+    clockid_t cpu_clock;       /* of the thread; under the set's lock, */
+    bool has_clock;
     bool online, parked;       /* under the set's lock */
     _Atomic uint32_t sleeping; /* 1 while in the futex of vcpu_wait */
     uint64_t spin_ns;          /* how long vcpu_wait spins first: grows when waits are short */

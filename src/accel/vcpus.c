@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <pthread.h>
 #include <linux/futex.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -14,6 +15,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "base/log.h"
 
 enum { SPIN_MAX_NS = 40 * 1000, SPIN_STEP_NS = 10 * 1000, CPU_ALIGN = 4096 };
 
@@ -140,6 +142,8 @@ static void set_irq(void *sink, unsigned pin, bool level)
     struct vcpu *v = sink;
     uint64_t bit = BIT(pin);
     uint64_t old = level ? atomic_fetch_or(&v->env->irq_lines, bit) : atomic_fetch_and(&v->env->irq_lines, ~bit);
+    if (log_on(LOG_IRQ))
+        log_debug(LOG_IRQ, "vCPU %u: pin %u %s", v->index, pin, level ? "high" : "low");
     if (level && !(old & bit))
         vcpu_kick(v, ENV_EXIT_IRQ);
 }
@@ -156,6 +160,7 @@ static void *vcpu_thread(void *opaque)
     struct vcpu *v = opaque;
     struct vcpus *set = v->set;
     g_mutex_lock(&set->lock);
+    v->has_clock = !pthread_getcpuclockid(pthread_self(), &v->cpu_clock);
     for (;;) {
         v->parked = true;
         g_cond_broadcast(&set->changed);
@@ -335,9 +340,34 @@ void vcpus_flush_all(struct vcpus *set)
     set->accel->flush_all(set);
 }
 
+const char *const vcpus_drop_names[VCPUS_DROPS] = {
+    [VCPUS_DROP_STORE] = "store",
+    [VCPUS_DROP_DEVICE] = "device",
+    [VCPUS_DROP_ATOMIC] = "atomic",
+    [VCPUS_DROP_LONGER] = "longer",
+};
+
+const char *const vcpus_stop_names[ENGINE_STOPS] = {
+    [ENGINE_NEXT] = "next",     [ENGINE_POLL] = "poll", [ENGINE_EXCEPTION] = "exception",
+    [ENGINE_LOOKUP] = "lookup", [ENGINE_WAIT] = "wait", [ENGINE_YIELD] = "yield",
+};
+
+/* Host processor time of the vCPU's thread in ns. The set's lock is held. */
+static uint64_t cpu_time_locked(const struct vcpu *v)
+{
+    struct timespec t;
+    if (!v->has_clock || clock_gettime(v->cpu_clock, &t))
+        return 0;
+    return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
 void vcpus_stats(struct vcpus *set, struct vcpus_stats *out)
 {
     *out = (struct vcpus_stats){0};
+    g_mutex_lock(&set->lock);
+    for (unsigned i = 0; i < set->count; i++)
+        out->cpu_ns += cpu_time_locked(&set->vcpu[i]);
+    g_mutex_unlock(&set->lock);
     for (unsigned i = 0; i < set->count; i++) {
         out->instructions += set->vcpu[i].env->icount;
         out->waits += set->vcpu[i].waits;

@@ -8,6 +8,7 @@
 
 #include "base/checked.h"
 #include "base/error.h"
+#include "base/log.h"
 
 enum { BUS_MAX_REGIONS = 64 };
 
@@ -82,6 +83,8 @@ int bus_read(const struct bus *bus, struct gpa addr, unsigned size, uint64_t *va
     if (!r)
         return -ENXIO;
     *value = r->ops->read(r->chip, addr.v - r->base, size);
+    if (log_on(LOG_DEVICE))
+        log_debug(LOG_DEVICE, "%s: read %u at 0x%" PRIx64 ": 0x%" PRIx64, r->name, size, addr.v - r->base, *value);
     return 0;
 }
 
@@ -90,6 +93,8 @@ int bus_write(const struct bus *bus, struct gpa addr, unsigned size, uint64_t va
     const struct bus_region *r = find_for(bus, addr.v, size);
     if (!r)
         return -ENXIO;
+    if (log_on(LOG_DEVICE))
+        log_debug(LOG_DEVICE, "%s: write %u at 0x%" PRIx64 ": 0x%" PRIx64, r->name, size, addr.v - r->base, value);
     r->ops->write(r->chip, addr.v - r->base, size, value);
     return 0;
 }

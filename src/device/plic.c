@@ -20,6 +20,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/log.h"
 
 enum { PLIC_CONTEXTS = DEVICE_PINS_MAX, PLIC_WORDS = (PLIC_SOURCES + 31) / 32, PLIC_PRIORITY_MASK = 7 };
 enum {
@@ -84,6 +85,8 @@ static void plic_input(void *device, unsigned pin, bool level)
         return;
     device_lock(&p->dev);
     bool rising = level && !bit_get(p->level, pin);
+    if (log_on(LOG_IRQ))
+        log_debug(LOG_IRQ, "plic: source %u %s", pin, level ? "high" : "low");
     bit_put(p->level, pin, level);
     if (rising) {
         if (!bit_get(p->claimed, pin))
@@ -99,6 +102,8 @@ static void plic_input(void *device, unsigned pin, bool level)
 static uint32_t claim_locked(struct plic *p, unsigned context)
 {
     unsigned source = best_locked(p, context, 0);
+    if (log_on(LOG_IRQ))
+        log_debug(LOG_IRQ, "plic: context %u claims source %u", context, source);
     if (source) {
         bit_put(p->pending, source, false);
         bit_put(p->claimed, source, true);

@@ -19,6 +19,9 @@
 #include "engine/env.h"
 #include "engine/ir.h"
 
+struct cell;
+struct cell_mark;
+
 struct block_exit {
     _Atomic(struct block *) to;
     uint64_t target;           /* guest pc */
@@ -52,6 +55,40 @@ enum engine_stop {
     ENGINE_LOOKUP,    /* as NEXT, but more than the mode may have changed (IR_STOP_NEXT while exit_request is set) */
     ENGINE_WAIT,      /* IR_STOP_WAIT; pc is behind the waiting instruction */
     ENGINE_YIELD,
+    ENGINE_STOPS,     /* how many there are */
+};
+
+/* A piece of code that all blocks share. */
+struct block_place {
+    const char *name;             /* a constant string */
+    uint64_t address;
+};
+
+enum { BLOCK_PLACES = 16 };
+
+/* What a backend made of the block it compiled last, for people to look at. Guest instructions are numbered from 0.
+ * Everything belongs to the backend and is good until it compiles or releases a block. */
+struct block_view {
+    const struct cell *cells;     /* the block as cells (cell.h); block_view_cells() prints them */
+    const struct cell_mark *marks;
+    const void *const *handlers;  /* what cell.handler is, by enum cell_op */
+    uint32_t n_cells, n_marks;
+    const uint8_t *code;          /* host code, readable here; NULL: there is none */
+    uint64_t address;             /* where it runs */
+    uint32_t bytes;               /* of it, */
+    uint32_t body;                /* of these before what is out of line */
+    const uint32_t *starts;       /* n_marks of them: where each guest instruction's code begins */
+    unsigned n_places;
+    struct block_place places[BLOCK_PLACES];
+};
+
+/* The cells of a guest instruction, a line each; engine/cell_text.c describes the form. Newly allocated (g_free). */
+char *block_view_cells(const struct block_view *view, const struct ir_target *target, unsigned insn);
+
+/* A kind of thing that was counted. */
+struct backend_count {
+    const char *name;             /* a constant string */
+    uint64_t n;
 };
 
 struct backend {
@@ -72,6 +109,12 @@ struct backend {
     void (*link)(void *state, struct block_exit *exit);
     void (*unlink)(void *state, struct block_exit *exit);
     size_t (*used)(void *state);                       /* bytes of code memory in use */
+
+    /* Optional, under the code lock: what became of the block compiled last, before another one is. */
+    void (*view)(void *state, const struct block *block, struct block_view *out);
+    /* Optional, under the code lock: how often each kind of cell was compiled into a call of the interpreter, most
+     * frequent first; returns how many of the n places were filled. */
+    unsigned (*stepped)(void *state, struct backend_count *out, unsigned n);
 
     /* Runs from block until a stop. The vCPU's own thread. */
     enum engine_stop (*run)(void *state, struct env *env, struct block *block);

@@ -48,6 +48,11 @@ static inline uint64_t cell_mem(int32_t displacement, uint32_t mem)
     return (uint64_t)(uint32_t)displacement << 32 | mem;
 }
 
+/* --- cell_text.c --- */
+
+/* "ADD_64K"; "?" for a number that is none. */
+const char *cell_op_name(unsigned op);
+
 /* --- prepare.c --- */
 
 struct prepare;

@@ -85,6 +85,20 @@ static size_t interp_used(void *state)
     return s->used;
 }
 
+static void interp_view(void *state, const struct block *block, struct block_view *out)
+{
+    const struct prepared *code = block->code;
+
+    (void)state;
+    *out = (struct block_view){
+        .cells = code->cells,
+        .marks = code->marks,
+        .handlers = interp_handlers(),
+        .n_cells = code->n_cells,
+        .n_marks = code->n_marks,
+    };
+}
+
 static enum engine_stop interp_enter(void *state, struct env *env, struct block *block)
 {
     (void)state;
@@ -99,5 +113,6 @@ const struct backend backend_interp = {
     .compile = interp_compile,
     .release = interp_release,
     .used = interp_used,
+    .view = interp_view,
     .run = interp_enter,
 };

@@ -91,24 +91,7 @@ static json_t *send_break(void *opaque, json_t *args, GError **error)
 static json_t *query_stats(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
 {
     struct vm *vm = opaque;
-    struct vcpus_stats s;
-    vcpus_stats(vm->machine->vcpus, &s);
-    json_t *out = json_object();
-#define STAT(name, field) json_object_set_new(out, name, json_integer((json_int_t)s.field))
-    STAT("instructions", instructions);
-    STAT("blocks-made", blocks_made);
-    STAT("blocks-freed", blocks_freed);
-    STAT("lookups", lookups);
-    STAT("tlb-misses", tlb_misses);
-    STAT("page-walks", walks);
-    STAT("invalidations", invalidations);
-    STAT("evictions", evictions);
-    STAT("waits", waits);
-    STAT("exceptions", exceptions);
-    STAT("interrupts", interrupts);
-    STAT("code-bytes", code_bytes);
-#undef STAT
-    return out;
+    return stats_json(vm->machine->vcpus);
 }
 
 static json_t *query_sandbox(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)

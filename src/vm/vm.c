@@ -6,7 +6,6 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <glib-unix.h>
-#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -294,21 +293,6 @@ void vm_free(struct vm *vm)
 
 /* --- running --- */
 
-static void print_stats(struct vm *vm)
-{
-    struct vcpus_stats s;
-    vcpus_stats(vm->machine->vcpus, &s);
-    log_info(LOG_VM,
-             "instructions %" PRIu64 ", blocks made %" PRIu64 " freed %" PRIu64
-             ", code %zu KiB, lookups %" PRIu64 ", TLB misses %" PRIu64 ", page walks %" PRIu64,
-             s.instructions, s.blocks_made, s.blocks_freed, s.code_bytes / 1024, s.lookups, s.tlb_misses,
-             s.walks);
-    log_info(LOG_VM,
-             "exceptions %" PRIu64 ", interrupts %" PRIu64 ", waits %" PRIu64 ", invalidations %" PRIu64
-             ", evictions %" PRIu64,
-             s.exceptions, s.interrupts, s.waits, s.invalidations, s.evictions);
-}
-
 int vm_run(struct vm *vm)
 {
     vm_resume(vm);
@@ -317,6 +301,6 @@ int vm_run(struct vm *vm)
           json_pack("{s:b,s:s,s:i}", "guest", vm->by_guest, "reason", vm->reason, "x-exit-code",
                     vm->exit_code));
     if (vm->options->stats)
-        print_stats(vm);
+        stats_print(vm->machine->vcpus);
     return vm->exit_code;
 }

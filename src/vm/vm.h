@@ -66,6 +66,11 @@ void vm_resume(struct vm *vm);
 void vm_reset(struct vm *vm, bool by_guest);
 void vm_end(struct vm *vm, bool by_guest, const char *reason, int code);
 
+/* stats.c: the counters of a run, as --stats prints them and as x-query-stats tells them (owned by the
+ * caller). */
+void stats_print(struct vcpus *vcpus);
+json_t *stats_json(struct vcpus *vcpus);
+
 /* The commands of the control socket; their opaque is the struct vm. */
 extern const struct qmp_command vm_commands[];
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "accel/hostdis.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "isa/isa.h"
@@ -69,10 +70,17 @@ static void warm_up(void)
 {
     const char *message = g_strerror(EIO); /* converts character sets */
     g_assert(message);
+    if (log_on(LOG_TRANSLATE) && !hostdis_open())
+        log_info(LOG_VM, "Capstone is missing: host code is shown in hexadecimal");
 }
 
 static bool set_trace(const struct guest_options *o, GError **error)
 {
+    if (o->trace_at && !log_limit(o->trace_at))
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "--trace-at %s: must be an address, or an address and a length in bytes, as in "
+                           "0x80000000:64",
+                           o->trace_at);
     if (!o->trace || log_enable(o->trace))
         return true;
     g_autoptr(GString) names = g_string_new("all");

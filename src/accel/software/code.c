@@ -113,6 +113,10 @@ void code_link(struct soft *soft, struct block_exit *exit, struct block *block)
         atomic_store_explicit(&exit->to, block, memory_order_release);
         if (soft->backend->link)
             soft->backend->link(soft->backend_state, exit);
+        soft->links++;
+        if (log_on_at(LOG_CODE, exit->from->pc, exit->from->bytes))
+            log_debug(LOG_CODE, "link 0x%" PRIx64 " exit %u -> 0x%" PRIx64, exit->from->pc,
+                      (unsigned)(exit - exit->from->exits), block->pc);
     }
     g_mutex_unlock(&soft->code_lock);
 }
@@ -188,6 +192,8 @@ static void page_changed(struct soft *soft, struct gpa page)
 
 static void bury(struct soft *soft, struct block *b)
 {
+    if (log_on_at(LOG_CODE, b->pc, b->bytes))
+        log_debug(LOG_CODE, "dead 0x%" PRIx64 " mode 0x%" PRIx32, b->pc, b->mode);
     atomic_store(&b->dead, 1);
     b->owner[OWNER_DEAD] = soft->dead;
     soft->dead = b;
@@ -227,7 +233,8 @@ static void announce_deaths(struct soft *soft, struct soft_vcpu *self, struct bl
 }
 
 /* Kills the blocks of the page that were made from bytes in [from, to), and tells. */
-static void kill_in_page(struct soft *soft, struct soft_vcpu *self, struct gpa page, unsigned from, unsigned to)
+static void kill_in_page(struct soft *soft, struct soft_vcpu *self, struct gpa page, unsigned from, unsigned to,
+                         enum vcpus_drop why)
 {
     struct code_page *cp = *page_slot(soft, page);
     struct block *dead[MAX_NAMED_DEATHS];
@@ -249,7 +256,9 @@ static void kill_in_page(struct soft *soft, struct soft_vcpu *self, struct gpa p
     if (!killed)
         return;
     page_changed(soft, page);
-    soft->invalidations++;
+    soft->invalidated[why]++;
+    log_debug(LOG_CODE, "invalidated by %s: %u blocks made from [0x%" PRIx64 ", 0x%" PRIx64 ")", vcpus_drop_names[why],
+              killed, page.v + from, page.v + to);
     announce_deaths(soft, self, killed <= MAX_NAMED_DEATHS ? dead : NULL, killed);
 }
 
@@ -257,7 +266,7 @@ void code_drop_page(struct soft *soft, struct soft_vcpu *self, struct gpa addr)
 {
     g_mutex_lock(&soft->code_lock);
     if (*page_slot(soft, addr))
-        kill_in_page(soft, self, page_of(addr.v), 0, MEM_PAGE_SIZE);
+        kill_in_page(soft, self, page_of(addr.v), 0, MEM_PAGE_SIZE, VCPUS_DROP_ATOMIC);
     untrack_if_empty(soft, page_of(addr.v));
     g_mutex_unlock(&soft->code_lock);
 }
@@ -274,7 +283,7 @@ static void on_written(struct mem_listener *l, struct gpa start, uint64_t size)
     g_mutex_lock(&soft->code_lock);
     struct code_page *cp = *page_slot(soft, page);
     if (cp && cp->granules & granule_mask(from, to))
-        kill_in_page(soft, self, page, from, to);
+        kill_in_page(soft, self, page, from, to, self ? VCPUS_DROP_STORE : VCPUS_DROP_DEVICE);
     g_mutex_unlock(&soft->code_lock);
     if (was_inside)
         soft_enter(self);
@@ -328,6 +337,9 @@ static void insert_block(struct soft *soft, struct block *b)
     if (two_pages(b))
         add_to_page(soft, b, GPA(b->gpa2));
     soft->blocks_made++;
+    if (log_on_at(LOG_CODE, b->pc, b->bytes))
+        log_debug(LOG_CODE, "made 0x%" PRIx64 " physical 0x%" PRIx64 " mode 0x%" PRIx32 ": %u instructions, %u exits",
+                  b->pc, b->gpa, b->mode, b->n_guest, b->n_exits);
 }
 
 static void empty_page(struct soft *soft, struct gpa page)
@@ -364,6 +376,7 @@ static void evict(struct soft *soft, struct soft_vcpu *s)
 {
     if (kill_all(soft)) {
         soft->evictions++;
+        log_debug(LOG_CODE, "evicted everything: %zu bytes of code", soft->backend->used(soft->backend_state));
         announce_deaths(soft, s, NULL, 0);
     }
     atomic_store(&s->seen, atomic_load(&soft->deaths));
@@ -438,8 +451,11 @@ static int make(struct soft_vcpu *s, const struct fetch *first, const struct fet
             break;
         *out = new_block(soft->ir, first->gpa, soft->ir->bytes > first->room ? second_page(next) : UINT64_MAX);
         error = soft->backend->compile(soft->backend_state, soft->ir, *out);
-        if (!error)
+        if (!error) {
+            if (log_on_at(LOG_TRANSLATE, code.pc, soft->ir->bytes))
+                trace_block(s, &code, soft->ir, *out);
             return 0;
+        }
         g_free(*out);
         if (error == -E2BIG)
             error = 0; /* once more, with half the instructions */
@@ -465,6 +481,7 @@ static int find_or_make(struct soft_vcpu *s, const struct fetch *first, const st
         remove_from_list(&(*page_slot(soft, page))->blocks, b, list_slot, page);
         kill_block(soft, b, page);
         page_changed(soft, page);
+        soft->invalidated[VCPUS_DROP_LONGER]++;
         announce_deaths(soft, s, &b, 1);
     }
     uint32_t max = IR_MAX_GUEST_INSNS;

@@ -161,8 +161,11 @@ static void wait_for_interrupt(struct soft_vcpu *s)
 static void on_stop(struct soft_vcpu *s, enum engine_stop stop)
 {
     struct env *env = s->env;
+    s->stops[stop]++;
     switch (stop) {
     case ENGINE_NEXT:
+        s->jump_misses += !env->last_exit;
+        return;
     case ENGINE_POLL:
         return;
     case ENGINE_EXCEPTION:
@@ -174,6 +177,7 @@ static void on_stop(struct soft_vcpu *s, enum engine_stop stop)
     case ENGINE_WAIT:
         wait_for_interrupt(s);
         break;
+    case ENGINE_STOPS:
     case ENGINE_YIELD:
         soft_leave(s);
         sched_yield();
@@ -273,16 +277,27 @@ static void soft_stats(struct vcpus *set, struct vcpus_stats *out)
         const struct soft_vcpu *s = &soft->cpu[i];
         out->tlb_misses += s->tlb_misses;
         out->walks += s->walks;
+        out->flushes += s->flushes;
+        out->device_accesses += s->device_accesses;
         out->lookups += s->lookups;
+        out->jump_misses += s->jump_misses;
+        for (unsigned k = 0; k < ENGINE_STOPS; k++)
+            out->stops[k] += s->stops[k];
         out->exceptions += s->exceptions;
         out->interrupts += s->interrupts;
     }
     g_mutex_lock(&soft->code_lock);
     out->blocks_made = soft->blocks_made;
     out->blocks_freed = soft->blocks_freed;
-    out->invalidations = soft->invalidations;
+    out->links = soft->links;
+    for (unsigned why = 0; why < VCPUS_DROPS; why++) {
+        out->invalidated[why] = soft->invalidated[why];
+        out->invalidations += soft->invalidated[why];
+    }
     out->evictions = soft->evictions;
     out->code_bytes = soft->backend->used(soft->backend_state);
+    if (soft->backend->stepped)
+        out->n_stepped = soft->backend->stepped(soft->backend_state, out->stepped, VCPUS_STEPPED);
     g_mutex_unlock(&soft->code_lock);
 }
 

@@ -150,6 +150,7 @@ static void ram_put(uint8_t *host, unsigned size, uint64_t v)
 static int device_get(struct soft_vcpu *s, const struct piece *p, uint64_t *v)
 {
     bool was_inside = soft_leave(s);
+    s->device_accesses++;
     bool done = is_power_of_two(p->size) && !bus_read(s->vcpu->set->config.bus, p->gpa, p->size, v);
     if (was_inside)
         soft_enter(s);
@@ -162,6 +163,7 @@ static int device_get(struct soft_vcpu *s, const struct piece *p, uint64_t *v)
 static int device_put(struct soft_vcpu *s, const struct piece *p, uint64_t v)
 {
     bool was_inside = soft_leave(s);
+    s->device_accesses++;
     bool done = is_power_of_two(p->size) && !bus_write(s->vcpu->set->config.bus, p->gpa, p->size, v);
     if (was_inside)
         soft_enter(s);

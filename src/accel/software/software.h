@@ -102,7 +102,9 @@ struct soft_vcpu {
     unsigned vain_waits;           /* waits in a row that a masked interrupt ended at once */
     uint64_t vain_since;           /* interrupts taken when the row began */
 
-    uint64_t tlb_misses, walks, lookups, exceptions, interrupts; /* statistics */
+    /* statistics */
+    uint64_t tlb_misses, walks, flushes, device_accesses, lookups, jump_misses, exceptions, interrupts;
+    uint64_t stops[ENGINE_STOPS];
 };
 
 /* --- code cache (code.c) --- */
@@ -122,7 +124,7 @@ struct soft {
     struct block *dead;            /* waiting to be freed, newest first */
     _Atomic unsigned n_dead;
     struct ir_block *ir;           /* the one block under construction */
-    uint64_t blocks_made, blocks_freed, invalidations, evictions;
+    uint64_t blocks_made, blocks_freed, links, evictions, invalidated[VCPUS_DROPS];
     _Atomic uint64_t deaths;
     struct mem_listener listener;
 };
@@ -179,6 +181,11 @@ void code_drop_page(struct soft *soft, struct soft_vcpu *self, struct gpa page);
 void code_flush_all(struct soft *soft);
 /* Frees what no vCPU can be in any more, when enough has died. The vCPU stands between blocks, inside. */
 void code_collect(struct soft_vcpu *s);
+
+/* trace.c */
+/* Prints the block that was just made of what code says, and its IR. The code lock is held. */
+void trace_block(const struct soft_vcpu *s, const struct isa_code *code, const struct ir_block *ir,
+                 const struct block *b);
 
 /* run.c */
 void soft_run(struct vcpu *v);

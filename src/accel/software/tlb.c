@@ -14,10 +14,12 @@
  * A walk may have to step outside in its middle (it sets accessed bits, and such a store may have to be reported). What was asked of
  * this vCPU meanwhile is done by then, so a walk during which requests were served is used once at most and not kept.
  */
+#include <inttypes.h>
 #include <string.h>
 
 #include "accel/software/software.h"
 #include "base/bits.h"
+#include "base/log.h"
 
 static uint64_t l3_key(uint64_t va, unsigned mmu)
 {
@@ -250,8 +252,21 @@ static void flush_page(struct soft_vcpu *s, uint64_t va)
     forget_jumps_of(s, page - ENV_PAGE_SIZE); /* a block that begins there may continue on this page */
 }
 
+static void log_flush(const struct soft_vcpu *s, const struct cpu_flush *what)
+{
+    if (what->one_page && log_on_at(LOG_MMU, what->va, 1))
+        log_debug(LOG_MMU, "vCPU %u: flush 0x%" PRIx64, s->vcpu->index, what->va);
+    else if (!what->one_page && what->one_asid)
+        log_debug(LOG_MMU, "vCPU %u: flush address space %" PRIu32, s->vcpu->index, what->asid);
+    else if (!what->one_page)
+        log_debug(LOG_MMU, "vCPU %u: flush everything", s->vcpu->index);
+}
+
 void tlb_flush(struct soft_vcpu *s, const struct cpu_flush *what)
 {
+    s->flushes++;
+    if (log_on(LOG_MMU))
+        log_flush(s, what);
     if (what->one_page && !from_large_leaf(s, what->va))
         flush_page(s, what->va);
     else if (what->one_page || !what->one_asid)
@@ -289,6 +304,22 @@ static void l3_insert(struct soft_vcpu *s, uint64_t va, unsigned mmu, const stru
         note_large_leaf(s, va, walk->leaf);
 }
 
+/* out NULL: a fault. */
+static void log_walk(const struct soft_vcpu *s, struct gva va, enum isa_access access, const struct isa_walk *out)
+{
+    static const char *const what[] = {[ISA_LOAD] = "load", [ISA_STORE] = "store", [ISA_FETCH] = "fetch"};
+    if (!out)
+        log_debug(LOG_MMU, "vCPU %u: walk 0x%" PRIx64 " to %s: fault %" PRIu32, s->vcpu->index, va.v, what[access],
+                  s->env->exc.cause);
+    else
+        log_debug(LOG_MMU, "vCPU %u: walk 0x%" PRIx64 " to %s: 0x%" PRIx64 " %c%c%c%s", s->vcpu->index, va.v,
+                  what[access], out->gpa.v, out->prot & ISA_PROT_R ? 'r' : '-', out->prot & ISA_PROT_W ? 'w' : '-',
+                  out->prot & ISA_PROT_X ? 'x' : '-',
+                  out->identity              ? ", no table"
+                  : out->leaf > ENV_PAGE_SIZE ? ", a large page"
+                                              : "");
+}
+
 int tlb_translate(struct soft_vcpu *s, struct gva va, enum isa_access access, unsigned mmu, struct isa_walk *out)
 {
     static const uint8_t needed[] = {[ISA_LOAD] = ISA_PROT_R, [ISA_STORE] = ISA_PROT_W, [ISA_FETCH] = ISA_PROT_X};
@@ -302,7 +333,10 @@ int tlb_translate(struct soft_vcpu *s, struct gva va, enum isa_access access, un
     }
     s->walks++;
     uint64_t served = atomic_load(&s->requests.served);
-    if (s->isa->walk(s->env, va, access, mmu, out))
+    int fault = s->isa->walk(s->env, va, access, mmu, out);
+    if (log_on_at(LOG_MMU, va.v, 1))
+        log_walk(s, va, access, fault ? NULL : out);
+    if (fault)
         return 1;
     if (out->size >= ENV_PAGE_SIZE && atomic_load(&s->requests.served) == served)
         l3_insert(s, va.v, mmu, out);

@@ -198,6 +198,45 @@ static size_t t0_used(void *state)
     return codemem_used(&t0->mem);
 }
 
+static void t0_view(void *state, const struct block *block, struct block_view *out)
+{
+    struct t0 *t0 = state;
+    const struct t0_translation *t = t0->translation;
+    const struct t0_code *code = block->code;
+    *out = (struct block_view){
+        .cells = t->cells,
+        .marks = t->marks,
+        .handlers = op_numbers(),
+        .n_cells = t->n_cells,
+        .n_marks = t->n_marks,
+        .code = code->rw,
+        .address = block->entry,
+        .bytes = (uint32_t)(t->e.at - code->rw),
+        .body = t->out_of_line,
+        .starts = t->start,
+    };
+#define PLACE(what) out->places[out->n_places++] = (struct block_place){#what, t0->thunks.what}
+    PLACE(unlinked), PLACE(lost), PLACE(poll), PLACE(stop), PLACE(load), PLACE(store), PLACE(step);
+#undef PLACE
+}
+
+static unsigned t0_stepped(void *state, struct backend_count *out, unsigned n)
+{
+    const struct t0 *t0 = state;
+    unsigned found = 0;
+    for (unsigned op = 0; op < CELL_COUNT; op++) {
+        if (!t0->stepped[op])
+            continue;
+        unsigned at = found < n ? found++ : n;
+        for (; at > 0 && out[at - 1].n < t0->stepped[op]; at--)
+            if (at < n)
+                out[at] = out[at - 1];
+        if (at < n)
+            out[at] = (struct backend_count){.name = cell_op_name(op), .n = t0->stepped[op]};
+    }
+    return found;
+}
+
 /* A jump that goes forward in the guest needs no poll: every loop has one that does not. */
 static void t0_link(void *state, struct block_exit *exit)
 {
@@ -248,5 +287,7 @@ const struct backend backend_t0 = {
     .link = t0_link,
     .unlink = t0_unlink,
     .used = t0_used,
+    .view = t0_view,
+    .stepped = t0_stepped,
     .run = t0_run,
 };

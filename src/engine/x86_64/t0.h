@@ -76,6 +76,7 @@ struct t0 {
     bool is_fp[ENV_REGS];           /* by the same: is it a floating-point register? */
     struct t0_thunks thunks;
     struct t0_translation *translation;
+    uint64_t stepped[CELL_COUNT]; /* how often each kind of cell was translated into a step */
 };
 
 /* What block->code points to. */
@@ -146,6 +147,8 @@ struct t0_translation {
     bool loop; /* it has a body to come back to, with this in registers: */
     struct t0_fp_cache head;
     struct emit_label body;
+    uint32_t start[IR_MAX_GUEST_INSNS]; /* by mark: where its code begins, from code->rw; for people */
+    uint32_t out_of_line;               /* the same of the first path out of line */
     uint32_t n_steps;
     uint32_t n_slow;
     struct t0_slow slow[T0_MAX_SLOW];

@@ -96,6 +96,7 @@ static void step_at(struct t0_translation *t, const struct cell *cell, unsigned 
     to[0].handler = handlers[(uintptr_t)cell->handler];
     to[1 + more] = (struct cell){.handler = handlers[CELL_DONE]};
     t->n_steps += 2 + more;
+    t->t0->stepped[(uintptr_t)cell->handler]++;
     emit_push_i(&t->e, (int32_t)site);
     emit_mov_ri(&t->e, 64, HOST_RAX, (uintptr_t)to);
     emit_call_to(&t->e, t->t0->thunks.step);
@@ -291,6 +292,7 @@ int t0_translate(struct t0_translation *t)
     write_sites(t);
     emit_align(e, 16);
     t->code->rw = e->at;
+    t->start[0] = 0;
     t0_fp_forget_all(t);
     struct t0_slow *poll = t0_slow_new(t, T0_SLOW_POLL, NULL);
     emit_cmp_mi(e, 32, t0_field(offsetof(struct env, exit_request)), 0);
@@ -301,7 +303,7 @@ int t0_translate(struct t0_translation *t)
         const struct cell *cell = &t->cells[i];
         unsigned op = (unsigned)(uintptr_t)cell->handler, more = data_behind(op);
         while (t->at_mark + 1 < t->n_marks && t->marks[t->at_mark + 1].cell <= i)
-            t->at_mark++;
+            t->start[++t->at_mark] = (uint32_t)(e->at - t->code->rw);
         if (!t0_float(t, cell, op)) {
             t0_fp_forget(t, cell->dst);
             if (!t0_integer(t, cell, op) && !t0_memory(t, cell, op) && !t0_flow(t, cell, op))
@@ -309,6 +311,9 @@ int t0_translate(struct t0_translation *t)
         }
         i += more;
     }
+    t->out_of_line = (uint32_t)(e->at - t->code->rw);
+    while (t->at_mark + 1 < t->n_marks) /* without cells, at the end */
+        t->start[++t->at_mark] = t->out_of_line;
     t0_slow_paths(t);
     return emit_ok(e) ? 0 : -E2BIG;
 }

@@ -17,6 +17,9 @@
  * Sstc is on, STIP is the comparison of the time with stimecmp. Other harts (through built-in firmware) set
  * SSIP from their own threads, so these bits change only by atomic operations that leave the others alone.
  */
+#include <inttypes.h>
+
+#include "base/log.h"
 #include "isa/riscv/priv.h"
 
 #define CAUSE_INTERRUPT BIT(63)
@@ -80,9 +83,43 @@ static uint64_t vector(uint64_t tvec, uint64_t cause)
     return (tvec & 1) && (cause & CAUSE_INTERRUPT) ? base + 4 * (cause & ~CAUSE_INTERRUPT) : base;
 }
 
+/* What happened, in the words of the privileged specification's table of causes (3.1.15), and where. */
+static void log_trap(const struct riscv_cpu *cpu, uint64_t cause, uint64_t tval, char to)
+{
+    static const char *const exceptions[] = {
+        "instruction misaligned",
+        "instruction access",
+        "illegal instruction",
+        "breakpoint",
+        "load misaligned",
+        "load access",
+        "store misaligned",
+        "store access",
+        "ecall from U",
+        "ecall from S",
+        "(10)",
+        "ecall from M",
+        "instruction page",
+        "load page",
+        "(14)",
+        "store page",
+    };
+    uint64_t number = cause & ~CAUSE_INTERRUPT;
+    if (cause & CAUSE_INTERRUPT)
+        log_debug(LOG_CPU, "hart %u: interrupt %" PRIu64 " at 0x%" PRIx64 ", to %c-mode", cpu->index, number,
+                  cpu->env.pc, to);
+    else
+        log_debug(LOG_CPU,
+                  "hart %u: exception %" PRIu64 " (%s) at 0x%" PRIx64 ", value 0x%" PRIx64 ", to %c-mode",
+                  cpu->index, number, number < ARRAY_SIZE(exceptions) ? exceptions[number] : "?", cpu->env.pc,
+                  tval, to);
+}
+
 static void enter_s(struct riscv_cpu *cpu, uint64_t cause, uint64_t tval)
 {
     uint64_t status = cpu->mstatus & ~(MSTATUS_SIE | MSTATUS_SPIE | MSTATUS_SPP);
+    if (log_on_at(LOG_CPU, cpu->env.pc, 1))
+        log_trap(cpu, cause, tval, 'S');
 
     if (cpu->mstatus & MSTATUS_SIE)
         status |= MSTATUS_SPIE;
@@ -99,6 +136,8 @@ static void enter_s(struct riscv_cpu *cpu, uint64_t cause, uint64_t tval)
 static void enter_m(struct riscv_cpu *cpu, uint64_t cause, uint64_t tval)
 {
     uint64_t status = cpu->mstatus & ~(MSTATUS_MIE | MSTATUS_MPIE | MSTATUS_MPP);
+    if (log_on_at(LOG_CPU, cpu->env.pc, 1))
+        log_trap(cpu, cause, tval, 'M');
 
     if (cpu->mstatus & MSTATUS_MIE)
         status |= MSTATUS_MPIE;
