@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) the Hostel authors
+"""The benchmarks. Each is a function that yields rows; systems take turns in it, and the best of the rounds counts."""
+
+import collections
+import contextlib
+import fnmatch
+import os
+import re
+import time
+
+from machines import FIRST_LINE, READY, Run, Unavailable
+from table import Row
+
+MIB = 1 << 20
+SETTLE = 2  # seconds that a guest may still finish what its start left over, before it counts as idle
+BENCHES = []
+
+
+def bench(*names):
+    """A benchmark and the rows that it can yield; a name with * stands for many."""
+
+    def register(function):
+        BENCHES.append((names, function))
+        return function
+
+    return register
+
+
+class Context:
+    def __init__(self, machines, wanted, rounds, quick):
+        self.machines, self.patterns = machines, wanted
+        self.rounds, self.quick = rounds, quick
+
+    def wants(self, name):
+        """Whether a row is asked for: all are without patterns; a pattern without * matches any part of a name."""
+        patterns = [p if "*" in p else f"*{p}*" for p in self.patterns]
+        return not patterns or any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
+class Best(collections.defaultdict):
+    """{system: the best value seen}."""
+
+    def __init__(self, choose=min):
+        super().__init__()
+        self.choose = choose
+
+    def see(self, system, value):
+        self[system] = value if system not in self else self.choose(self[system], value)
+
+
+# ---- The suite -------------------------------------------------------------------------------------------------------
+
+
+def ask(place, name, milliseconds):
+    """(best ns per unit, CPU ns per unit, check sum) of one program of the suite in one place."""
+    before = place.cpu_seconds()
+    place.send(f"{name} {milliseconds}")
+    answer = place.line().split()
+    if answer[0] != name:
+        raise Unavailable(f"{name}: the suite answers '{' '.join(answer)}'")
+    cpu = place.cpu_seconds() - before
+    return float(answer[1]), cpu * 1e9 / int(answer[2]), answer[3]
+
+
+def programs(place):
+    """[(name, unit)] of the suite."""
+    place.send("list")
+    found = []
+    while (line := place.line()) != ".":
+        found.append(tuple(line.split(" ", 1)))
+    return found
+
+
+def run_suite(context, chosen, cpus):
+    """Rows of the programs that chosen(name) accepts. Guests wait, asleep, while another has its turn."""
+    machines = context.machines
+    commands = {**machines.both(machines.linux, cpus=cpus), "native": machines.native}
+    milliseconds = 60 if context.quick else 150
+    with contextlib.ExitStack() as stack:
+        places = {system: stack.enter_context(Run(command)) for system, command in commands.items()}
+        for place in places.values():
+            place.wait_for(READY)
+        for name, unit in programs(places["native"]):
+            if not chosen(name) or not context.wants(name):
+                continue
+            best, cpu, sums = Best(), Best(), {}
+            for _ in range(context.rounds):
+                for system, place in places.items():
+                    ns, cpu_ns, sums[system] = ask(place, name, milliseconds)
+                    best.see(system, ns)
+                    cpu.see(system, cpu_ns)
+            # A host's compiler has no fused multiply-add, so its results may differ in the last place.
+            judged = {sums["hostel"], sums["qemu"]} | (set() if name.startswith("double/") else {sums["native"]})
+            if len(judged) != 1:
+                raise Unavailable(f"{name}: results differ: {sums}")
+            yield Row(name, f"ns per {unit}", dict(best), dict(cpu))
+
+
+@bench("integer/*", "calls/*", "branches/*", "memory/*", "double/*", "syscall/*", "kernel/*")
+def suite(context):
+    """the suite's programs in Debian's kernel, 1 vCPU, and on the host"""
+    yield from run_suite(context, lambda name: not name.startswith("parallel/"), 1)
+
+
+@bench("parallel/1_thread", "parallel/2_threads")
+def parallel(context):
+    """an integer program by one thread and by two, in guests of 2 vCPUs and on the host"""
+    yield from run_suite(context, lambda name: name.startswith("parallel/"), 2)
+
+
+# ---- Start -----------------------------------------------------------------------------------------------------------
+
+
+def boot_once(command, seconds, cpu, system):
+    with Run(command) as guest:
+        seconds.see(system, guest.wait_for(FIRST_LINE))
+        cpu.see(system, guest.cpu_seconds())
+
+
+@bench("boot/1_vcpu", "boot/2_vcpus")
+def boot(context):
+    """Debian's kernel from process start to the first line of user space"""
+    for name, cpus in (("boot/1_vcpu", 1), ("boot/2_vcpus", 2)):
+        if context.wants(name):
+            seconds, cpu = Best(), Best()
+            for _ in range(context.rounds):
+                for system, command in context.machines.both(context.machines.linux, cpus=cpus).items():
+                    boot_once(command, seconds, cpu, system)
+            yield Row(name, "s", dict(seconds), dict(cpu))
+
+
+def first_byte_once(command):
+    """(ms to the first byte, CPU ms of all processes from start to end)"""
+    readable, writable = os.pipe()
+    actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, writable, 1)]
+    start = time.monotonic()
+    pid = os.posix_spawn(command[0], command, os.environ, file_actions=actions)
+    os.close(writable)
+    byte = os.read(readable, 1)
+    seconds = time.monotonic() - start
+    while os.read(readable, 4096):
+        pass
+    os.close(readable)
+    _, status, usage = os.wait4(pid, 0)
+    if byte != b"H" or status:
+        raise Unavailable(f"{command[0]} wrote {byte!r} and ended with status {status}")
+    return seconds * 1e3, (usage.ru_utime + usage.ru_stime) * 1e3
+
+
+@bench("start/first_byte")
+def first_byte(context):
+    """from process start to the first byte that a bare-metal guest writes to its UART"""
+    best, cpu = Best(), Best()
+    commands = context.machines.both(context.machines.bare("first_byte"), megabytes=128)
+    for _ in range(context.rounds * 8):
+        for system, command in commands.items():
+            ms, cpu_ms = first_byte_once(command)
+            best.see(system, ms)
+            cpu.see(system, cpu_ms)
+    yield Row("start/first_byte", "ms", dict(best), dict(cpu))
+
+
+# ---- Resources -------------------------------------------------------------------------------------------------------
+
+
+def peak_at_work(run, ram_size):
+    """The last peak, in bytes, that could be read before a run ended by itself."""
+    peak = None
+    while (going_on := run.read(0.02)) is not False:
+        if going_on is None or b"\n" in run.output:
+            with contextlib.suppress(OSError, KeyError, Unavailable):  # the first or the last moment of the run
+                peak = run.memory(ram_size).peak
+    if peak is None:
+        raise Unavailable(f"{run.command[0]} ended before its memory was read")
+    return peak
+
+
+@bench("resident/bare_idle", "resident/bare_mips", "resident/debian")
+def resident(context):
+    """resident memory of all processes beyond the guest RAM that the guest touched"""
+    machines, values = context.machines, collections.defaultdict(dict)
+    for system, command in machines.both(machines.bare("idle"), megabytes=128).items():
+        with Run(command) as guest:
+            guest.wait_for("idle")
+            values["resident/bare_idle"][system] = guest.memory(128 * MIB).peak / MIB
+    for system, command in machines.both(machines.bare("mips"), megabytes=128).items():
+        with Run(command) as guest:
+            values["resident/bare_mips"][system] = peak_at_work(guest, 128 * MIB) / MIB
+    for system, command in machines.both(machines.linux).items():
+        with Run(command) as guest:
+            guest.wait_for(READY)
+            values["resident/debian"][system] = guest.memory(512 * MIB).now / MIB
+    for name, found in values.items():
+        yield Row(name, "MiB", found)
+
+
+@bench("idle/debian", "idle/bare")
+def idle(context):
+    """processor time of guests that have nothing to do; all of them wait side by side"""
+    machines, window = context.machines, 5 if context.quick else 20
+    with contextlib.ExitStack() as stack:
+        guests = {}
+        for name, boot_of, ready in (("idle/debian", machines.linux, READY), ("idle/bare", machines.bare("idle"), "idle")):
+            for system, command in machines.both(boot_of).items():
+                guests[name, system] = stack.enter_context(Run(command))
+                guests[name, system].wait_for(ready)
+        wait_until(time.monotonic() + SETTLE)
+        start, before = time.monotonic(), {key: guest.cpu_seconds() for key, guest in guests.items()}
+        wait_until(start + window)
+        elapsed = time.monotonic() - start
+        used = {key: (guest.cpu_seconds() - before[key]) / elapsed * 100 for key, guest in guests.items()}
+    for name in ("idle/debian", "idle/bare"):
+        yield Row(name, "% of a CPU", {system: used[name, system] for system in ("hostel", "qemu")})
+
+
+def wait_until(moment):
+    """Time that passes is what idleness is measured over."""
+    while (left := moment - time.monotonic()) > 0:
+        time.sleep(left)
+
+
+# ---- Speed in instructions -------------------------------------------------------------------------------------------
+
+
+def mips_once(command):
+    with Run(command) as guest:
+        guest.wait_for("mips total")
+        while b"\n" not in guest.output and guest.read():
+            pass
+        return float(re.search(rb"mips=(\d+)", guest.output)[1])
+
+
+@bench("start/mips", "emulation/mips", "emulation/boot")
+def mips(context):
+    """guest instructions per second of a bare-metal integer mix, and the interpreter alone"""
+    machines = context.machines
+    work = machines.bare("mips")
+    fast, slow = Best(max), Best(max)
+    for _ in range(context.rounds):
+        for system, command in machines.both(work, megabytes=128).items():
+            fast.see(system, mips_once(command))
+        slow.see("hostel", mips_once(machines.hostel(work, megabytes=128, method="emulation")))
+    yield Row("start/mips", "million per s", dict(fast), more_is_better=True)
+    yield Row("emulation/mips", "million per s", dict(slow), more_is_better=True)
+    if context.wants("emulation/boot"):
+        seconds, cpu = Best(), Best()
+        boot_once(machines.hostel(machines.linux, method="emulation"), seconds, cpu, "hostel")
+        yield Row("emulation/boot", "s", dict(seconds), dict(cpu))

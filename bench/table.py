@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) the Hostel authors
+"""Rows of results, their means by group, and the bars that they must reach."""
+
+import dataclasses
+import fnmatch
+import math
+
+SUITE = ("integer", "calls", "branches", "memory", "double", "syscall", "kernel")
+
+
+@dataclasses.dataclass
+class Row:
+    """One figure of each system. `cpu` holds processor time for the same work, where it was measured."""
+
+    name: str
+    unit: str
+    values: dict
+    cpu: dict = dataclasses.field(default_factory=dict)
+    more_is_better: bool = False
+
+    def ratio(self, by="values"):
+        """How many times better Hostel is than QEMU; None without both figures."""
+        values = getattr(self, by)
+        ours, theirs = values.get("hostel"), values.get("qemu")
+        if not ours or not theirs:
+            return None
+        return ours / theirs if self.more_is_better else theirs / ours
+
+    @property
+    def group(self):
+        return self.name.partition("/")[0]
+
+
+class Results:
+    def __init__(self, rows):
+        self.rows = rows
+
+    def match(self, pattern):
+        return [row for row in self.rows if fnmatch.fnmatch(row.name, pattern)]
+
+    def mean(self, pattern, by="values"):
+        """The geometric mean of the ratios of all rows that match; None when there is none."""
+        ratios = [row.ratio(by) for row in self.match(pattern)]
+        ratios = [ratio for ratio in ratios if ratio]
+        return math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else None
+
+    def least(self, by="values"):
+        """(the least ratio of the suite, its row's name)."""
+        ratios = [(row.ratio(by), row.name) for row in self.rows if row.group in SUITE and row.ratio(by)]
+        return min(ratios, default=(None, ""))
+
+    def value(self, name, system="hostel"):
+        return next((row.values.get(system) for row in self.rows if row.name == name), None)
+
+    def fraction(self, name, by="values"):
+        ratio = self.mean(name, by)
+        return ratio and 1 / ratio
+
+    def speed_up(self, system="hostel"):
+        one, two = self.value("parallel/1_thread", system), self.value("parallel/2_threads", system)
+        return one and two and one / two
+
+
+# (what, the sense, the bar, its value of results, the same by processor time or None)
+BARS = [
+    ("integer, geometric mean", ">=", 1.7, lambda r: r.mean("integer/*"), lambda r: r.mean("integer/*", "cpu")),
+    ("calls, geometric mean", ">=", 2.5, lambda r: r.mean("calls/*"), lambda r: r.mean("calls/*", "cpu")),
+    ("indirect branches, geometric mean", ">=", 2.5, lambda r: r.mean("branches/*"),
+     lambda r: r.mean("branches/*", "cpu")),
+    ("double precision, geometric mean", ">=", 4, lambda r: r.mean("double/*"), lambda r: r.mean("double/*", "cpu")),
+    ("system calls, geometric mean", ">=", 5, lambda r: r.mean("syscall/*"), lambda r: r.mean("syscall/*", "cpu")),
+    ("fork and exec", ">=", 2.8, lambda r: r.mean("kernel/fork_exec"), lambda r: r.mean("kernel/fork_exec", "cpu")),
+    ("memory copies, geometric mean", ">=", 1.6, lambda r: r.mean("memory/memcpy*"),
+     lambda r: r.mean("memory/memcpy*", "cpu")),
+    ("the least of the suite", ">=", 1, lambda r: r.least()[0], lambda r: r.least("cpu")[0]),
+    ("2 vCPUs, times one", ">=", 1.85, lambda r: r.speed_up(), None),
+    ("boot to user space, of QEMU's time, 1 vCPU", "<=", 0.6, lambda r: r.fraction("boot/1_vcpu"),
+     lambda r: r.fraction("boot/1_vcpu", "cpu")),
+    ("boot to user space, of QEMU's time, 2 vCPUs", "<=", 0.6, lambda r: r.fraction("boot/2_vcpus"),
+     lambda r: r.fraction("boot/2_vcpus", "cpu")),
+    ("first UART byte, of QEMU's time", "<=", 0.3, lambda r: r.fraction("start/first_byte"),
+     lambda r: r.fraction("start/first_byte", "cpu")),
+    ("peak beyond guest RAM, bare metal, MiB", "<=", 12, lambda r: r.value("resident/bare_idle"), None),
+    ("peak beyond guest RAM, bare metal at work, MiB", "<=", 12, lambda r: r.value("resident/bare_mips"), None),
+    ("beyond guest RAM after a 512 MiB boot, MiB", "<=", 48, lambda r: r.value("resident/debian"), None),
+    ("idle Debian, % of a CPU", "<=", 0.3, lambda r: r.value("idle/debian"), None),
+    ("idle bare metal, % of a CPU", "<=", 0.3, lambda r: r.value("idle/bare"), None),
+    ("emulation, million instructions per second", ">=", 60, lambda r: r.value("emulation/mips"), None),
+    ("emulation, boot to user space, s", "<=", 60, lambda r: r.value("emulation/boot"), None),
+]
+
+
+def figure(value):
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if value < 1000 else f"{value:,.0f}"
+
+
+def times(value):
+    return f"{value:.2f}x" if value else "-"
+
+
+def against_native(row):
+    ours, native = row.values.get("hostel"), row.values.get("native")
+    return times(ours / native) if ours and native else "-"
+
+
+COLUMNS = "{:22} {:20} {:>10} {:>10} {:>10} {:>9} {:>9} {:>9}"
+
+
+def print_head():
+    print(COLUMNS.format("", "", "Hostel", "QEMU", "native", "better", "by CPU", "native"))
+    print(COLUMNS.format("", "", "", "", "", "than QEMU", "time", "is faster"))
+
+
+def print_row(row):
+    print(COLUMNS.format(row.name, row.unit, *(figure(row.values.get(s)) for s in ("hostel", "qemu", "native")),
+                         times(row.ratio()), times(row.ratio("cpu")), against_native(row)), flush=True)
+
+
+def print_means(results):
+    print("\nGeometric means")
+    for group in SUITE:
+        if results.mean(f"{group}/*"):
+            print(COLUMNS.format(group, "", "", "", "", times(results.mean(f"{group}/*")),
+                                 times(results.mean(f"{group}/*", "cpu")), ""))
+    if results.speed_up():
+        print("\n2 threads on 2 vCPUs, times 1 thread: " + ", ".join(
+            f"{system} {figure(results.speed_up(system))}" for system in ("hostel", "qemu", "native")))
+
+
+def bars(results):
+    """(what, sense, bar, value, value by processor time, passed) of each bar that was measured."""
+    for what, sense, bar, value, by_cpu in BARS:
+        reached = value(results)
+        if reached is not None:
+            passed = reached >= bar if sense == ">=" else reached <= bar
+            yield what, sense, bar, reached, by_cpu and by_cpu(results), passed
+
+
+def print_bars(results):
+    print(f"\n{'Bars':50} {'':>8} {'reached':>9} {'by CPU':>9}")
+    for what, sense, bar, value, by_cpu, passed in bars(results):
+        print(f"{what:50} {sense} {bar:5g} {value:9.3g} {by_cpu and format(by_cpu, '9.3g') or '        -'}"
+              f"   {'pass' if passed else 'FAIL'}")
+    least, name = results.least()
+    if least:
+        print(f"The least of the suite is {name}.")
