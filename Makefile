@@ -37,7 +37,7 @@ run: build         ## boot Debian's riscv64 kernel to a shell (Ctrl-] opens Host
 		--kernel $$guest/kernel --initrd $$guest/initramfs.gz --append "console=ttyS0 quiet" $(ARGS)
 
 test: deps-test    ## everything: all suites, both compilers, sanitizers, arm64; ends with "N passed, N failed"
-	@tools/debian-guest fetch >/dev/null
+	@tools/debian-guest fetch >/dev/null || echo "tests that boot Debian's kernel are going to be skipped"
 	@tools/run-tests --build $(BUILD)
 
 check-fast:        ## format, layers, headers alone, style, unit tests: before each commit
