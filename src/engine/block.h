@@ -91,6 +91,17 @@ struct backend_count {
     uint64_t n;
 };
 
+/* Shortcuts that a backend takes and can do without (tests switch them off one by one), and ENGINE_COUNTED, which adds. */
+enum engine_tuning {
+#define TUNING(id, text, help) ENGINE_##id##_BIT,
+#include "engine/tuning.def"
+#undef TUNING
+    ENGINE_TUNINGS,
+#define TUNING(id, text, help) ENGINE_##id = 1 << ENGINE_##id##_BIT,
+#include "engine/tuning.def"
+#undef TUNING
+};
+
 struct backend {
     const char *name; /* the method's: "emulation", "translation" */
     const char *help;
@@ -98,6 +109,8 @@ struct backend {
     /* One instance per guest; limit = bytes of code memory. NULL with errno. */
     void *(*init)(size_t limit);
     void (*fini)(void *state);
+    /* Optional, before the first block: what is different from usual, bits of enum engine_tuning. */
+    void (*tune)(void *state, unsigned tuning);
 
     /* Compiles IR into block->code. Called by the translating vCPU's thread with the dispatcher's code lock held.
      * 0, -ENOSPC when the code memory is full (the dispatcher evicts and tries again), -E2BIG when this block is too

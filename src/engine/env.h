@@ -37,7 +37,7 @@ enum {
     ENV_MMU_INDEXES = 8,
     ENV_TLB_BITS = 9,
     ENV_TLB_SIZE = 1 << ENV_TLB_BITS,
-    ENV_JUMP_BITS = 12,
+    ENV_JUMP_BITS = 13,
     ENV_JUMP_SIZE = 1 << ENV_JUMP_BITS,
     ENV_REGS = 96,
     ENV_TEMPS = 512,
@@ -95,7 +95,6 @@ struct env {
     uint64_t icount;               /* guest instructions retired; exact where pc is */
     uint64_t budget;               /* stop when icount reaches it; UINT64_MAX never */
     uint64_t salt;                 /* jump cache salt in force: ENV_SALT(identifier of the address space, mode) */
-    uint64_t salt_global;          /* the one of entries that hold in every address space */
     struct block_exit *last_exit;  /* the exit just taken, for linking; NULL when it cannot be linked */
     uint8_t fp_flags;              /* accrued exceptions, enum of softfloat.h (SF_NX ...) */
     uint64_t excl_addr;            /* LL/SC: guest virtual address, or ENV_NO_RESERVATION */
@@ -111,6 +110,8 @@ struct env {
 
     /* --- scratch of the interpreter: values of the running block --- */
     uint64_t temp[ENV_TEMPS];
+
+    uint64_t salt_global;          /* the salt of entries that hold in every address space */
 
     /* --- big tables --- */
     struct env_tlb tlb[ENV_MMU_INDEXES];

@@ -35,6 +35,14 @@ static inline bool region_set_has(const struct region_set *set, uint64_t number)
     return slot == REGION_SEVERAL || slot == number + REGION_FIRST;
 }
 
+/* The region is no member any more. (A shared slot goes on answering yes.) */
+static inline void region_set_remove(struct region_set *set, uint64_t number)
+{
+    uint64_t *slot = &set->slot[region_set_at(number)];
+    if (*slot == number + REGION_FIRST)
+        *slot = REGION_NONE;
+}
+
 static inline void region_set_clear(struct region_set *set)
 {
     if (set->any)

@@ -236,6 +236,7 @@ static void forget_jumps_of(struct soft_vcpu *s, uint64_t page)
         if (j->pc == page + offset)
             *j = (struct env_jump){0};
     }
+    region_set_remove(&s->jump_pages, page >> ENV_PAGE_BITS);
 }
 
 static void flush_page(struct soft_vcpu *s, uint64_t va)

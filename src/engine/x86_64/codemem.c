@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/param.h>
 #include <unistd.h>
 
 #include "base/bits.h"
@@ -20,8 +21,10 @@ static void *map(int fd, size_t size, int prot)
 
 int codemem_init(struct codemem *m, size_t size, size_t reserved)
 {
-    *m = (struct codemem){.arena_size = align_up(size / CODEMEM_ARENAS, PAGE), .reserved = align_up(reserved, BLOCK_ALIGN)};
-    m->size = m->arena_size * CODEMEM_ARENAS;
+    *m = (struct codemem){.reserved = align_up(reserved, BLOCK_ALIGN)};
+    m->arenas = (unsigned)MAX(MIN(size / CODEMEM_LEAST, CODEMEM_ARENAS), CODEMEM_FEWEST);
+    m->arena_size = align_up(MAX(size / m->arenas, CODEMEM_LEAST), PAGE);
+    m->size = m->arena_size * m->arenas;
     if (m->reserved >= m->arena_size)
         return -EINVAL;
     int fd = memfd_create("translated code", MFD_CLOEXEC);
@@ -66,11 +69,11 @@ static uint8_t *arena_end(const struct codemem *m, unsigned i)
 
 uint8_t *codemem_begin(struct codemem *m, size_t least, size_t *room)
 {
-    for (unsigned tries = 0; tries <= CODEMEM_ARENAS; tries++) {
+    for (unsigned tries = 0; tries <= m->arenas; tries++) {
         *room = (size_t)(arena_end(m, m->current) - m->at);
         if (*room >= least)
             return m->at;
-        unsigned next = (m->current + 1) % CODEMEM_ARENAS;
+        unsigned next = (m->current + 1) % m->arenas;
         if (m->arena[next].live)
             return NULL; /* the oldest code is still in use */
         m->arena[next].used = 0;
@@ -101,7 +104,7 @@ void codemem_release(struct codemem *m, const uint8_t *rw)
 size_t codemem_used(const struct codemem *m)
 {
     size_t used = m->reserved;
-    for (unsigned i = 0; i < CODEMEM_ARENAS; i++)
+    for (unsigned i = 0; i < m->arenas; i++)
         used += m->arena[i].used;
     return used;
 }

@@ -12,13 +12,17 @@
  * used again. So invalidated blocks cost nothing to give back, and the dispatcher, which kills everything
  * when no arena is free, rarely has to. Not thread-safe: the dispatcher's code lock is held.
  */
-enum { CODEMEM_ARENAS = 16 };
+enum {
+    CODEMEM_ARENAS = 16, /* at most: */
+    CODEMEM_LEAST = 32 * 1024, /* none is smaller than this */
+    CODEMEM_FEWEST = 2, /* room for less is rounded up */
+};
 
 struct codemem {
     uint8_t *rw;
     int64_t rx_delta;                  /* executable address minus writable address */
     size_t size, arena_size, reserved; /* bytes; `reserved` at the beginning are never given back */
-    unsigned current;
+    unsigned arenas, current;
     uint8_t *at; /* next free byte of the current arena */
     struct {
         uint32_t live; /* blocks not released */
@@ -26,8 +30,8 @@ struct codemem {
     } arena[CODEMEM_ARENAS];
 };
 
-/* Maps size bytes (rounded up to whole pages per arena), `reserved` of them for code that stays. 0 or -errno.
- */
+/* Maps size bytes (rounded up to whole pages per arena, and to CODEMEM_FEWEST of the least), `reserved` of them
+ * for code that stays. 0 or -errno. */
 int codemem_init(struct codemem *m, size_t size, size_t reserved);
 void codemem_fini(struct codemem *m);
 

@@ -46,7 +46,7 @@ void t0_loop_begin(struct t0_translation *t)
     bool seen[ENV_REGS] = {false};
     unsigned kept = 0;
     t->loop = false;
-    if (!leads_back(t->block))
+    if (t->t0->tuning & (ENGINE_COUNTED | ENGINE_NO_FLOAT) || !leads_back(t->block))
         return;
     for (uint32_t i = 0; i < t->n_cells; i++) {
         const struct cell *c = &t->cells[i];

@@ -34,9 +34,9 @@ static void assign(struct t0 *t0, const struct ir_target *target)
     for (unsigned i = 0; i < target->nregs; i++)
         if (target->regs[i].type == IR_F32 || target->regs[i].type == IR_F64)
             t0->is_fp[target->regs[i].offset / 8 - T0_FIRST_CELL] = true;
-    unsigned next = 0;
-    for (unsigned priority = 1; priority < UINT8_MAX && next < T0_PINNED; priority++)
-        for (unsigned i = 0; i < target->nregs && next < T0_PINNED; i++)
+    unsigned next = 0, most = t0->tuning & ENGINE_NO_PINS ? 0 : T0_PINNED;
+    for (unsigned priority = 1; priority < UINT8_MAX && next < most; priority++)
+        for (unsigned i = 0; i < target->nregs && next < most; i++)
             if (target->regs[i].pin == priority)
                 t0->pin[target->regs[i].offset / 8 - T0_FIRST_CELL] = pinned[next++];
     t0->target = target;
@@ -62,6 +62,14 @@ static void drop_flags(unsigned csr)
 {
     if (_mm_getcsr() != csr)
         _mm_setcsr(csr);
+}
+
+uint64_t t0_call_folded(struct env *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, ir_helper_fn *fn)
+{
+    fold_flags(env);
+    uint64_t result = fn(env, a0, a1, a2, a3);
+    drop_flags(MXCSR_DEFAULT);
+    return result;
 }
 
 int t0_step_in_c(struct env *env, const struct cell *cells)
@@ -112,6 +120,7 @@ static void *t0_init(size_t limit)
     struct t0 *t0 = calloc(1, sizeof(*t0));
     if (!t0)
         return NULL;
+    t0->have = host_features_get();
     t0->prepare = prepare_new(false, op_numbers());
     t0->translation = calloc(1, sizeof(*t0->translation));
     int error = t0->prepare && t0->translation ? codemem_init(&t0->mem, limit, THUNK_ROOM) : -ENOMEM;
@@ -120,6 +129,14 @@ static void *t0_init(size_t limit)
     t0_fini(t0);
     errno = -error;
     return NULL;
+}
+
+static void t0_tune(void *state, unsigned tuning)
+{
+    static const struct host_features none;
+    struct t0 *t0 = state;
+    t0->tuning = tuning;
+    t0->have = tuning & ENGINE_NO_EXTENSIONS ? &none : host_features_get();
 }
 
 /* Begins a translation of the view into free code memory. 0 or -ENOSPC, -ENOMEM. */
@@ -146,7 +163,7 @@ static int begin(struct t0 *t0, const struct ir_block *ir, const struct prepared
     t->at_mark = t->n_steps = t->n_slow = 0;
     t->code = code;
     code->loop = 0;
-    emit_init(&t->e, rw, room, (uintptr_t)rw + (uint64_t)t0->mem.rx_delta, host_features_get()->avx);
+    emit_init(&t->e, rw, room, (uintptr_t)rw + (uint64_t)t0->mem.rx_delta, t0->have->avx);
     return 0;
 }
 
@@ -243,9 +260,10 @@ static void t0_link(void *state, struct block_exit *exit)
     struct t0 *t0 = state;
     const struct block *to = atomic_load(&exit->to);
     const struct t0_code *code = to->code;
-    if (!exit->site)
+    if (!exit->site || t0->tuning & ENGINE_NO_LINKS)
         return;
-    uint64_t place = exit->target > exit->from->pc ? code->forward : to->entry;
+    bool forward = exit->target > exit->from->pc && !(t0->tuning & (ENGINE_NO_FORWARD | ENGINE_COUNTED));
+    uint64_t place = forward ? code->forward : to->entry;
     if (to == exit->from && code->loop && exit == code->loop_exit)
         place = code->loop;
     emit_patch(exit->site, t0->mem.rx_delta, place);
@@ -282,6 +300,7 @@ const struct backend backend_t0 = {
     .help = "quick translator for x86-64 hosts",
     .init = t0_init,
     .fini = t0_fini,
+    .tune = t0_tune,
     .compile = t0_compile,
     .release = t0_release,
     .link = t0_link,

@@ -57,6 +57,8 @@ struct t0_thunks {
     uint64_t lost;     /* rax = pc that the jump cache does not know */
     uint64_t poll;     /* rax = pc */
     uint64_t stop;     /* rax = pc, ecx = enum engine_stop */
+    uint64_t fault;    /* rax = site; env->exc is pending */
+    uint64_t call_folded; /* C: t0_call_folded() */
     uint64_t load;     /* rax = address, ecx = descriptor, site pushed: rax = value; pops the site */
     uint64_t store;    /* rax = address, rdx = value, ecx = descriptor, site pushed */
     uint64_t step;     /* rax = cells for interp_step(), site pushed */
@@ -70,6 +72,8 @@ struct t0_site {
 
 struct t0 {
     struct codemem mem;
+    unsigned tuning;                   /* enum engine_tuning */
+    const struct host_features *have;  /* what the host has, or is to have */
     struct prepare *prepare;
     const struct ir_target *target; /* for which `pin` was made; NULL until the first block */
     uint8_t pin[ENV_REGS];          /* by cell - T0_FIRST_CELL: enum host_reg, or T0_NO_PIN */
@@ -94,6 +98,7 @@ enum t0_slow_kind {
     T0_SLOW_STORE,
     T0_SLOW_EXIT,
     T0_SLOW_POLL,
+    T0_SLOW_FAULT, /* an exception is pending */
     T0_SLOW_STEP, /* the interpreter performs the cell */
 };
 
@@ -237,6 +242,9 @@ bool t0_integer(struct t0_translation *t, const struct cell *cell, unsigned op);
 bool t0_memory(struct t0_translation *t, const struct cell *cell, unsigned op);
 bool t0_float(struct t0_translation *t, const struct cell *cell, unsigned op);
 bool t0_flow(struct t0_translation *t, const struct cell *cell, unsigned op);
+bool t0_call(struct t0_translation *t, const struct cell *cell, unsigned op);
+/* Leaves with the exception that is pending, at the site. */
+void t0_fault(struct t0_translation *t, uint32_t site);
 /* Emits the paths out of line. */
 void t0_slow_paths(struct t0_translation *t);
 
@@ -248,6 +256,13 @@ int t0_load_in_c(struct env *env, uint64_t va, uint32_t mem, uint64_t *value);
 int t0_store_in_c(struct env *env, uint64_t va, uint32_t mem, uint64_t value);
 /* performs stepped cells on behalf of translated code; nonzero when the guest's exception is pending. */
 int t0_step_in_c(struct env *env, const struct cell *cells);
+
+/* t0.c: calls a helper that may look at the guest's floating-point flags. */
+uint64_t t0_call_folded(struct env *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, ir_helper_fn *fn);
+
+/* thunks.c: moves pinned registers to (or from) their homes; unless `all`, only those that C does not preserve. */
+void t0_spill(struct emit *e, const struct t0 *t0, bool all, bool store);
+bool t0_preserved_by_c(enum host_reg r);
 
 /* thunks.c: emits the thunks for the assignment in t0->pin; returns bytes used. */
 size_t t0_emit_thunks(struct t0 *t0, size_t room);

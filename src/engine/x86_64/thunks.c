@@ -14,7 +14,7 @@
 
 static const enum host_reg callee_saved[] = {HOST_RBX, HOST_RBP, HOST_R12, HOST_R13, HOST_R14, HOST_R15};
 
-static bool is_callee_saved(enum host_reg r)
+bool t0_preserved_by_c(enum host_reg r)
 {
     for (unsigned i = 0; i < sizeof(callee_saved) / sizeof(callee_saved[0]); i++)
         if (callee_saved[i] == r)
@@ -22,11 +22,10 @@ static bool is_callee_saved(enum host_reg r)
     return false;
 }
 
-/* Moves pinned registers to (or from) their homes; those that C preserves only if `all`. */
-static void spill(struct emit *e, const struct t0 *t0, bool all, bool store)
+void t0_spill(struct emit *e, const struct t0 *t0, bool all, bool store)
 {
     for (unsigned i = 0; i < ENV_REGS; i++) {
-        if (t0->pin[i] == T0_NO_PIN || (!all && is_callee_saved((enum host_reg)t0->pin[i])))
+        if (t0->pin[i] == T0_NO_PIN || (!all && t0_preserved_by_c((enum host_reg)t0->pin[i])))
             continue;
         struct host_mem home = t0_home(T0_FIRST_CELL + i);
         if (store)
@@ -44,13 +43,13 @@ static void enter(struct emit *e, const struct t0 *t0)
     emit_sub_ri(e, 64, HOST_RSP, 8);
     emit_lea(e, 64, (enum host_reg)T0_ENV, host_mem(HOST_RDI, T0_BIAS));
     emit_mov_rr(e, 64, HOST_RAX, HOST_RSI);
-    spill(e, t0, true, false);
+    t0_spill(e, t0, true, false);
     emit_jmp_r(e, HOST_RAX);
 }
 
 static void leave(struct emit *e, const struct t0 *t0)
 {
-    spill(e, t0, true, true);
+    t0_spill(e, t0, true, true);
     emit_add_ri(e, 64, HOST_RSP, 8);
     for (unsigned i = 6; i-- > 0;)
         emit_pop_r(e, callee_saved[i]);
@@ -81,7 +80,7 @@ static void leave_if_fault(struct emit *e, const struct t0 *t0, bool all, int ex
     struct emit_label fine = {0};
     emit_test_rr(e, 32, HOST_RAX, HOST_RAX);
     emit_jcc(e, HOST_E, &fine);
-    spill(e, t0, all, false);
+    t0_spill(e, t0, all, false);
     emit_add_ri(e, 64, HOST_RSP, extra + 8);
     emit_pop_r(e, HOST_RAX);
     emit_mov_mr(e, 64, t0_field(offsetof(struct env, temp)), HOST_RAX);
@@ -97,7 +96,7 @@ static void return_and_pop_site(struct emit *e)
 
 static void load(struct emit *e, const struct t0 *t0)
 {
-    spill(e, t0, false, true);
+    t0_spill(e, t0, false, true);
     emit_lea(e, 64, HOST_RDI, host_mem((enum host_reg)T0_ENV, -T0_BIAS));
     emit_mov_rr(e, 64, HOST_RSI, HOST_RAX);
     emit_mov_rr(e, 32, HOST_RDX, HOST_RCX);
@@ -107,30 +106,30 @@ static void load(struct emit *e, const struct t0 *t0)
     leave_if_fault(e, t0, false, 16);
     emit_pop_r(e, HOST_RAX);
     emit_pop_r(e, HOST_RCX);
-    spill(e, t0, false, false);
+    t0_spill(e, t0, false, false);
     return_and_pop_site(e);
 }
 
 static void store(struct emit *e, const struct t0 *t0)
 {
-    spill(e, t0, false, true);
+    t0_spill(e, t0, false, true);
     emit_lea(e, 64, HOST_RDI, host_mem((enum host_reg)T0_ENV, -T0_BIAS));
     emit_mov_rr(e, 64, HOST_RSI, HOST_RAX);
     emit_xchg_rr(e, 64, HOST_RDX, HOST_RCX); /* descriptor third, value fourth */
     call_c(e, (const void *)(uintptr_t)t0_store_in_c);
     leave_if_fault(e, t0, false, 0);
-    spill(e, t0, false, false);
+    t0_spill(e, t0, false, false);
     return_and_pop_site(e);
 }
 
 static void step(struct emit *e, const struct t0 *t0)
 {
-    spill(e, t0, true, true);
+    t0_spill(e, t0, true, true);
     emit_lea(e, 64, HOST_RDI, host_mem((enum host_reg)T0_ENV, -T0_BIAS));
     emit_mov_rr(e, 64, HOST_RSI, HOST_RAX);
     call_c(e, (const void *)(uintptr_t)t0_step_in_c);
     leave_if_fault(e, t0, true, 0);
-    spill(e, t0, true, false);
+    t0_spill(e, t0, true, false);
     return_and_pop_site(e);
 }
 
@@ -166,6 +165,16 @@ size_t t0_emit_thunks(struct t0 *t0, size_t room)
     forget_exit(&e);
     emit_mov_rr(&e, 32, HOST_RAX, HOST_RCX);
     emit_jmp_to(&e, k->leave);
+
+    THUNK(fault);
+    emit_mov_mr(&e, 64, t0_field(offsetof(struct env, temp)), HOST_RAX);
+    forget_exit(&e);
+    leave_with(&e, t0, ENGINE_EXCEPTION);
+
+    /* A tail call: C returns to the translated code. */
+    THUNK(call_folded);
+    emit_mov_ri(&e, 64, HOST_RAX, (uintptr_t)t0_call_folded);
+    emit_jmp_r(&e, HOST_RAX);
 
     THUNK(load);
     load(&e, t0);

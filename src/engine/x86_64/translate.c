@@ -121,6 +121,8 @@ static void count(struct t0_translation *t, unsigned done)
 static void jump_to_rax(struct t0_translation *t)
 {
     struct emit *e = &t->e;
+    if (t->t0->tuning & ENGINE_NO_JUMPS)
+        emit_jmp_to(e, t->t0->thunks.lost);
     const size_t jump = offsetof(struct env, jump);
     const int shift = __builtin_ctz(sizeof(struct env_jump)) - 1; /* bit 1 of the pc is bit 0 of the index */
     emit_mov_rr(e, 32, HOST_RCX, HOST_RAX);
@@ -255,6 +257,7 @@ void t0_slow_paths(struct t0_translation *t)
             back(t, s);
             break;
         case T0_SLOW_EXIT: leave_by(t, s->cell, &s->fp); break;
+        case T0_SLOW_FAULT: t0_fault(t, s->site); break;
         case T0_SLOW_POLL:
             emit_mov_ri(&t->e, 64, HOST_RAX, t->block->pc);
             emit_jmp_to(&t->e, t->t0->thunks.poll);
@@ -286,6 +289,16 @@ static void write_sites(struct t0_translation *t)
     t->e.at += bytes;
 }
 
+/* Goes to the poll's path unless the budget has room for the whole block. */
+static void check_budget(struct t0_translation *t, struct t0_slow *poll)
+{
+    struct emit *e = &t->e;
+    emit_mov_rm(e, 64, HOST_RAX, t0_field(offsetof(struct env, budget)));
+    emit_alu_rm(e, HOST_SUB, 64, HOST_RAX, t0_field(offsetof(struct env, icount)));
+    emit_cmp_ri(e, 64, HOST_RAX, t->block->n_guest);
+    emit_jcc(e, HOST_B, &poll->here);
+}
+
 int t0_translate(struct t0_translation *t)
 {
     struct emit *e = &t->e;
@@ -297,6 +310,8 @@ int t0_translate(struct t0_translation *t)
     struct t0_slow *poll = t0_slow_new(t, T0_SLOW_POLL, NULL);
     emit_cmp_mi(e, 32, t0_field(offsetof(struct env, exit_request)), 0);
     emit_jcc(e, HOST_NE, &poll->here);
+    if (t->t0->tuning & ENGINE_COUNTED)
+        check_budget(t, poll);
     t->code->forward = emit_rx(e);
     t0_loop_begin(t);
     for (uint32_t i = 0; i < t->n_cells && !e->overflow; i++) {
@@ -304,9 +319,10 @@ int t0_translate(struct t0_translation *t)
         unsigned op = (unsigned)(uintptr_t)cell->handler, more = data_behind(op);
         while (t->at_mark + 1 < t->n_marks && t->marks[t->at_mark + 1].cell <= i)
             t->start[++t->at_mark] = (uint32_t)(e->at - t->code->rw);
-        if (!t0_float(t, cell, op)) {
+        if (t->t0->tuning & ENGINE_NO_FLOAT || !t0_float(t, cell, op)) {
             t0_fp_forget(t, cell->dst);
-            if (!t0_integer(t, cell, op) && !t0_memory(t, cell, op) && !t0_flow(t, cell, op))
+            if (!t0_integer(t, cell, op) && !t0_memory(t, cell, op) && !t0_flow(t, cell, op) &&
+                !t0_call(t, cell, op))
                 t0_step(t, cell, more);
         }
         i += more;

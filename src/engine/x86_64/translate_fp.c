@@ -146,7 +146,7 @@ static bool round_to_integer(struct t0_translation *t, const struct fp *f)
                                    [SF_RTZ] = HOST_ROUND_ZERO,
                                    [SF_RDN] = HOST_ROUND_DOWN,
                                    [SF_RUP] = HOST_ROUND_UP};
-    if (!host_features_get()->sse41 || f->round > SF_RUP)
+    if (!t->t0->have->sse41 || f->round > SF_RUP)
         return false;
     int32_t imm = mode[f->round] | (f->modifiers & IR_RINT_INEXACT ? 0 : 8);
     enum host_xmm a = t0_fp_read(t, f->c->a, f->form), d = t0_fp_new(t);
@@ -250,7 +250,7 @@ static bool from_integer(struct t0_translation *t, const struct fp *f)
     enum host_xmm d = t0_fp_new(t);
     enum host_reg x = t0_read(t, f->c->a, HOST_RAX);
     emit_xorps_xxx(e, d, d, d);
-    if (is_unsigned && wide && host_features_get()->avx512f) {
+    if (is_unsigned && wide && t->t0->have->avx512f) {
         emit_rr(e, scalar(f->form, 0x7b) | EMIT_EVEX | EMIT_W, d, d, x, 0);
     } else {
         if (is_unsigned && wide) {
@@ -353,7 +353,7 @@ static bool rounded(struct t0_translation *t, const struct fp *f)
     case IR_FDIV: binary(t, f, 0x5e); return true;
     case IR_FSQRT: square_root(t, f); return true;
     case IR_FMA:
-        if (!host_features_get()->fma || !t->e.avx)
+        if (!t->t0->have->fma || !t->e.avx)
             return false;
         multiply_add(t, f);
         return true;

@@ -117,7 +117,7 @@ static void complement(struct t0_translation *t, const struct cell *c, const str
 
 static void shift(struct t0_translation *t, const struct cell *c, const struct form *f, enum host_shift op)
 {
-    const struct host_features *have = host_features_get();
+    const struct host_features *have = t->t0->have;
     enum host_reg d = t0_target(t, c->dst, HOST_RAX);
     if (f->constant) {
         t0_read_into(t, d, c->a);
@@ -270,7 +270,7 @@ static bool binary(struct t0_translation *t, const struct cell *c, unsigned op)
 
 static bool unary(struct t0_translation *t, const struct cell *c, unsigned op)
 {
-    const struct host_features *have = host_features_get();
+    const struct host_features *have = t->t0->have;
     const struct form *f = &unary_form[(op - CELL_NEG_8) % 5];
     struct emit *e = &t->e;
     if (!f->size)
@@ -465,8 +465,17 @@ static bool move(struct t0_translation *t, const struct cell *c, unsigned op)
     }
 }
 
+/* What leaves the block cannot be stepped. */
+static bool is_branch(unsigned op)
+{
+    return op == CELL_BR_NZ ||
+           (op >= CELL_SET_EQ_8 && op < CELL_BR_NZ && (op - CELL_SET_EQ_8) % CONDITION_FORMS >= SET_FORMS);
+}
+
 bool t0_integer(struct t0_translation *t, const struct cell *c, unsigned op)
 {
+    if (t->t0->tuning & ENGINE_NO_INTEGER && !is_branch(op))
+        return false;
     if (op < CELL_NEG_8)
         return binary(t, c, op);
     if (op < CELL_SET_EQ_8)

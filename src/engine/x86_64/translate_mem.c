@@ -27,6 +27,8 @@ static void look_up(struct t0_translation *t, const struct cell *c, unsigned log
                     struct emit_label *miss)
 {
     struct emit *e = &t->e;
+    if (t->t0->tuning & ENGINE_NO_TLB)
+        emit_jmp(e, miss);
     size_t tlb = 8 * (size_t)c->c,
            tag = tlb + (is_store ? offsetof(struct env_tlb, tag_w) : offsetof(struct env_tlb, tag_r));
     emit_mov_rr(e, 32, HOST_RCX, HOST_RAX);
