@@ -4,11 +4,13 @@
 /*
  * Theory of operation
  *
- * vcpus.c owns the threads. A vCPU's thread loops: wait until it may run (the set runs and it is online), then accel->run() until that
- * returns, which it must do soon after ENV_EXIT_STOP is seen. "Parked" means the thread stands in that wait, under the set's lock.
+ * vcpus.c owns the threads. A vCPU's thread loops: wait until it may run (the set runs and it is online),
+ * then accel->run() until that returns, which it must do soon after ENV_EXIT_STOP is seen. "Parked" means the
+ * thread stands in that wait, under the set's lock.
  *
- * Kicking is a bit in env->exit_request. A vCPU that waits for an interrupt sleeps on that very word (futex), so no wake-up can be
- * lost: the kicker sets the bit first and looks for a sleeper after, the sleeper announces itself first and looks at the bit after.
+ * Kicking is a bit in env->exit_request. A vCPU that waits for an interrupt sleeps on that very word (futex),
+ * so no wake-up can be lost: the kicker sets the bit first and looks for a sleeper after, the sleeper
+ * announces itself first and looks at the bit after.
  */
 #ifndef HOSTEL_ACCEL_VCPU_H
 #define HOSTEL_ACCEL_VCPU_H
@@ -19,10 +21,10 @@
 
 struct vcpu {
     struct vcpus *set;
-    struct env *env;           /* the CPU structure: isa->cpu_size bytes */
+    struct env *env; /* the CPU structure: isa->cpu_size bytes */
     unsigned index;
     GThread *thread;
-    clockid_t cpu_clock;       /* of the thread; under the set's lock, */
+    clockid_t cpu_clock; /* of the thread; under the set's lock, */
     bool has_clock;
     bool online, parked;       /* under the set's lock */
     _Atomic uint32_t sleeping; /* 1 while in the futex of vcpu_wait */
@@ -41,8 +43,8 @@ struct vcpus {
     GCond changed;
     bool running, quit;
     unsigned count;
-    struct vcpu *vcpu;         /* count of them */
-    void *method;              /* the accelerator's, for the set */
+    struct vcpu *vcpu; /* count of them */
+    void *method;      /* the accelerator's, for the set */
 };
 
 static inline struct vcpu *vcpu_of(const struct env *env)
@@ -53,11 +55,12 @@ static inline struct vcpu *vcpu_of(const struct env *env)
 /* Sets bits of exit_request and wakes the vCPU if it sleeps. Any thread. */
 void vcpu_kick(struct vcpu *v, enum env_exit why);
 
-/* Sleeps until exit_request is not zero or the timer's deadline has come (then ENV_EXIT_IRQ is set). The vCPU's thread. */
+/* Sleeps until exit_request is not zero or the timer's deadline has come (then ENV_EXIT_IRQ is set). The
+ * vCPU's thread. */
 void vcpu_wait(struct vcpu *v);
 
-/* Sleeps for up to ns of guest time, less when exit_request is or becomes not zero or the timer's deadline comes. The
- * vCPU's thread. */
+/* Sleeps for up to ns of guest time, less when exit_request is or becomes not zero or the timer's deadline
+ * comes. The vCPU's thread. */
 void vcpu_pause(struct vcpu *v, uint64_t ns);
 
 #endif

@@ -5,8 +5,8 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <pthread.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -95,7 +95,8 @@ void vcpu_wait(struct vcpu *v)
             cpu_relax();
         }
     }
-    /* A sleep costs two switches and a cross-core wake, so it pays to spin when waits are short, and only then. */
+    /* A sleep costs two switches and a cross-core wake, so it pays to spin when waits are short, and only
+     * then. */
     uint64_t waited = guest_now(v) - start;
     if (!slept || waited < SPIN_MAX_NS)
         v->spin_ns = MIN(v->spin_ns + SPIN_STEP_NS, SPIN_MAX_NS);
@@ -141,7 +142,8 @@ static void set_irq(void *sink, unsigned pin, bool level)
 {
     struct vcpu *v = sink;
     uint64_t bit = BIT(pin);
-    uint64_t old = level ? atomic_fetch_or(&v->env->irq_lines, bit) : atomic_fetch_and(&v->env->irq_lines, ~bit);
+    uint64_t old =
+        level ? atomic_fetch_or(&v->env->irq_lines, bit) : atomic_fetch_and(&v->env->irq_lines, ~bit);
     if (log_on(LOG_IRQ))
         log_debug(LOG_IRQ, "vCPU %u: pin %u %s", v->index, pin, level ? "high" : "low");
     if (level && !(old & bit))
@@ -202,7 +204,8 @@ static bool init_cpu(struct vcpus *set, unsigned i, GError **error)
     struct isa_config config = set->config.cpu;
     config.index = i;
     config.vcpus = set->count;
-    struct cpu_host host = {.ops = &set->host_ops, .mem = set->config.mem, .bus = set->config.bus, .board = set->config.board};
+    struct cpu_host host = {
+        .ops = &set->host_ops, .mem = set->config.mem, .bus = set->config.bus, .board = set->config.board};
     if (!isa->init(env, &config, &host, error))
         return false;
     isa->reset(env);
@@ -219,8 +222,10 @@ struct vcpus *vcpus_new(const struct accel *accel, const struct vcpus_config *co
     set->vcpu = g_new0(struct vcpu, config->count);
     g_mutex_init(&set->lock);
     g_cond_init(&set->changed);
-    set->host_ops = (struct cpu_host_ops){
-        .now = host_now, .set_timer = host_set_timer, .kick = host_kick, .firmware_call = config->firmware_call};
+    set->host_ops = (struct cpu_host_ops){.now = host_now,
+                                          .set_timer = host_set_timer,
+                                          .kick = host_kick,
+                                          .firmware_call = config->firmware_call};
     for (unsigned i = 0; i < config->count; i++) {
         set->count = i + 1;
         if (!map_vcpu(set, i, error))

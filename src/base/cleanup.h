@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Scope ends ownership: `AUTO(bus) b = bus_new();` frees b when its scope is left (GLib's g_autoptr for plain structs). */
+/* Scope ends ownership: `AUTO(bus) b = bus_new();` frees b when its scope is left (GLib's g_autoptr for plain
+ * structs). */
 #ifndef HOSTEL_BASE_CLEANUP_H
 #define HOSTEL_BASE_CLEANUP_H
 

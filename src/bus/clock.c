@@ -4,11 +4,11 @@
 /*
  * Theory of operation
  *
- * While the clock runs, guest time = host CLOCK_MONOTONIC - offset; while it stands, guest time is frozen. Readers take no lock: a
- * sequence counter tells them when start or stop changed the pair under them.
+ * While the clock runs, guest time = host CLOCK_MONOTONIC - offset; while it stands, guest time is frozen.
+ * Readers take no lock: a sequence counter tells them when start or stop changed the pair under them.
  *
- * Timers stand in one list ordered by deadline, under a lock. A single timerfd, watched by the main context, is armed for the
- * first; arming is a system call only when the first deadline changes.
+ * Timers stand in one list ordered by deadline, under a lock. A single timerfd, watched by the main context,
+ * is armed for the first; arming is a system call only when the first deadline changes.
  */
 #include "bus/clock.h"
 
@@ -23,12 +23,12 @@
 struct clock {
     _Atomic uint32_t sequence; /* odd while start or stop is at work */
     _Atomic bool running;
-    _Atomic uint64_t offset;   /* host ns at guest time 0, while running */
-    _Atomic uint64_t frozen;   /* guest time, while not */
+    _Atomic uint64_t offset; /* host ns at guest time 0, while running */
+    _Atomic uint64_t frozen; /* guest time, while not */
 
-    GMutex lock;               /* guards the list and what is armed */
+    GMutex lock; /* guards the list and what is armed */
     struct clock_timer *first;
-    uint64_t armed;            /* host ns the timerfd is set to, CLOCK_NEVER none */
+    uint64_t armed; /* host ns the timerfd is set to, CLOCK_NEVER none */
     int fd;
     GSource *source;
 };
@@ -37,7 +37,7 @@ struct clock_timer {
     struct clock *clock;
     void (*fire)(void *opaque);
     void *opaque;
-    uint64_t deadline;         /* CLOCK_NEVER: not in the list */
+    uint64_t deadline; /* CLOCK_NEVER: not in the list */
     struct clock_timer *next;
 };
 
@@ -52,7 +52,8 @@ uint64_t clock_now(const struct clock *c)
 {
     for (;;) {
         uint32_t before = atomic_load(&c->sequence);
-        uint64_t now = atomic_load(&c->running) ? host_ns() - atomic_load(&c->offset) : atomic_load(&c->frozen);
+        uint64_t now =
+            atomic_load(&c->running) ? host_ns() - atomic_load(&c->offset) : atomic_load(&c->frozen);
         if (!(before & 1) && atomic_load(&c->sequence) == before)
             return now;
     }
@@ -119,7 +120,8 @@ struct clock *clock_new(GMainContext *context)
     c->armed = CLOCK_NEVER;
     c->fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     if (c->fd < 0)
-        g_error("timerfd_create: %s", g_strerror(errno)); /* no descriptors left while building: nothing can go on */
+        /* No descriptors left while building: nothing can go on. */
+        g_error("timerfd_create: %s", g_strerror(errno));
     c->source = g_unix_fd_source_new(c->fd, G_IO_IN);
     g_source_set_callback(c->source, G_SOURCE_FUNC(on_timerfd), c, NULL);
     g_source_attach(c->source, context);

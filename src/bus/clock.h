@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* One guest clock: nanoseconds since the guest was built, standing still while it is paused; and timers on it. */
+/* One guest clock: nanoseconds since the guest was built, standing still while it is paused; and timers on
+ * it. */
 #ifndef HOSTEL_BUS_CLOCK_H
 #define HOSTEL_BUS_CLOCK_H
 
@@ -26,7 +27,8 @@ void clock_stop(struct clock *c);
 /* Guest nanoseconds. Any thread, no lock, a few tens of nanoseconds. */
 uint64_t clock_now(const struct clock *c);
 
-/* A timer that calls fire(opaque) on the main context's thread at or soon after its deadline, never before, once per arming. */
+/* A timer that calls fire(opaque) on the main context's thread at or soon after its deadline, never before,
+ * once per arming. */
 struct clock_timer *clock_timer_new(struct clock *c, void (*fire)(void *opaque), void *opaque);
 void clock_timer_free(struct clock_timer *t);
 

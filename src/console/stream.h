@@ -2,9 +2,10 @@
 /* Copyright (C) the Hostel authors */
 /* A byte stream between a chip (UART, virtio console) and the outside (descriptor, file, nothing). */
 /*
- * Output: a chip writes from a vCPU thread; what the outside does not take at once is kept in a bounded ring, drained by the main
- * loop; when the ring is full the chip is told so and told again when there is room. A guest can thus never block
- * a vCPU thread or grow memory by printing. Input: read by the main loop only as fast as the chip takes it.
+ * Output: a chip writes from a vCPU thread; what the outside does not take at once is kept in a bounded ring,
+ * drained by the main loop; when the ring is full the chip is told so and told again when there is room. A
+ * guest can thus never block a vCPU thread or grow memory by printing. Input: read by the main loop only as
+ * fast as the chip takes it.
  */
 #ifndef HOSTEL_CONSOLE_STREAM_H
 #define HOSTEL_CONSOLE_STREAM_H
@@ -28,8 +29,8 @@ struct stream_client {
     void (*brk)(void *opaque);
 };
 
-/* A stream over descriptors (owned from now on; -1 = no such direction), served from context. End of input is not an error; a
- * broken output is discarded with one warning. */
+/* A stream over descriptors (owned from now on; -1 = no such direction), served from context. End of input is
+ * not an error; a broken output is discarded with one warning. */
 struct stream *stream_new_fd(GMainContext *context, int in_fd, int out_fd);
 /* Swallows output, never has input. */
 struct stream *stream_new_null(void);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Guest addresses as types of their own, so that the compiler catches a virtual one passed for a physical one. */
+/* Guest addresses as types of their own, so that the compiler catches a virtual one passed for a physical
+ * one. */
 #ifndef HOSTEL_MEM_ADDR_H
 #define HOSTEL_MEM_ADDR_H
 

@@ -43,28 +43,33 @@ void mem_free(struct mem *m)
     g_free(m);
 }
 
-static bool check_new_block(const struct mem *m, const char *name, struct gpa base, uint64_t size, GError **error)
+static bool check_new_block(const struct mem *m, const char *name, struct gpa base, uint64_t size,
+                            GError **error)
 {
     uint64_t end;
     if (!size || (size | base.v) & (MEM_PAGE_SIZE - 1) || ckd_add(&end, base.v, size - 1))
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: RAM of 0x%" PRIx64 " bytes at 0x%" PRIx64 " is not made of whole 4 KiB pages",
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "%s: RAM of 0x%" PRIx64 " bytes at 0x%" PRIx64 " is not made of whole 4 KiB pages",
                            name, size, base.v);
     if (m->n_blocks == MEM_MAX_BLOCKS)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: more than %d RAM blocks", name, MEM_MAX_BLOCKS);
     for (unsigned i = 0; i < m->n_blocks; i++)
         if (ranges_overlap(base.v, size, m->blocks[i].base.v, m->blocks[i].size))
-            return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: RAM at 0x%" PRIx64 " overlaps %s", name, base.v, m->blocks[i].name);
+            return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: RAM at 0x%" PRIx64 " overlaps %s", name,
+                               base.v, m->blocks[i].name);
     return true;
 }
 
-struct mem_block *mem_add(struct mem *m, const char *name, struct gpa base, uint64_t size, bool readonly, GError **error)
+struct mem_block *mem_add(struct mem *m, const char *name, struct gpa base, uint64_t size, bool readonly,
+                          GError **error)
 {
     if (!check_new_block(m, name, base, size, error))
         return NULL;
     int fd = memfile_create(name, size);
     uint8_t *host = fd < 0 ? NULL : memfile_map(fd, size);
     /* Anonymous memory, so that pages of the tracking array cost nothing until they are used. */
-    void *track = mmap(NULL, size >> MEM_PAGE_BITS, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *track = mmap(NULL, size >> MEM_PAGE_BITS, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (!host || track == MAP_FAILED) {
         int reason = fd < 0 ? -fd : errno;
         if (host)
@@ -73,7 +78,8 @@ struct mem_block *mem_add(struct mem *m, const char *name, struct gpa base, uint
             munmap(track, size >> MEM_PAGE_BITS);
         if (fd >= 0)
             close(fd);
-        hostel_fail(error, HOSTEL_ERROR_HOST, "cannot get %" PRIu64 " MiB of host memory for %s: %s; ask for less with --memory",
+        hostel_fail(error, HOSTEL_ERROR_HOST,
+                    "cannot get %" PRIu64 " MiB of host memory for %s: %s; ask for less with --memory",
                     size / MiB, name, g_strerror(reason));
         return NULL;
     }
@@ -82,7 +88,13 @@ struct mem_block *mem_add(struct mem *m, const char *name, struct gpa base, uint
         m->blocks[at] = m->blocks[at - 1];
         at--;
     }
-    m->blocks[at] = (struct mem_block){.name = name, .base = base, .size = size, .readonly = readonly, .host = host, .fd = fd, .track = track};
+    m->blocks[at] = (struct mem_block){.name = name,
+                                       .base = base,
+                                       .size = size,
+                                       .readonly = readonly,
+                                       .host = host,
+                                       .fd = fd,
+                                       .track = track};
     m->n_blocks++;
     return &m->blocks[at];
 }
@@ -138,8 +150,8 @@ static bool in_ram(const struct mem *m, struct gpa addr, uint64_t size)
     return true;
 }
 
-/* Guest memory is read and written by others at the same time, so copies touch it in single accesses as large as
- * alignment allows: a number that is aligned and of a power-of-two size is never seen half written. */
+/* Guest memory is read and written by others at the same time, so copies touch it in single accesses as large
+ * as alignment allows: a number that is aligned and of a power-of-two size is never seen half written. */
 static unsigned copy_step(const uint8_t *guest, uint64_t size)
 {
     uintptr_t at = (uintptr_t)guest;
@@ -235,7 +247,8 @@ int mem_load64(const struct mem *m, struct gpa addr, uint64_t *value)
     const struct mem_block *b = mem_find(m, addr);
     if (!b || addr.v & 7)
         return -EFAULT;
-    *value = GUINT64_FROM_LE(__atomic_load_n((const uint64_t *)(const void *)(b->host + (addr.v - b->base.v)), __ATOMIC_ACQUIRE));
+    *value = GUINT64_FROM_LE(
+        __atomic_load_n((const uint64_t *)(const void *)(b->host + (addr.v - b->base.v)), __ATOMIC_ACQUIRE));
     return 0;
 }
 
@@ -247,8 +260,8 @@ int mem_cas64(struct mem *m, struct gpa addr, uint64_t *old, uint64_t value)
     if (b->readonly)
         return -EROFS;
     uint64_t expected = GUINT64_TO_LE(*old);
-    if (!__atomic_compare_exchange_n((uint64_t *)(void *)(b->host + (addr.v - b->base.v)), &expected, GUINT64_TO_LE(value), false,
-                                     __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
+    if (!__atomic_compare_exchange_n((uint64_t *)(void *)(b->host + (addr.v - b->base.v)), &expected,
+                                     GUINT64_TO_LE(value), false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) {
         *old = GUINT64_FROM_LE(expected);
         return -EAGAIN;
     }
@@ -271,7 +284,7 @@ static void revoke_all(struct mem *m, struct gpa start, uint64_t size)
 
 void mem_wrote(struct mem *m, const struct mem_block *b, struct gpa addr, uint64_t size)
 {
-    /* The store must be visible before the tracking byte is read: pairs with the marking in mem_track_code(). */
+    /* The store must be visible before the tracking byte is read: pairs with mem_track_code()'s marking. */
     atomic_thread_fence(memory_order_seq_cst);
     uint64_t end = addr.v + size;
     for (uint64_t page = align_down(addr.v, MEM_PAGE_SIZE); page < end; page += MEM_PAGE_SIZE) {
@@ -336,7 +349,8 @@ void mem_watch(struct mem *m, struct gpa start, uint64_t size, bool on)
         if (!on)
             atomic_fetch_and(track_of(b, GPA(page)), (uint8_t)~MEM_WATCHED);
         else if (atomic_fetch_or(track_of(b, GPA(page)), MEM_WATCHED) & MEM_HANDED)
-            revoke_all(m, GPA(page), MEM_PAGE_SIZE); /* whole pages of RAM: what listeners are told to expect */
+            /* Whole pages of RAM: what listeners are told to expect. */
+            revoke_all(m, GPA(page), MEM_PAGE_SIZE);
     }
 }
 
@@ -365,8 +379,8 @@ void mem_log_start(struct mem *m)
 
 void mem_log_take(struct mem *m, const struct mem_block *b, uint8_t *bitmap)
 {
-    /* A write through an old permission before the revocation ends lands on a page that was DIRTY, so it is in this bitmap, and
-     * the caller copies the page only afterwards. */
+    /* A write through an old permission before the revocation ends lands on a page that was DIRTY, so it is
+     * in this bitmap, and the caller copies the page only afterwards. */
     collect_dirty(b, bitmap);
     revoke_all(m, b->base, b->size);
 }

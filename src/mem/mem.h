@@ -1,22 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Guest RAM: where it lies, safe access to it, and one tracking word per page that every writer reports to. */
+/* Guest RAM: where it lies, safe access to it, and a word per page that every writer reports to. */
 /*
  * Theory of operation
  *
- * A guest's RAM is a few *blocks* (main memory, flash banks, ...), each a shared memory file mapped once. The map from guest
- * physical address to block is built before vCPUs run and immutable afterwards.
+ * A guest's RAM is a few *blocks* (main memory, flash banks, ...), each a shared memory file mapped once. The
+ * map from guest physical address to block is built before vCPUs run and immutable afterwards.
  *
  * Tracking. Each 4 KiB page has an atomic byte:
  *   DIRTY    written since the dirty log was last taken; set for every page that a writer may touch freely
  *   CODE     blocks were translated from it: a write must be told to the code cache
  *   WATCHED  somebody wants to see each write (debugger)
  *   HANDED   a vCPU may hold a direct write permission (TLB tag) to it
- * A writer that goes through this interface calls mem_wrote() behind its store, or mem_write(), which does both. A vCPU may write
- * directly, without telling, only with a permission from mem_hand_out(), which is refused unless DIRTY is set and CODE and WATCHED
- * are clear. Whoever turns on tracking does, in this order: (1) mark the page, (2) when it was HANDED out, have every
- * listener take the permissions back (revoke: returns only when no vCPU can still use one), (3) look at the bytes or take the
- * bitmap. So no write is ever missed.
+ * A writer that goes through this interface calls mem_wrote() behind its store, or mem_write(), which does
+ * both. A vCPU may write directly, without telling, only with a permission from mem_hand_out(), which is
+ * refused unless DIRTY is set and CODE and WATCHED are clear. Whoever turns on tracking does, in this order:
+ * (1) mark the page, (2) when it was HANDED out, have every listener take the permissions back (revoke:
+ * returns only when no vCPU can still use one), (3) look at the bytes or take the bitmap. So no write is ever
+ * missed.
  *
  * Threads: all functions except set-up may be called from any thread. No function allocates.
  */
@@ -40,16 +41,17 @@ enum mem_track { MEM_DIRTY = 1, MEM_CODE = 2, MEM_WATCHED = 4, MEM_HANDED = 8 };
 struct mem_block {
     const char *name;
     struct gpa base;
-    uint64_t size;            /* bytes, multiple of the page size */
-    bool readonly;            /* guest stores fault (flash): writes through mem_write still work for loaders */
-    uint8_t *host;            /* mapping, page aligned, never executable */
-    int fd;                   /* the memory file */
-    _Atomic uint8_t *track;   /* size >> MEM_PAGE_BITS entries */
+    uint64_t size;          /* bytes, multiple of the page size */
+    bool readonly;          /* guest stores fault (flash): writes through mem_write still work for loaders */
+    uint8_t *host;          /* mapping, page aligned, never executable */
+    int fd;                 /* the memory file */
+    _Atomic uint8_t *track; /* size >> MEM_PAGE_BITS entries */
 };
 
 struct mem_listener {
-    /* Take back every direct write permission inside [start, start + size); return when none can be in use. Called on the thread
-     * that turns on tracking, which counts as outside running code, as does every vCPU that waits for a lock it may hold. */
+    /* Take back every direct write permission inside [start, start + size); return when none can be in use.
+     * Called on the thread that turns on tracking, which counts as outside running code, as does every vCPU
+     * that waits for a lock it may hold. */
     void (*revoke)(struct mem_listener *l, struct gpa start, uint64_t size);
     /* Bytes of one CODE or WATCHED page were written. Called on the writer's thread, behind the store. */
     void (*written)(struct mem_listener *l, struct gpa start, uint64_t size);
@@ -64,9 +66,10 @@ struct mem *mem_new(void);
 void mem_free(struct mem *m); /* unmaps; NULL is fine */
 CLEANUP_DEFINE(mem, mem_free)
 
-/* Adds a zero-filled block at base. name is borrowed (a constant). Returns the block, owned by m, or NULL with *error: overlap,
- * misalignment, no host memory. Memory is committed when it is touched. */
-struct mem_block *mem_add(struct mem *m, const char *name, struct gpa base, uint64_t size, bool readonly, GError **error);
+/* Adds a zero-filled block at base. name is borrowed (a constant). Returns the block, owned by m, or NULL
+ * with *error: overlap, misalignment, no host memory. Memory is committed when it is touched. */
+struct mem_block *mem_add(struct mem *m, const char *name, struct gpa base, uint64_t size, bool readonly,
+                          GError **error);
 
 /* Registers a listener, borrowed until it is taken off or m is freed; set-up and tear-down. */
 void mem_listen(struct mem *m, struct mem_listener *l);
@@ -83,12 +86,12 @@ const struct mem_block *mem_blocks(const struct mem *m, unsigned *count);
 /* Host address of [addr, addr + size) inside one block for reading, or NULL. */
 const void *mem_host_read(const struct mem *m, struct gpa addr, uint64_t size);
 
-/* Copies; RAM only. 0, or -EFAULT when any byte lies outside RAM (nothing is copied then). mem_write reports. */
+/* Copies; RAM only. 0, or -EFAULT when any byte lies outside RAM (nothing is copied). mem_write reports. */
 int mem_read(const struct mem *m, struct gpa addr, void *buffer, uint64_t size);
 int mem_write(struct mem *m, struct gpa addr, const void *buffer, uint64_t size);
 
-/* Aligned 64-bit accesses for page walks: single-copy atomic. 0 or -EFAULT. mem_cas64: *old is compared and updated to what was
- * found; 0 stored, -EAGAIN not, -EFAULT, -EROFS. Reports. */
+/* Aligned 64-bit accesses for page walks: single-copy atomic. 0 or -EFAULT. mem_cas64: *old is compared and
+ * updated to what was found; 0 stored, -EAGAIN not, -EFAULT, -EROFS. Reports. */
 int mem_load64(const struct mem *m, struct gpa addr, uint64_t *value);
 int mem_cas64(struct mem *m, struct gpa addr, uint64_t *old, uint64_t value);
 
@@ -97,15 +100,15 @@ int mem_cas64(struct mem *m, struct gpa addr, uint64_t *old, uint64_t value);
 /* A store to [addr, addr + size) in block b has just been done by other means. */
 void mem_wrote(struct mem *m, const struct mem_block *b, struct gpa addr, uint64_t size);
 
-/* Asks for direct write permission to the page of addr, which is marked dirty: ask only to store. True: granted until revoke.
- * False: each store must report. */
+/* Asks for direct write permission to the page of addr, which is marked dirty: ask only to store. True:
+ * granted until revoke. False: each store must report. */
 bool mem_hand_out(const struct mem_block *b, struct gpa addr);
 
-/* The same for one store that the caller reports by mem_wrote(), so a watched page does not stand in its way. */
+/* The same for one store that the caller reports by mem_wrote(), so a watched page is no hindrance. */
 bool mem_lend(const struct mem_block *b, struct gpa addr);
 
-/* From now on writes to the page of addr are told to the listeners. Returns when direct permissions to it are gone: its bytes may be
- * read then. Callers are serialized (the code cache's lock), here and in untrack. */
+/* From now on writes to the page of addr are told to the listeners. Returns when direct permissions to it are
+ * gone: its bytes may be read then. Callers are serialized (the code cache's lock), here and in untrack. */
 void mem_track_code(struct mem *m, const struct mem_block *b, struct gpa addr);
 /* No block remains that was made from the page. */
 void mem_untrack_code(const struct mem_block *b, struct gpa addr);
@@ -113,9 +116,10 @@ void mem_untrack_code(const struct mem_block *b, struct gpa addr);
 /* Sets or clears WATCHED for the pages of the range; revokes. */
 void mem_watch(struct mem *m, struct gpa start, uint64_t size, bool on);
 
-/* Dirty log. Pages are marked dirty at all times, so logging needs no mode: start marks all pages clean; take copies one bit per page of block b (LSB first, (pages + 7) / 8 bytes) of those written
- * since start or the last take, marks them clean, and returns when no earlier permission is in use: the pages' contents
- * may be copied then. Control thread. */
+/* Dirty log. Pages are marked dirty at all times, so logging needs no mode: start marks all pages clean; take
+ * copies one bit per page of block b (LSB first, (pages + 7) / 8 bytes) of those written since start or the
+ * last take, marks them clean, and returns when no earlier permission is in use: the pages' contents may be
+ * copied then. Control thread. */
 void mem_log_start(struct mem *m);
 void mem_log_take(struct mem *m, const struct mem_block *b, uint8_t *bitmap);
 

@@ -33,9 +33,11 @@ static const struct bus_ops any = {chip_read, chip_write, 1, 8}, words = {chip_r
 static void test_map(void)
 {
     AUTO(bus) bus = bus_new();
-    struct chip chips[] = {{.base = 0x1000, .size = 0x100}, {.base = 0x100000, .size = 0x1000}, {.base = 0x1100, .size = 0x10}};
+    struct chip chips[] = {
+        {.base = 0x1000, .size = 0x100}, {.base = 0x100000, .size = 0x1000}, {.base = 0x1100, .size = 0x10}};
     for (unsigned i = 0; i < ARRAY_SIZE(chips); i++)
-        g_assert_true(bus_map(bus, "chip", GPA(chips[i].base), chips[i].size, i == 1 ? &words : &any, &chips[i], NULL));
+        g_assert_true(
+            bus_map(bus, "chip", GPA(chips[i].base), chips[i].size, i == 1 ? &words : &any, &chips[i], NULL));
     GError *error = NULL;
     g_assert_false(bus_map(bus, "late", GPA(0x10ff), 2, &any, &chips[0], &error));
     g_assert_cmpstr(error->message, ==, "late at 0x10ff overlaps chip");
@@ -48,7 +50,8 @@ static void test_map(void)
         unsigned size = 1u << g_test_rand_int_range(0, 4);
         struct chip *owner = NULL;
         for (unsigned c = 0; c < ARRAY_SIZE(chips); c++)
-            if (addr >= chips[c].base && addr + size <= chips[c].base + chips[c].size && !(addr % size) && (c != 1 || size == 4))
+            if (addr >= chips[c].base && addr + size <= chips[c].base + chips[c].size && !(addr % size) &&
+                (c != 1 || size == 4))
                 owner = &chips[c];
         int rc = bus_read(bus, GPA(addr), size, &value);
         g_assert_cmpint(rc, ==, owner ? 0 : -ENXIO);

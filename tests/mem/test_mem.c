@@ -8,7 +8,13 @@
 #include "base/bits.h"
 #include "mem/mem.h"
 
-enum { RAM_BASE = 0x80000000, RAM_SIZE = 64 * 4096, SECOND_BASE = RAM_BASE + RAM_SIZE, ROM_BASE = 0x1000, ROM_SIZE = 4096 };
+enum {
+    RAM_BASE = 0x80000000,
+    RAM_SIZE = 64 * 4096,
+    SECOND_BASE = RAM_BASE + RAM_SIZE,
+    ROM_BASE = 0x1000,
+    ROM_SIZE = 4096
+};
 
 struct spy {
     struct mem_listener l;
@@ -50,8 +56,8 @@ static void test_refusals(void)
     static const struct {
         uint64_t base, size;
     } bad[] = {
-        {RAM_BASE + 4096, 4096}, {RAM_BASE - 4096, 8192}, {0x800, 4096},  {0x10000, 100},
-        {0x10000, 0},            {UINT64_MAX - 4095, 8192}, {0, 0x200000},
+        {RAM_BASE + 4096, 4096},   {RAM_BASE - 4096, 8192}, {0x800, 4096}, {0x10000, 100}, {0x10000, 0},
+        {UINT64_MAX - 4095, 8192}, {0, 0x200000},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
         GError *error = NULL;
@@ -107,7 +113,7 @@ static void test_words(void)
     g_assert_cmpint(mem_cas64(m, GPA(ROM_BASE), &old, 1), ==, -EROFS);
 }
 
-/* The rule of tracking: whoever may write without telling is asked back before anybody relies on being told. */
+/* The rule of tracking: whoever may write without telling is asked back before anybody relies on it. */
 static void test_code_tracking(void)
 {
     struct spy spy;

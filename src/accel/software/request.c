@@ -23,15 +23,9 @@ void soft_post(struct soft_vcpu *target, const struct request *request)
 void soft_perform(struct soft_vcpu *s, const struct request *r)
 {
     switch (r->kind) {
-    case REQUEST_REVOKE:
-        tlb_revoke(s, r->start, r->size);
-        break;
-    case REQUEST_FLUSH:
-        tlb_flush(s, &r->flush);
-        break;
-    case REQUEST_FORGET:
-        tlb_forget_jumps(s);
-        break;
+    case REQUEST_REVOKE: tlb_revoke(s, r->start, r->size); break;
+    case REQUEST_FLUSH: tlb_flush(s, &r->flush); break;
+    case REQUEST_FORGET: tlb_forget_jumps(s); break;
     case REQUEST_FORGET_BLOCK:
         tlb_forget_block(s, r->flush.va, (const struct block *)r->start); /* the address is only compared */
         break;

@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Slow paths of guest memory access: TLB refill, page-crossing and device accesses, stores that must be reported. */
+/* Slow paths of guest memory access: TLB refill, page-crossing and device accesses, stores that must be
+ * reported. */
 /*
  * Theory of operation
  *
- * Running code comes here when its inline TLB check fails: a new page, a misaligned access, a device, or a store to a page for which
- * no direct permission may be given (mem.h). An access is cut at page boundaries into one or two *pieces*. All pieces are translated
- * first, so that an exception leaves nothing half done; then the bytes are moved. RAM pieces that are whole aligned
- * numbers move in one access (single-copy atomicity for other vCPUs), others byte by byte. RAM is moved before devices are
- * accessed and stores are reported, because these step outside and make host addresses void.
+ * Running code comes here when its inline TLB check fails: a new page, a misaligned access, a device, or a
+ * store to a page for which no direct permission may be given (mem.h). An access is cut at page boundaries
+ * into one or two *pieces*. All pieces are translated first, so that an exception leaves nothing half done;
+ * then the bytes are moved. RAM pieces that are whole aligned numbers move in one access (single-copy
+ * atomicity for other vCPUs), others byte by byte. RAM is moved before devices are accessed and stores are
+ * reported, because these step outside and make host addresses void.
  *
- * A refill installs a load tag for any readable RAM page. It installs a store tag only when the access is a store and mem_hand_out()
- * agrees; otherwise each store comes here and is reported by mem_wrote(), which invalidates translated code.
+ * A refill installs a load tag for any readable RAM page. It installs a store tag only when the access is a
+ * store and mem_hand_out() agrees; otherwise each store comes here and is reported by mem_wrote(), which
+ * invalidates translated code.
  */
 #include <string.h>
 
@@ -26,11 +29,11 @@ struct piece {
     const struct mem_block *block; /* NULL: device */
     uint8_t *host;
     uint8_t prot;
-    bool cacheable;                /* the whole page shares translation and protection */
+    bool cacheable; /* the whole page shares translation and protection */
 };
 
-/* A boundary of physical protection lies inside the piece. An aligned access has to lie on one side as a whole; a misaligned one counts
- * as one access per byte. */
+/* A boundary of physical protection lies inside the piece. An aligned access has to lie on one side as a
+ * whole; a misaligned one counts as one access per byte. */
 static int resolve_parts(struct soft_vcpu *s, const struct piece *p, enum isa_access access, unsigned mmu)
 {
     struct isa_walk part;
@@ -77,7 +80,8 @@ static int resolve(struct soft_vcpu *s, struct piece *p, unsigned n, enum isa_ac
     return 0;
 }
 
-/* Enters the page into the inline TLB, with a store tag if the access is a store and the page may be written directly. */
+/* Enters the page into the inline TLB, with a store tag if the access is a store and the page may be written
+ * directly. */
 static bool refill(struct soft_vcpu *s, const struct piece *p, enum isa_access access, unsigned mmu)
 {
     if (!p->block || !p->cacheable)
@@ -105,16 +109,11 @@ static uint64_t ram_get(const uint8_t *host, unsigned size)
 {
     if (!((uintptr_t)host & (size - 1)))
         switch (size) {
-        case 1:
-            return __atomic_load_n(host, __ATOMIC_RELAXED);
-        case 2:
-            return le16toh(__atomic_load_n((const uint16_t *)(const void *)host, __ATOMIC_SEQ_CST));
-        case 4:
-            return le32toh(__atomic_load_n((const uint32_t *)(const void *)host, __ATOMIC_SEQ_CST));
-        case 8:
-            return le64toh(__atomic_load_n((const uint64_t *)(const void *)host, __ATOMIC_SEQ_CST));
-        default:
-            break;
+        case 1: return __atomic_load_n(host, __ATOMIC_RELAXED);
+        case 2: return le16toh(__atomic_load_n((const uint16_t *)(const void *)host, __ATOMIC_SEQ_CST));
+        case 4: return le32toh(__atomic_load_n((const uint32_t *)(const void *)host, __ATOMIC_SEQ_CST));
+        case 8: return le64toh(__atomic_load_n((const uint64_t *)(const void *)host, __ATOMIC_SEQ_CST));
+        default: break;
         }
     uint64_t v = 0;
     for (unsigned i = 0; i < size; i++)
@@ -126,27 +125,18 @@ static void ram_put(uint8_t *host, unsigned size, uint64_t v)
 {
     if (!((uintptr_t)host & (size - 1)))
         switch (size) {
-        case 1:
-            __atomic_store_n(host, (uint8_t)v, __ATOMIC_SEQ_CST);
-            return;
-        case 2:
-            __atomic_store_n((uint16_t *)(void *)host, htole16((uint16_t)v), __ATOMIC_SEQ_CST);
-            return;
-        case 4:
-            __atomic_store_n((uint32_t *)(void *)host, htole32((uint32_t)v), __ATOMIC_SEQ_CST);
-            return;
-        case 8:
-            __atomic_store_n((uint64_t *)(void *)host, htole64(v), __ATOMIC_SEQ_CST);
-            return;
-        default:
-            break;
+        case 1: __atomic_store_n(host, (uint8_t)v, __ATOMIC_SEQ_CST); return;
+        case 2: __atomic_store_n((uint16_t *)(void *)host, htole16((uint16_t)v), __ATOMIC_SEQ_CST); return;
+        case 4: __atomic_store_n((uint32_t *)(void *)host, htole32((uint32_t)v), __ATOMIC_SEQ_CST); return;
+        case 8: __atomic_store_n((uint64_t *)(void *)host, htole64(v), __ATOMIC_SEQ_CST); return;
+        default: break;
         }
     for (unsigned i = 0; i < size; i++)
         __atomic_store_n(&host[i], (uint8_t)(v >> 8 * i), __ATOMIC_RELAXED);
 }
 
-/* A device access, from outside, since chips have locks and may write to memory. Sizes and alignments that the chip does not take are
- * access faults; misaligned ones never reach it. */
+/* A device access, from outside, since chips have locks and may write to memory. Sizes and alignments that
+ * the chip does not take are access faults; misaligned ones never reach it. */
 static int device_get(struct soft_vcpu *s, const struct piece *p, uint64_t *v)
 {
     bool was_inside = soft_leave(s);
@@ -301,8 +291,8 @@ static int softmmu_atomic(struct env *env, uint64_t va, uint32_t mem, void **hos
         return 1;
     }
     struct piece p = {.va = va, .size = 1u << ir_mem_log2(mem)};
-    /* The engine will write behind our back, so the page must be one that needs no report: code made from it goes. Another vCPU
-     * may make it again at once, but not more often than we ask. */
+    /* The engine will write behind our back, so the page must be one that needs no report: code made from it
+     * goes. Another vCPU may make it again at once, but not more often than we ask. */
     for (;;) {
         if (resolve(s, &p, 1, ISA_STORE, mmu))
             return 1;
@@ -314,7 +304,8 @@ static int softmmu_atomic(struct env *env, uint64_t va, uint32_t mem, void **hos
             break;
         uint64_t served = atomic_load(&s->requests.served);
         if (mem_lend(p.block, p.gpa)) {
-            mem_wrote(s->vcpu->set->config.mem, p.block, p.gpa, p.size); /* a watcher hears of it just before */
+            /* A watcher hears of it just before. */
+            mem_wrote(s->vcpu->set->config.mem, p.block, p.gpa, p.size);
             if (atomic_load(&s->requests.served) == served)
                 break;
             continue;

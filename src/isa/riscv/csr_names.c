@@ -11,6 +11,8 @@
 #define ONE(base, name, i) [(base) + (i)] = name #i,
 #define FOUR(base, name, a, b, c, d)                                                                         \
     ONE(base, name, a) ONE(base, name, b) ONE(base, name, c) ONE(base, name, d)
+/* The wrapping of lines of calls without semicolons is not stable from one formatting to the next. */
+/* clang-format off */
 #define FROM_8_TO_31(base, name)                                                                             \
     FOUR(base, name, 8, 9, 10, 11)                                                                           \
     FOUR(base, name, 12, 13, 14, 15)                                                                         \
@@ -24,6 +26,7 @@
     FOUR(base, name, 36, 37, 38, 39)                                                                         \
     FOUR(base, name, 40, 41, 42, 43) FOUR(base, name, 44, 45, 46, 47) FOUR(base, name, 48, 49, 50, 51)       \
         FOUR(base, name, 52, 53, 54, 55) FOUR(base, name, 56, 57, 58, 59) FOUR(base, name, 60, 61, 62, 63)
+/* clang-format on */
 
 const char *riscv_csr_name(unsigned csr)
 {
