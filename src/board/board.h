@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* The contract of a guest machine: which chips at which address, firmware tables, boot. One row each in boards.def. */
+/* The contract of a guest machine: which chips at which address, firmware tables, boot. One row each in
+ * boards.def. */
 #ifndef HOSTEL_BOARD_BOARD_H
 #define HOSTEL_BOARD_BOARD_H
 
@@ -22,12 +23,13 @@ enum machine_power {
 struct machine_config {
     const struct accel *accel;
     unsigned vcpus;
-    uint64_t memory;        /* bytes */
+    uint64_t memory; /* bytes */
     int kernel_fd, initrd_fd, firmware_fd;
     const char *kernel_name, *initrd_name, *firmware_name; /* for messages only */
-    const char *append;     /* kernel command line, NULL = empty */
-    const char *cpu_features; /* isa_config.features */
-    struct stream *console; /* borrowed; outlives the machine */
+    const char *append;                                    /* kernel command line, NULL = empty */
+    const char *cpu_features;                              /* isa_config.features */
+    const char *tuning;                                    /* vcpus_tune(); NULL = none */
+    struct stream *console;                                /* borrowed; outlives the machine */
     GMainContext *context;
     /* Called on any thread, with no lock held. */
     void (*power)(void *opaque, enum machine_power what, int code);
@@ -37,17 +39,17 @@ struct machine_config {
 struct machine;
 
 struct board {
-    const char *name;       /* "riscv-virt" */
+    const char *name; /* "riscv-virt" */
     const char *help;
-    const char *isa;        /* name of the ISA it carries */
+    const char *isa; /* name of the ISA it carries */
     unsigned max_vcpus;
     uint64_t min_memory, max_memory;
     /* Adds RAM and chips, creates vCPUs, wires interrupts. m has mem, bus, clock and its config. */
     bool (*build)(struct machine *m, GError **error);
-    /* Puts firmware, kernel, device tree into RAM and sets the boot registers: at first start and at each reset, after chips
-     * and vCPUs were reset. All vCPUs are parked. */
+    /* Puts firmware, kernel, device tree into RAM and sets the boot registers: at first start and at each
+     * reset, after chips and vCPUs were reset. All vCPUs are parked. */
     bool (*boot)(struct machine *m, GError **error);
-    void (*reset)(struct machine *m);   /* chips */
+    void (*reset)(struct machine *m); /* chips */
     void (*destroy)(struct machine *m);
 };
 
@@ -58,16 +60,16 @@ struct machine {
     struct mem *mem;
     struct bus *bus;
     struct clock *clock;
-    struct vcpus *vcpus;    /* created by build */
-    void *state;            /* the board's */
+    struct vcpus *vcpus; /* created by build */
+    void *state;         /* the board's */
 };
 
 extern const struct board *const boards[];
 /* By name; or with name NULL the first board for the ISA. NULL when there is none. */
 const struct board *board_find(const char *name, const char *isa);
 
-/* Builds a machine, not yet running: checks the configuration (messages say what was found, expected, and what to do), composes, boots.
- * Takes the descriptors in any case. Main thread. */
+/* Builds a machine, not yet running: checks the configuration (messages say what was found, expected, and
+ * what to do), composes, boots. Takes the descriptors in any case. Main thread. */
 struct machine *machine_new(const struct board *board, const struct machine_config *config, GError **error);
 void machine_free(struct machine *m);
 CLEANUP_DEFINE(machine, machine_free)

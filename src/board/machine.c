@@ -69,6 +69,7 @@ static void copy_config(struct machine *m, const struct machine_config *config)
     c->firmware_name = g_strdup(config->firmware_name ? config->firmware_name : "firmware");
     c->append = g_strdup(config->append ? config->append : "");
     c->cpu_features = g_strdup(config->cpu_features);
+    c->tuning = g_strdup(config->tuning);
 }
 
 static void free_config(struct machine_config *c)
@@ -82,6 +83,7 @@ static void free_config(struct machine_config *c)
     g_free((char *)(uintptr_t)c->firmware_name);
     g_free((char *)(uintptr_t)c->append);
     g_free((char *)(uintptr_t)c->cpu_features);
+    g_free((char *)(uintptr_t)c->tuning);
 }
 
 static bool compose(struct machine *m, GError **error)

@@ -93,7 +93,7 @@ static bool build(struct machine *m, GError **error)
     if (!v->ram || !mem_add(m->mem, "rom", GPA(VIRT_ROM), VIRT_ROM_SIZE, true, error))
         return false;
     const bool builtin = m->config.firmware_fd < 0;
-    const struct vcpus_config config = {
+    struct vcpus_config config = {
         .isa = m->isa,
         .cpu = {.features = m->config.cpu_features,
                 .vcpus = m->config.vcpus,
@@ -106,7 +106,8 @@ static bool build(struct machine *m, GError **error)
         .firmware_call = builtin ? sbi_call : NULL,
         .board = m,
     };
-    m->vcpus = vcpus_new(m->config.accel, &config, error);
+    m->vcpus =
+        vcpus_tune(&config, m->config.tuning, error) ? vcpus_new(m->config.accel, &config, error) : NULL;
     return m->vcpus && add_controllers(m, error) && add_chips(m, error);
 }
 

@@ -47,6 +47,8 @@ void stats_print(struct vcpus *vcpus)
     g_autofree char *stepped = counts(s.stepped, s.n_stepped);
     if (*stepped)
         log_info(LOG_VM, "cells translated into calls of the interpreter: %s", stepped);
+    if (s.checked)
+        log_info(LOG_VM, "lockstep: %" PRIu64 " blocks compared, all equal", s.checked);
 }
 
 static json_t *number(uint64_t n)

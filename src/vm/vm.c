@@ -219,6 +219,7 @@ static struct machine *build_machine(struct vm *vm, struct guest_options *o, GEr
         .firmware_name = o->firmware.name,
         .append = o->append,
         .cpu_features = o->cpu_features,
+        .tuning = o->x_tuning,
         .console = vm->console,
         .power = on_power,
         .opaque = vm,

@@ -4,18 +4,20 @@
 /*
  * Theory of operation
  *
- * A block is valid for its key {physical address, virtual address, mode} and the bytes it was made from. Before bytes of a page are read, the
- * page is marked CODE and every direct write permission to it is gone (mem_track_code), so from then on each store to it comes
- * to on_written(), which kills the blocks whose 64-byte granules it touches. A granule bitmap per page lets stores to data beside
- * code pass cheaply.
+ * A block is valid for its key {physical address, virtual address, mode} and the bytes it was made from.
+ * Before bytes of a page are read, the page is marked CODE and every direct write permission to it is gone
+ * (mem_track_code), so from then on each store to it comes to on_written(), which kills the blocks whose
+ * 64-byte granules it touches. A granule bitmap per page lets stores to data beside code pass cheaply.
  *
- * To kill a block: mark it dead, take it out of the hash and page lists, unlink the exits that lead to it, have every vCPU
- * forget its jump cache. Running code that is in it may finish it (an instruction stream sees its own stores after fence.i, which leaves the
- * block); nobody can enter it again once its vCPU has served the request. It is freed when all have (code_collect).
+ * To kill a block: mark it dead, take it out of the hash and page lists, unlink the exits that lead to it,
+ * have every vCPU forget its jump cache. Running code that is in it may finish it (an instruction stream sees
+ * its own stores after fence.i, which leaves the block); nobody can enter it again once its vCPU has served
+ * the request. It is freed when all have (code_collect).
  *
- * Links outlive changes of mappings, so they are made only where no mapping matters: between blocks that begin on one physical page,
- * and not to a block whose first instruction continues on another page. Nor do they know of physical protection that ends inside a page
- * (soft_vcpu.partial); there each block is looked up, and replaced when it is longer than what may be fetched.
+ * Links outlive changes of mappings, so they are made only where no mapping matters: between blocks that
+ * begin on one physical page, and not to a block whose first instruction continues on another page. Nor do
+ * they know of physical protection that ends inside a page (soft_vcpu.partial); there each block is looked
+ * up, and replaced when it is longer than what may be fetched.
  *
  * owner[] of a block: 0 hash chain, 1 list of its first page, 2 list of its second page, 3 list of the dead.
  */
@@ -38,8 +40,8 @@ enum { BUCKET_BITS = 16, GRANULE_BITS = 6, COLLECT_AT = 64, MAX_NAMED_DEATHS = 8
 enum { OWNER_HASH, OWNER_PAGE, OWNER_PAGE2, OWNER_DEAD };
 
 struct code_page {
-    struct block *blocks;   /* that begin or end here, by the owner slot their list_slot() says */
-    uint64_t granules;      /* bit per 64 bytes: a block was made from it */
+    struct block *blocks; /* that begin or end here, by the owner slot their list_slot() says */
+    uint64_t granules;    /* bit per 64 bytes: a block was made from it */
 };
 
 static struct gpa page_of(uint64_t addr)
@@ -71,7 +73,8 @@ static void extent_in_page(const struct block *b, struct gpa page, unsigned *fro
         *to = MEM_PAGE_SIZE;
         return;
     }
-    unsigned first = (unsigned)(b->gpa & (MEM_PAGE_SIZE - 1)), on_first = MIN(b->bytes, (unsigned)MEM_PAGE_SIZE - first);
+    unsigned first = (unsigned)(b->gpa & (MEM_PAGE_SIZE - 1)),
+             on_first = MIN(b->bytes, (unsigned)MEM_PAGE_SIZE - first);
     *from = on_second_page(b, page) ? 0 : first;
     *to = on_second_page(b, page) ? b->bytes - on_first : first + on_first;
 }
@@ -85,7 +88,8 @@ static uint64_t granule_mask(unsigned from, unsigned to)
 static struct code_page **page_slot(const struct soft *soft, struct gpa addr)
 {
     unsigned n;
-    const struct mem_block *first = mem_blocks(soft->set->config.mem, &n), *b = mem_find(soft->set->config.mem, addr);
+    const struct mem_block *first = mem_blocks(soft->set->config.mem, &n),
+                           *b = mem_find(soft->set->config.mem, addr);
     return &soft->pages[b - first][(addr.v - b->base.v) >> MEM_PAGE_BITS];
 }
 
@@ -101,7 +105,8 @@ static bool may_link(const struct block_exit *exit, const struct block *to)
 {
     const struct block *from = exit->from;
     return exit->target == to->pc && from->mode == to->mode && page_of(from->gpa).v == page_of(to->gpa).v &&
-           to->gpa2 == UINT64_MAX && !atomic_load(&from->dead) && !atomic_load(&to->dead) && !atomic_load(&exit->to);
+           to->gpa2 == UINT64_MAX && !atomic_load(&from->dead) && !atomic_load(&to->dead) &&
+           !atomic_load(&exit->to);
 }
 
 void code_link(struct soft *soft, struct block_exit *exit, struct block *block)
@@ -162,7 +167,8 @@ static unsigned hash_slot(const struct block *b, struct gpa page)
     return OWNER_HASH;
 }
 
-static void remove_from_list(struct block **head, struct block *b, unsigned (*slot)(const struct block *, struct gpa), struct gpa page)
+static void remove_from_list(struct block **head, struct block *b,
+                             unsigned (*slot)(const struct block *, struct gpa), struct gpa page)
 {
     while (*head != b)
         head = (struct block **)(void *)&(*head)->owner[slot(*head, page)];
@@ -214,14 +220,15 @@ static void kill_block(struct soft *soft, struct block *b, struct gpa page)
     bury(soft, b);
 }
 
-/* After kills: nobody may find the dead through a jump cache. A few are forgotten one by one; with NULL, everything. self (outside)
- * forgets at once, the others soon. */
+/* After kills: nobody may find the dead through a jump cache. A few are forgotten one by one; with NULL,
+ * everything. self (outside) forgets at once, the others soon. */
 static void announce_deaths(struct soft *soft, struct soft_vcpu *self, struct block *const *dead, unsigned n)
 {
     struct request forget[MAX_NAMED_DEATHS] = {{.kind = REQUEST_FORGET}};
     unsigned requests = dead ? n : 1;
     for (unsigned i = 0; dead && i < n; i++)
-        forget[i] = (struct request){.kind = REQUEST_FORGET_BLOCK, .start = (uintptr_t)dead[i], .flush = {.va = dead[i]->pc}};
+        forget[i] = (struct request){
+            .kind = REQUEST_FORGET_BLOCK, .start = (uintptr_t)dead[i], .flush = {.va = dead[i]->pc}};
     for (unsigned r = 0; r < requests; r++) {
         for (unsigned i = 0; i < soft->set->count; i++)
             if (&soft->cpu[i] != self)
@@ -233,8 +240,8 @@ static void announce_deaths(struct soft *soft, struct soft_vcpu *self, struct bl
 }
 
 /* Kills the blocks of the page that were made from bytes in [from, to), and tells. */
-static void kill_in_page(struct soft *soft, struct soft_vcpu *self, struct gpa page, unsigned from, unsigned to,
-                         enum vcpus_drop why)
+static void kill_in_page(struct soft *soft, struct soft_vcpu *self, struct gpa page, unsigned from,
+                         unsigned to, enum vcpus_drop why)
 {
     struct code_page *cp = *page_slot(soft, page);
     struct block *dead[MAX_NAMED_DEATHS];
@@ -257,8 +264,8 @@ static void kill_in_page(struct soft *soft, struct soft_vcpu *self, struct gpa p
         return;
     page_changed(soft, page);
     soft->invalidated[why]++;
-    log_debug(LOG_CODE, "invalidated by %s: %u blocks made from [0x%" PRIx64 ", 0x%" PRIx64 ")", vcpus_drop_names[why],
-              killed, page.v + from, page.v + to);
+    log_debug(LOG_CODE, "invalidated by %s: %u blocks made from [0x%" PRIx64 ", 0x%" PRIx64 ")",
+              vcpus_drop_names[why], killed, page.v + from, page.v + to);
     announce_deaths(soft, self, killed <= MAX_NAMED_DEATHS ? dead : NULL, killed);
 }
 
@@ -271,13 +278,15 @@ void code_drop_page(struct soft *soft, struct soft_vcpu *self, struct gpa addr)
     g_mutex_unlock(&soft->code_lock);
 }
 
-/* mem: bytes of one tracked page were written, by a vCPU (then the current one is among ours) or by a device. */
+/* mem: bytes of one tracked page were written, by a vCPU (then the current one is among ours) or by a device.
+ */
 static void on_written(struct mem_listener *l, struct gpa start, uint64_t size)
 {
     struct soft *soft = CONTAINER_OF(l, struct soft, listener);
     struct gpa page = page_of(start.v);
     unsigned from = (unsigned)(start.v - page.v), to = from + (unsigned)size;
-    /* A racy look at the bitmap would have to be ordered against code being made; the lock is cheap beside what brought us here. */
+    /* A racy look at the bitmap would have to be ordered against code being made; the lock is cheap beside
+     * what brought us here. */
     struct soft_vcpu *self = soft_current;
     bool was_inside = self && soft_leave(self);
     g_mutex_lock(&soft->code_lock);
@@ -294,7 +303,8 @@ static void on_revoke(struct mem_listener *l, struct gpa start, uint64_t size)
 {
     struct soft *soft = CONTAINER_OF(l, struct soft, listener);
     const struct mem_block *b = mem_find(soft->set->config.mem, start);
-    struct request r = {.kind = REQUEST_REVOKE, .start = (uintptr_t)b->host + (start.v - b->base.v), .size = size};
+    struct request r = {
+        .kind = REQUEST_REVOKE, .start = (uintptr_t)b->host + (start.v - b->base.v), .size = size};
     soft_broadcast(soft, soft_current, UINT64_MAX, &r);
 }
 
@@ -338,7 +348,8 @@ static void insert_block(struct soft *soft, struct block *b)
         add_to_page(soft, b, GPA(b->gpa2));
     soft->blocks_made++;
     if (log_on_at(LOG_CODE, b->pc, b->bytes))
-        log_debug(LOG_CODE, "made 0x%" PRIx64 " physical 0x%" PRIx64 " mode 0x%" PRIx32 ": %u instructions, %u exits",
+        log_debug(LOG_CODE,
+                  "made 0x%" PRIx64 " physical 0x%" PRIx64 " mode 0x%" PRIx32 ": %u instructions, %u exits",
                   b->pc, b->gpa, b->mode, b->n_guest, b->n_exits);
 }
 
@@ -350,7 +361,8 @@ static void empty_page(struct soft *soft, struct gpa page)
     untrack_if_empty(soft, page);
 }
 
-/* Kills every block: links between them may stay, since nobody enters any and all polls leave. Returns whether there was one. */
+/* Kills every block: links between them may stay, since nobody enters any and all polls leave. Returns
+ * whether there was one. */
 static bool kill_all(struct soft *soft)
 {
     bool any = false;
@@ -370,13 +382,15 @@ static bool kill_all(struct soft *soft)
 
 static void collect_locked(struct soft *soft);
 
-/* Gives up all code for vCPU s, which stands between blocks. What other vCPUs are in is freed when they have left: deaths are
- * counted only when there were some, so that vCPUs which come here in turn do not wait for each other forever. */
+/* Gives up all code for vCPU s, which stands between blocks. What other vCPUs are in is freed when they have
+ * left: deaths are counted only when there were some, so that vCPUs which come here in turn do not wait for
+ * each other forever. */
 static void evict(struct soft *soft, struct soft_vcpu *s)
 {
     if (kill_all(soft)) {
         soft->evictions++;
-        log_debug(LOG_CODE, "evicted everything: %zu bytes of code", soft->backend->used(soft->backend_state));
+        log_debug(LOG_CODE, "evicted everything: %zu bytes of code",
+                  soft->backend->used(soft->backend_state));
         announce_deaths(soft, s, NULL, 0);
     }
     atomic_store(&s->seen, atomic_load(&soft->deaths));
@@ -411,30 +425,36 @@ static int fetch_at(struct soft_vcpu *s, uint64_t pc, struct fetch *f)
     return 1;
 }
 
-/* The second page of a block whose first instruction continues at next; UINT64_MAX when it is the same page going on. */
+/* The second page of a block whose first instruction continues at next; UINT64_MAX when it is the same page
+ * going on. */
 static uint64_t second_page(const struct fetch *next)
 {
     return next && next->gpa % MEM_PAGE_SIZE == 0 ? next->gpa : UINT64_MAX;
 }
 
-/* What code_find() is about to run: from first on, the first instruction perhaps continuing at next (NULL: not known). */
+/* What code_find() is about to run: from first on, the first instruction perhaps continuing at next (NULL:
+ * not known). */
 static struct block *find(const struct soft_vcpu *s, const struct fetch *first, const struct fetch *next)
 {
     const struct env *env = s->env;
     uint64_t gpa2 = second_page(next);
     for (struct block *b = s->soft->buckets[hash(first->gpa, env->mode)]; b; b = b->owner[OWNER_HASH])
-        if (b->gpa == first->gpa && b->pc == env->pc && b->mode == env->mode && (b->gpa2 == UINT64_MAX || b->gpa2 == gpa2))
+        if (b->gpa == first->gpa && b->pc == env->pc && b->mode == env->mode &&
+            (b->gpa2 == UINT64_MAX || b->gpa2 == gpa2))
             return b;
     return NULL;
 }
 
-/* Lifts and compiles what the bytes are now; its pages are tracked. Only a first instruction reaches beyond first->room. */
-static int make(struct soft_vcpu *s, const struct fetch *first, const struct fetch *next, uint32_t max, struct block **out)
+/* Lifts and compiles what the bytes are now; its pages are tracked. Only a first instruction reaches beyond
+ * first->room. */
+static int make(struct soft_vcpu *s, const struct fetch *first, const struct fetch *next, uint32_t max,
+                const struct backend *backend, void *state, struct block **out)
 {
     enum { FIRST_MAX = IR_MAX_GUEST_INSNS * 16, NEXT_MAX = 16 };
     struct soft *soft = s->soft;
     const struct mem *mem = s->vcpu->set->config.mem;
-    /* A copy, so that all of lifting sees the same bytes; who changes them meanwhile waits for the lock to kill the block. */
+    /* A copy, so that all of lifting sees the same bytes; who changes them meanwhile waits for the lock to
+     * kill the block. */
     uint8_t bytes[FIRST_MAX], more[NEXT_MAX] = {0};
     struct isa_code code = {.pc = s->env->pc,
                             .mode = s->env->mode,
@@ -449,23 +469,26 @@ static int make(struct soft_vcpu *s, const struct fetch *first, const struct fet
         error = code.max_insns ? s->isa->lift(&code, soft->ir) : -E2BIG;
         if (error)
             break;
-        *out = new_block(soft->ir, first->gpa, soft->ir->bytes > first->room ? second_page(next) : UINT64_MAX);
-        error = soft->backend->compile(soft->backend_state, soft->ir, *out);
+        *out =
+            new_block(soft->ir, first->gpa, soft->ir->bytes > first->room ? second_page(next) : UINT64_MAX);
+        error = backend->compile(state, soft->ir, *out);
         if (!error) {
             if (log_on_at(LOG_TRANSLATE, code.pc, soft->ir->bytes))
                 trace_block(s, &code, soft->ir, *out);
             return 0;
         }
         g_free(*out);
+        *out = NULL;
         if (error == -E2BIG)
             error = 0; /* once more, with half the instructions */
     }
     return error;
 }
 
-/* Finds or makes the block. 0; -EAGAIN: its first instruction continues and next is NULL; -ENOSPC: other vCPUs must leave evicted
- * code first; other errors: it cannot be made. The code lock is held. */
-static int find_or_make(struct soft_vcpu *s, const struct fetch *first, const struct fetch *next, struct block **out)
+/* Finds or makes the block. 0; -EAGAIN: its first instruction continues and next is NULL; -ENOSPC: other
+ * vCPUs must leave evicted code first; other errors: it cannot be made. The code lock is held. */
+static int find_or_make(struct soft_vcpu *s, const struct fetch *first, const struct fetch *next,
+                        struct block **out)
 {
     struct soft *soft = s->soft;
     struct mem *mem = s->vcpu->set->config.mem;
@@ -489,7 +512,7 @@ static int find_or_make(struct soft_vcpu *s, const struct fetch *first, const st
         mem_track_code(mem, first->block, GPA(first->gpa));
         if (next)
             mem_track_code(mem, next->block, GPA(next->gpa));
-        int error = make(s, first, next, max, out);
+        int error = make(s, first, next, max, soft->backend, soft->backend_state, out);
         if (!error) {
             insert_block(soft, *out);
             return 0;
@@ -533,6 +556,26 @@ struct block *code_find(struct soft_vcpu *s, bool *global)
     else
         log_error(LOG_CODE, "no block can be made at 0x%" PRIx64 ": %s", s->env->pc, g_strerror(-error));
     return NULL;
+}
+
+int code_make_alone(struct soft_vcpu *s, uint32_t max, const struct backend *backend, void *state,
+                    struct block **out)
+{
+    struct soft *soft = s->soft;
+    struct fetch first, next;
+    if (fetch_at(s, s->env->pc, &first))
+        return 1;
+    g_mutex_lock(&soft->code_lock);
+    int error = make(s, &first, NULL, max, backend, state, out);
+    g_mutex_unlock(&soft->code_lock);
+    if (error != -EAGAIN)
+        return error;
+    if (fetch_at(s, s->env->pc + first.room, &next))
+        return 1;
+    g_mutex_lock(&soft->code_lock);
+    error = make(s, &first, &next, max, backend, state, out);
+    g_mutex_unlock(&soft->code_lock);
+    return error;
 }
 
 /* --- freeing --- */
@@ -596,13 +639,16 @@ bool code_init(struct soft *soft, GError **error)
     soft->listener = (struct mem_listener){.revoke = on_revoke, .written = on_written};
     soft->code_limit = soft->set->config.code_limit ? soft->set->config.code_limit : DEFAULT_CODE_LIMIT;
     soft->backend_state = soft->backend->init(soft->code_limit);
+    if (soft->backend_state && soft->backend->tune)
+        soft->backend->tune(soft->backend_state, soft->set->config.tuning);
     soft->ir = map_table(sizeof(*soft->ir));
     soft->buckets = map_table(BUCKETS * sizeof(soft->buckets[0]));
     bool complete = soft->backend_state && soft->ir && soft->buckets;
     for (unsigned i = 0; i < n && complete; i++)
         complete = (soft->pages[i] = map_table(page_table_bytes(&blocks[i])));
     if (!complete)
-        return hostel_fail(error, HOSTEL_ERROR_HOST, "no host memory for translated code: %s", g_strerror(errno));
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "no host memory for translated code: %s",
+                           g_strerror(errno));
     mem_listen(soft->set->config.mem, &soft->listener);
     return true;
 }

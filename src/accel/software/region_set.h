@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* A set of address regions that is always right about members and nearly always about others: what a flush must look for. */
+/* A set of address regions that is always right about members and nearly always about others: what a flush
+ * must look for. */
 #ifndef HOSTEL_ACCEL_SOFTWARE_REGION_SET_H
 #define HOSTEL_ACCEL_SOFTWARE_REGION_SET_H
 
@@ -8,7 +9,8 @@
 #include <stdint.h>
 #include <string.h>
 
-/* A slot holds one region's number, or says that several share it: then it answers yes for all that hash there. */
+/* A slot holds one region's number, or says that several share it: then it answers yes for all that hash
+ * there. */
 enum { REGION_SET_LOG2 = 11, REGION_NONE = 0, REGION_SEVERAL = 1, REGION_FIRST = 2 };
 
 struct region_set {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* The dispatcher: from one stop of running code to the next block; and the `emulation` and `translation` methods. */
+/* The dispatcher: from one stop of running code to the next block; and the `emulation` and `translation`
+ * methods. */
 #include <errno.h>
 #include <sched.h>
 #include <string.h>
@@ -56,8 +57,9 @@ static struct block *jump_cache_find(const struct env *env)
     return j->pc == env->pc && (j->salt == env->salt || j->salt == env->salt_global) ? j->block : NULL;
 }
 
-/* The block at pc, when the jump cache does not know it: looked up or made, entered there, and linked to the exit that led here. NULL: an
- * exception was taken, or what happened meanwhile must be looked at first. Steps outside, since it locks. */
+/* The block at pc, when the jump cache does not know it: looked up or made, entered there, and linked to the
+ * exit that led here. NULL: an exception was taken, or what happened meanwhile must be looked at first. Steps
+ * outside, since it locks. */
 static struct block *find_block(struct soft_vcpu *s, struct block_exit *from)
 {
     struct env *env = s->env;
@@ -98,8 +100,8 @@ static struct block *next_block(struct soft_vcpu *s)
     return b;
 }
 
-/* The vCPU holds no block here: notes the deaths so far, and serves requests, so that its jump cache holds no dead ones either (deaths
- * are counted after they were posted). */
+/* The vCPU holds no block here: notes the deaths so far, and serves requests, so that its jump cache holds no
+ * dead ones either (deaths are counted after they were posted). */
 static void between_blocks(struct soft_vcpu *s)
 {
     uint64_t deaths = atomic_load(&s->soft->deaths);
@@ -125,10 +127,10 @@ static void go_out(struct soft_vcpu *s)
     atomic_store(&s->in_use, 0);
 }
 
-/* An interrupt that is pending, enabled and masked ends every wait at once. Firmware that waits for something else in a loop (OpenSBI's
- * secondary harts do, with an old software interrupt pending) would take the host's CPUs from the vCPUs that have work. So
- * after a row of waits in vain each further one takes a while, longer each time. An interrupt that was not pending before, or a
- * request, ends it early. */
+/* An interrupt that is pending, enabled and masked ends every wait at once. Firmware that waits for something
+ * else in a loop (OpenSBI's secondary harts do, with an old software interrupt pending) would take the host's
+ * CPUs from the vCPUs that have work. So after a row of waits in vain each further one takes a while, longer
+ * each time. An interrupt that was not pending before, or a request, ends it early. */
 static void vain_wait(struct soft_vcpu *s)
 {
     enum { FREE = 16, FIRST_NS = 1 << 15, DOUBLINGS = 5 };
@@ -157,26 +159,21 @@ static void wait_for_interrupt(struct soft_vcpu *s)
     come_in(s);
 }
 
-/* Reacts to why running code came back. What makes an interrupt takeable sets ENV_EXIT_IRQ, so there is no need to look for one here. */
+/* Reacts to why running code came back. What makes an interrupt takeable sets ENV_EXIT_IRQ, so there is no
+ * need to look for one here. */
 static void on_stop(struct soft_vcpu *s, enum engine_stop stop)
 {
     struct env *env = s->env;
     s->stops[stop]++;
     switch (stop) {
-    case ENGINE_NEXT:
-        s->jump_misses += !env->last_exit;
-        return;
-    case ENGINE_POLL:
-        return;
+    case ENGINE_NEXT: s->jump_misses += !env->last_exit; return;
+    case ENGINE_POLL: return;
     case ENGINE_EXCEPTION:
         s->exceptions++;
         s->isa->take_exception(env);
         break;
-    case ENGINE_LOOKUP:
-        break;
-    case ENGINE_WAIT:
-        wait_for_interrupt(s);
-        break;
+    case ENGINE_LOOKUP: break;
+    case ENGINE_WAIT: wait_for_interrupt(s); break;
     case ENGINE_STOPS:
     case ENGINE_YIELD:
         soft_leave(s);
@@ -185,6 +182,12 @@ static void on_stop(struct soft_vcpu *s, enum engine_stop stop)
         break;
     }
     tlb_follow_space(s);
+}
+
+static enum engine_stop run(struct soft_vcpu *s, struct block *b)
+{
+    const struct soft *soft = s->soft;
+    return soft->unusual ? alone_run(s, b) : soft->backend->run(soft->backend_state, s->env, b);
 }
 
 void soft_run(struct vcpu *v)
@@ -204,7 +207,7 @@ void soft_run(struct vcpu *v)
         }
         struct block *b = next_block(s);
         if (b)
-            on_stop(s, s->soft->backend->run(s->soft->backend_state, s->env, b));
+            on_stop(s, run(s, b));
     }
     go_out(s);
 }
@@ -234,10 +237,12 @@ static bool soft_init(struct vcpus *set, const struct backend *backend, GError *
     soft->backend = backend;
     set->method = soft;
     /* Mapped, not allocated: the L3s of vCPUs that never run cost nothing. */
-    soft->cpu = mmap(NULL, set->count * sizeof(soft->cpu[0]), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    soft->cpu = mmap(NULL, set->count * sizeof(soft->cpu[0]), PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (soft->cpu == MAP_FAILED) {
         soft->cpu = NULL;
-        return hostel_fail(error, HOSTEL_ERROR_HOST, "no host memory for the vCPUs' tables: %s", g_strerror(errno));
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "no host memory for the vCPUs' tables: %s",
+                           g_strerror(errno));
     }
     set->host_ops.flush = host_flush;
     set->host_ops.flush_remote = host_flush_remote;
@@ -245,13 +250,14 @@ static bool soft_init(struct vcpus *set, const struct backend *backend, GError *
         set->host_ops.firmware_call = host_firmware_call;
     for (unsigned i = 0; i < set->count; i++)
         init_vcpu(soft, i);
-    return code_init(soft, error);
+    return code_init(soft, error) && alone_init(soft, error);
 }
 
 static void soft_fini(struct vcpus *set)
 {
     struct soft *soft = set->method;
     if (soft->cpu) {
+        alone_fini(soft);
         code_fini(soft);
         for (unsigned i = 0; i < set->count; i++)
             g_mutex_clear(&soft->cpu[i].requests.lock);
@@ -299,6 +305,7 @@ static void soft_stats(struct vcpus *set, struct vcpus_stats *out)
     if (soft->backend->stepped)
         out->n_stepped = soft->backend->stepped(soft->backend_state, out->stepped, VCPUS_STEPPED);
     g_mutex_unlock(&soft->code_lock);
+    out->checked = soft->check ? check_count(soft->check) : 0;
 }
 
 /* The backend of a method, NULL when this host has none. */
@@ -312,8 +319,9 @@ static const struct backend *find_backend(const char *method)
 
 static bool backend_available(const char *method, GError **error)
 {
-    return find_backend(method) || hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
-                                               "this host's processor has no method \"%s\"; use --method emulation", method);
+    return find_backend(method) ||
+           hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
+                       "this host's processor has no method \"%s\"; use --method emulation", method);
 }
 
 static bool backend_init(struct vcpus *set, GError **error)

@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Cached translations of one vCPU: the inline TLB of env.h, the L3 behind it, address spaces, and every way to flush. */
+/* Cached translations of one vCPU: the inline TLB of env.h, the L3 behind it, address spaces, and every way
+ * to flush. */
 /*
  * Theory of operation
  *
- * Running code hits the inline TLB, which knows nothing of address spaces: it is emptied when the space changes. Behind it the L3 (4-way,
- * tagged with a space identifier) keeps the walks of several spaces, so that a guest that switches back and forth walks its
- * page tables once. Identifiers are never reused: to flush a space is to give it a new one, and global pages have one of their own.
+ * Running code hits the inline TLB, which knows nothing of address spaces: it is emptied when the space
+ * changes. Behind it the L3 (4-way, tagged with a space identifier) keeps the walks of several spaces, so
+ * that a guest that switches back and forth walks its page tables once. Identifiers are never reused: to
+ * flush a space is to give it a new one, and global pages have one of their own.
  *
- * Flushing one address needs care with large leaves, whose 4 KiB pieces are separate entries: regions that received such pieces
- * are remembered (a set per 2 MiB, a span beyond), and flushing an address in them flushes everything.
+ * Flushing one address needs care with large leaves, whose 4 KiB pieces are separate entries: regions that
+ * received such pieces are remembered (a set per 2 MiB, a span beyond), and flushing an address in them
+ * flushes everything.
  *
- * A walk may have to step outside in its middle (it sets accessed bits, and such a store may have to be reported). What was asked of
- * this vCPU meanwhile is done by then, so a walk during which requests were served is used once at most and not kept.
+ * A walk may have to step outside in its middle (it sets accessed bits, and such a store may have to be
+ * reported). What was asked of this vCPU meanwhile is done by then, so a walk during which requests were
+ * served is used once at most and not kept.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -66,7 +70,8 @@ void tlb_revoke(struct soft_vcpu *s, uintptr_t start, size_t size)
 
 /* --- the jump cache --- */
 
-/* The pages that jump-cache entries lead to are known, so that flushing a page of data, which is frequent, forgets no jump. */
+/* The pages that jump-cache entries lead to are known, so that flushing a page of data, which is frequent,
+ * forgets no jump. */
 void tlb_remember_jump(struct soft_vcpu *s, struct block *b, bool global)
 {
     region_set_add(&s->jump_pages, b->pc >> ENV_PAGE_BITS);
@@ -97,7 +102,8 @@ static void renew(struct soft_vcpu *s, struct space *space)
 
 static void start_over(struct soft_vcpu *s);
 
-/* Identifiers are 32 bits: true when they have run out, after billions of flushes. Each caller below takes at most two per space. */
+/* Identifiers are 32 bits: true when they have run out, after billions of flushes. Each caller below takes at
+ * most two per space. */
 static bool out_of_ids(const struct soft_vcpu *s)
 {
     return s->next_id > UINT32_MAX - 4 * SPACES;
@@ -161,7 +167,8 @@ static void start_over(struct soft_vcpu *s)
     s->global_id = s->next_id++;
     s->global_jump_id = s->next_id++;
     s->space = &s->spaces[0];
-    *s->space = (struct space){.root = s->isa->address_space(s->env), .asid = s->isa->asid(s->env), .used = ++s->space_clock};
+    *s->space = (struct space){
+        .root = s->isa->address_space(s->env), .asid = s->isa->asid(s->env), .used = ++s->space_clock};
     renew(s, s->space);
     inline_clear(s);
     update_salt(s);
@@ -294,7 +301,8 @@ static void l3_insert(struct soft_vcpu *s, uint64_t va, unsigned mmu, const stru
     struct tlb_entry *set = s->l3[at], *to = NULL;
     uint64_t key = l3_key(va, mmu);
     for (unsigned w = 0; w < TLB_L3_WAYS && !to; w++)
-        if (!set[w].space || (set[w].key == key && (set[w].space == s->space->tlb_id || set[w].space == s->global_id)))
+        if (!set[w].space ||
+            (set[w].key == key && (set[w].space == s->space->tlb_id || set[w].space == s->global_id)))
             to = &set[w];
     if (!to)
         to = &set[s->l3_next[at]++ % TLB_L3_WAYS];
@@ -306,24 +314,27 @@ static void l3_insert(struct soft_vcpu *s, uint64_t va, unsigned mmu, const stru
 }
 
 /* out NULL: a fault. */
-static void log_walk(const struct soft_vcpu *s, struct gva va, enum isa_access access, const struct isa_walk *out)
+static void log_walk(const struct soft_vcpu *s, struct gva va, enum isa_access access,
+                     const struct isa_walk *out)
 {
     static const char *const what[] = {[ISA_LOAD] = "load", [ISA_STORE] = "store", [ISA_FETCH] = "fetch"};
     if (!out)
-        log_debug(LOG_MMU, "vCPU %u: walk 0x%" PRIx64 " to %s: fault %" PRIu32, s->vcpu->index, va.v, what[access],
-                  s->env->exc.cause);
+        log_debug(LOG_MMU, "vCPU %u: walk 0x%" PRIx64 " to %s: fault %" PRIu32, s->vcpu->index, va.v,
+                  what[access], s->env->exc.cause);
     else
         log_debug(LOG_MMU, "vCPU %u: walk 0x%" PRIx64 " to %s: 0x%" PRIx64 " %c%c%c%s", s->vcpu->index, va.v,
-                  what[access], out->gpa.v, out->prot & ISA_PROT_R ? 'r' : '-', out->prot & ISA_PROT_W ? 'w' : '-',
-                  out->prot & ISA_PROT_X ? 'x' : '-',
-                  out->identity              ? ", no table"
+                  what[access], out->gpa.v, out->prot & ISA_PROT_R ? 'r' : '-',
+                  out->prot & ISA_PROT_W ? 'w' : '-', out->prot & ISA_PROT_X ? 'x' : '-',
+                  out->identity               ? ", no table"
                   : out->leaf > ENV_PAGE_SIZE ? ", a large page"
                                               : "");
 }
 
-int tlb_translate(struct soft_vcpu *s, struct gva va, enum isa_access access, unsigned mmu, struct isa_walk *out)
+int tlb_translate(struct soft_vcpu *s, struct gva va, enum isa_access access, unsigned mmu,
+                  struct isa_walk *out)
 {
-    static const uint8_t needed[] = {[ISA_LOAD] = ISA_PROT_R, [ISA_STORE] = ISA_PROT_W, [ISA_FETCH] = ISA_PROT_X};
+    static const uint8_t needed[] = {
+        [ISA_LOAD] = ISA_PROT_R, [ISA_STORE] = ISA_PROT_W, [ISA_FETCH] = ISA_PROT_X};
     const struct tlb_entry *e = l3_find(s, va.v, mmu);
     if (e && e->gpa & needed[access]) {
         *out = (struct isa_walk){.gpa = GPA(align_down(e->gpa, ENV_PAGE_SIZE) | (va.v & ~ENV_PAGE_MASK)),
