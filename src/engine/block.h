@@ -78,12 +78,17 @@ struct block_view {
     uint32_t bytes;               /* of it, */
     uint32_t body;                /* of these before what is out of line */
     const uint32_t *starts;       /* n_marks of them: where each guest instruction's code begins */
+    const char *env_register;     /* the host register that leads to struct env, */
+    int32_t env_bias;             /* and how far behind its beginning it points */
     unsigned n_places;
     struct block_place places[BLOCK_PLACES];
 };
 
 /* The cells of a guest instruction, a line each; engine/cell_text.c describes the form. Newly allocated (g_free). */
 char *block_view_cells(const struct block_view *view, const struct ir_target *target, unsigned insn);
+
+/* What struct env has at an offset: "icount", "a0", "tlb[1].tag_r"; or "+0x..." */
+void block_view_field(const struct ir_target *target, size_t offset, char *text, size_t size);
 
 /* A kind of thing that was counted. */
 struct backend_count {

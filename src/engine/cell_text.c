@@ -2,8 +2,8 @@
 /* Copyright (C) the Hostel authors */
 /* Cells as text, for people: the name in small letters, what is written, what is read, the constant. */
 /*
- *     add_64k a0 <- a0, 0x1             registers by their names, temporaries as t0, t1, ...
- *     ld_u64 t0 <- [a1 + 0x8]           memory
+ *     add_64k a0 <- a0, 0x1             registers by their names, temporaries as tmp0, tmp1, ...
+ *     ld_u64 tmp0 <- [a1 + 0x8]           memory
  *     br_ne_64 a0, a2 -> @1 after 3     an exit, and the guest instructions completed when it is taken
  */
 #include <glib.h>
@@ -37,18 +37,63 @@ static bool is(unsigned op, const char *prefix)
     return g_str_has_prefix(cell_op_name(op), prefix);
 }
 
-static void print_operand(GString *s, const struct ir_target *target, unsigned cell)
+static bool print_table_field(size_t offset, char *text, size_t size)
 {
-    if (cell >= PREPARE_TEMP && cell < PREPARE_TEMP + ENV_TEMPS) {
-        g_string_append_printf(s, "t%u", cell - PREPARE_TEMP);
-        return;
+    static const char *const tlb[] = {"tag_r", "tag_w", "addend"};
+    static const char *const jump[] = {"pc", "salt", "block", "host"};
+    size_t at = offset - offsetof(struct env, tlb);
+    if (at < ENV_MMU_INDEXES * sizeof(struct env_tlb) && at % (8 * ENV_TLB_SIZE) == 0) {
+        size_t n = at / (8 * ENV_TLB_SIZE);
+        g_snprintf(text, size, "tlb[%zu].%s", n / 3, tlb[n % 3]);
+        return true;
     }
-    for (unsigned i = 0; i < target->nregs; i++)
-        if (target->regs[i].offset / 8 == cell) {
-            g_string_append(s, target->regs[i].name);
+    at = offset - offsetof(struct env, jump);
+    if (at >= sizeof(struct env_jump) || at % 8)
+        return false;
+    g_snprintf(text, size, "jump.%s", jump[at / 8]);
+    return true;
+}
+
+_Static_assert(sizeof(struct env_tlb) == 3 * 8 * ENV_TLB_SIZE, "a TLB is three arrays");
+_Static_assert(sizeof(struct env_jump) == 4 * 8, "an entry is four words");
+
+void block_view_field(const struct ir_target *target, size_t offset, char *text, size_t size)
+{
+#define FIELD(name)                                                                                          \
+    {                                                                                                        \
+#name, offsetof(struct env, name)                                                                    \
+    }
+    static const struct {
+        const char *name;
+        size_t offset;
+    } fields[] = {
+        FIELD(exit_request), FIELD(mode),      FIELD(pc),          FIELD(icount),
+        FIELD(budget),       FIELD(salt),      FIELD(salt_global), FIELD(last_exit),
+        FIELD(fp_flags),     FIELD(excl_addr), FIELD(excl_value),
+    };
+#undef FIELD
+    for (unsigned i = 0; i < G_N_ELEMENTS(fields); i++)
+        if (fields[i].offset == offset) {
+            g_strlcpy(text, fields[i].name, size);
             return;
         }
-    g_string_append_printf(s, "env[%u]", 8 * cell);
+    for (unsigned i = 0; i < target->nregs; i++)
+        if (target->regs[i].offset == offset) {
+            g_strlcpy(text, target->regs[i].name, size);
+            return;
+        }
+    size_t temp = offset - offsetof(struct env, temp);
+    if (temp < sizeof(((struct env *)0)->temp) && temp % 8 == 0)
+        g_snprintf(text, size, "tmp%zu", temp / 8);
+    else if (!print_table_field(offset, text, size))
+        g_snprintf(text, size, "+0x%zx", offset);
+}
+
+static void print_operand(GString *s, const struct ir_target *target, unsigned cell)
+{
+    char name[32];
+    block_view_field(target, 8 * (size_t)cell, name, sizeof(name));
+    g_string_append(s, name);
 }
 
 /* The operands that are used: the others name the cell that stands for none, or 0. */

@@ -59,22 +59,47 @@ static void name_target(const struct block_view *view, char *text)
             g_strlcpy(operand + 1, view->places[i].name, TEXT - (size_t)(operand + 1 - text));
 }
 
-static void fill_host(GPtrArray *column, const struct block_view *view, uint32_t from, uint32_t to)
+/* "[r14 - 0x70]" becomes "[env.icount]", "[r14 + rcx*8 + 0x13300]" becomes "[env.tlb[6].tag_r + rcx*8]". */
+static void name_field(const struct block_view *view, const struct ir_target *target, char *text)
+{
+    char *open = strchr(text, '['), *close = open ? strchr(open, ']') : NULL;
+    if (!close || !view->env_register || !g_str_has_prefix(open + 1, view->env_register))
+        return;
+    char *at = open + 1 + strlen(view->env_register), *end = at;
+    int64_t offset = view->env_bias;
+    g_autofree char *tail = g_strdup(close);
+    g_autofree char *index = NULL;
+    if (g_str_has_prefix(at, " + r")) {
+        end = at + 3 + strcspn(at + 3, " ]");
+        index = g_strndup(at, (size_t)(end - at));
+    }
+    if (end[0] == ' ' && (end[1] == '+' || end[1] == '-'))
+        offset += (end[1] == '-' ? -1 : 1) * strtoll(end + 3, NULL, 0);
+    if (offset < 0)
+        return;
+    char name[32];
+    block_view_field(target, (size_t)offset, name, sizeof(name));
+    g_snprintf(open + 1, TEXT - (size_t)(open + 1 - text), "env.%s%s%s", name, index ? index : "", tail);
+}
+
+static void fill_host(GPtrArray *column, const struct block_view *view, const struct ir_target *target,
+                      uint32_t from, uint32_t to)
 {
     while (from < to) {
         char text[TEXT];
         unsigned n = hostdis_print(view->code + from, to - from, from, text, sizeof(text));
         name_target(view, text);
+        name_field(view, target, text);
         g_ptr_array_add(column, g_strdup_printf("%4x: %s", from, text));
         from += n;
     }
 }
 
-static void print_out_of_line(const struct block_view *view)
+static void print_out_of_line(const struct block_view *view, const struct ir_target *target)
 {
     g_autoptr(GPtrArray) nothing = column_new();
     g_autoptr(GPtrArray) host = column_new();
-    fill_host(host, view, view->body, view->bytes);
+    fill_host(host, view, target, view->body, view->bytes);
     if (!host->len)
         return;
     log_debug(LOG_TRANSLATE, "  out of line");
@@ -111,7 +136,7 @@ static void print_insn(const struct block_view *view, const struct ir_block *ir,
     column_fill(ir_lines, ir_text);
     column_fill(cells, cell_text);
     if (view->code && insn < view->n_marks)
-        fill_host(host, view, view->starts[insn],
+        fill_host(host, view, ir->target, view->starts[insn],
                   insn + 1 < view->n_marks ? view->starts[insn + 1] : view->body);
     print_columns(ir_lines, cells, host);
 }
@@ -142,5 +167,5 @@ void trace_block(const struct soft_vcpu *s, const struct isa_code *code, const s
         print_insn(&view, ir, i, body ? body : "");
     }
     if (view.code)
-        print_out_of_line(&view);
+        print_out_of_line(&view, ir->target);
 }

@@ -231,6 +231,8 @@ static void t0_view(void *state, const struct block *block, struct block_view *o
         .bytes = (uint32_t)(t->e.at - code->rw),
         .body = t->out_of_line,
         .starts = t->start,
+        .env_register = "r14",
+        .env_bias = T0_BIAS,
     };
 #define PLACE(what) out->places[out->n_places++] = (struct block_place){#what, t0->thunks.what}
     PLACE(unlinked), PLACE(lost), PLACE(poll), PLACE(stop), PLACE(load), PLACE(store), PLACE(step);
