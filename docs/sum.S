@@ -3,7 +3,7 @@
 /*
  * A guest of a dozen instructions, which docs/translation.md follows: it adds up bytes and switches itself off.
  *
- *     riscv64-linux-gnu-gcc -march=rv64i -mabi=lp64 -nostdlib -static -Wl,--no-relax,--build-id=none,-N,-Ttext=0x80000000 \
+ *     riscv64-linux-gnu-gcc -march=rv64i -mabi=lp64 -nostdlib -static -Wl,--no-relax,--build-id=none,-n,-Ttext=0x80000000 \
  *         docs/sum.S -o sum.elf
  */
     .option norelax

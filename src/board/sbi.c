@@ -348,9 +348,10 @@ bool sbi_call(struct env *env, void *board)
     memcpy(s.arg, a, sizeof(s.arg));
     const struct sbi_extension *e = find_extension(a[7]);
     int64_t error = e ? e->call(&s, a[6]) : SBI_NOT_SUPPORTED;
-    if (!e || error)
-        log_debug(LOG_FIRMWARE, "hart %u: sbi %s (0x%lx) function %lu: %ld", s.cpu->index,
-                  e ? e->name : "extension", (unsigned long)a[7], (unsigned long)a[6], (long)error);
+    if (log_on(LOG_FIRMWARE))
+        log_debug(LOG_FIRMWARE, "hart %u: sbi %s (0x%lx) function %lu (0x%lx, 0x%lx): %ld", s.cpu->index,
+                  e ? e->name : "extension", (unsigned long)a[7], (unsigned long)a[6], (unsigned long)a[0],
+                  (unsigned long)a[1], (long)error);
     a[0] = (uint64_t)error;
     if (!e || !e->legacy)
         a[1] = error ? 0 : s.value;
