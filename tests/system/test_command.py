@@ -141,7 +141,33 @@ def test_stats_are_printed():
         guest.wait_for(b"ready\n")
         guest.send(b"P")
         assert guest.end() == 0
-        assert b"hostel-vmm: instructions " in guest.drain()
+        text = guest.drain()
+        for words in ("instructions", "blocks made", "TLB misses", "returns to the dispatcher:", "invalidations:"):
+            assert f"hostel-vmm: {words} ".encode() in text, (words, text)
+
+
+def traced(*args):
+    """What a run to the guest's end prints on standard error, line by line."""
+    done = hostel("run", "--isa", "riscv64", "--memory", "16M", "--firmware", MONITOR, *args, input="P")
+    assert done.returncode == 0, done
+    return done.stderr.splitlines()
+
+
+def test_trace_shows_blocks():
+    for method in ("emulation", "translation"):
+        if "not here" in next(line for line in hostel("methods").stdout.splitlines() if line.startswith(method)):
+            continue
+        lines = traced("--method", method, "--trace", "translate", "--trace-at", "0x80000000")
+        assert all(line.startswith("hostel-vmm[translate]: ") for line in lines), lines
+        assert any("block 0x80000000 " in line for line in lines), lines
+        assert any(" getreg " in line or " putreg " in line for line in lines), lines
+        assert ("host code 0x" in "".join(lines)) == (method == "translation"), lines
+
+
+def test_trace_is_limited():
+    everything, nothing = traced("--trace", "code"), traced("--trace", "code", "--trace-at", "0x10:16")
+    assert any("made 0x80000000" in line for line in everything), everything
+    assert not any("made" in line or "link" in line for line in nothing), nothing
 
 
 def test_lists():
@@ -164,6 +190,8 @@ def test_wrong_words():
     refused(2, "unexpected argument 'Image'", "--kernel", args=run_args("Image"))
     refused(2, "--memory needs an argument", args=run_args("--memory"))
     refused(2, "--stats takes no argument", args=run_args("--stats=1"))
+    for wrong in ("", "here", "0x80000000:", "0x80000000:0", "-1", "0xffffffffffffffff:2"):
+        refused(2, "--trace-at", "address", args=run_args("--trace-at", wrong))
     refused(2, "'--control'", args=run_args("--control", "fd:3"))
 
 

@@ -63,7 +63,11 @@ def test_counters_stand_still_while_paused():
         vmm.command("stop")
         first = vmm.command("x-query-stats")["return"]["instructions"]
         assert first > 0
-        assert vmm.command("x-query-stats")["return"]["instructions"] == first
+        again = vmm.command("x-query-stats")["return"]
+        assert again["instructions"] == first
+        assert again["cpu-ns"] > 0 and again["returns"]["next"] > 0
+        assert set(again["invalidated-by"]) == {"store", "device", "atomic", "longer"}
+        assert sum(again["invalidated-by"].values()) == again["invalidations"]
 
 
 def test_reset():

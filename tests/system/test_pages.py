@@ -3,9 +3,9 @@
 # Copyright (C) the Hostel authors
 """The commands in docs/*.md still say what the pages say they do. Output is TAP.
 
-A ```console block is commands ("$ " first, lines that continue are indented) and what they print. Numbers that differ from
-run to run or from compiler to compiler are not compared, nor is host code beyond its presence; guest code, IR, cells and
-messages are. `--update` writes what the commands print now into the pages.
+A ```console block is commands ("$ " first, lines that continue are indented) and what they print. Numbers that differ
+from run to run or from compiler to compiler are not compared, nor is host code beyond its presence; guest code, IR,
+cells and messages are. `--update` writes what the commands print now into the pages.
 """
 
 import os
@@ -16,6 +16,7 @@ import sys
 import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+HOSTEL = os.environ.get("HOSTEL", str(ROOT / "build" / "bin" / "hostel"))
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 BLOCK = re.compile(r"```console\n(.*?)```", re.S)
 # A row of a trace: what is left of the host code. And what is different each time.
@@ -41,11 +42,13 @@ def split(block):
 
 
 def run(commands, folder):
-    env = {**os.environ, "PATH": os.path.dirname(os.environ["HOSTEL"]) + ":" + os.environ["PATH"]}
-    env["HOSTEL_VMM"] = os.environ["HOSTEL_VMM_PROGRAM"]
+    env = {**os.environ, "PATH": os.path.dirname(HOSTEL) + ":" + os.environ["PATH"]}
+    if "HOSTEL_VMM_PROGRAM" in os.environ:
+        env["HOSTEL_VMM"] = os.environ["HOSTEL_VMM_PROGRAM"]
     output = ""
     for command in commands:
-        done = subprocess.run(["bash", "-c", command], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(["bash", "-c", command], cwd=folder, env=env, capture_output=True, text=True,
+                              timeout=60, check=False)
         assert not done.stderr or done.returncode == 0, f"{command}: {done.stderr}"
         output += done.stdout + done.stderr
     return [line.rstrip() for line in output.rstrip("\n").splitlines()]
@@ -90,7 +93,8 @@ def update(page, folder):
 
 def check(page, folder):
     for _, commands, documented, printed in blocks(page, folder):
-        assert keys(documented) == keys(printed), "\n".join([commands[-1], "the page says:", *keys(documented), "now:", *keys(printed)])
+        say, now = keys(documented), keys(printed)
+        assert say == now, "\n".join([commands[-1], "the page says:", *say, "now:", *now])
         has_code = [any(HOST_CODE.search(line) for line in lines) for lines in (documented, printed)]
         assert has_code[0] == has_code[1], f"{commands[-1]}: host code is {'not ' if has_code[0] else ''}there now"
 
@@ -100,6 +104,9 @@ def main():
         with workplace() as folder:
             for page in PAGES:
                 update(page, folder)
+        return 0
+    if os.environ.get("CAPSTONE") == "0":
+        print("1..0 # SKIP the pages show host code, and Capstone is not installed")
         return 0
     print(f"1..{len(PAGES)}")
     failed = 0
