@@ -43,7 +43,7 @@ test: deps-test    ## everything: all suites, both compilers, sanitizers, arm64;
 check-fast:        ## format, layers, headers alone, style, unit tests: before each commit
 	@tools/run-tests --build $(BUILD) static unit
 
-bench: build       ## measure Hostel beside its peers
+bench: deps-test build  ## measure Hostel beside its peers
 	@bench/run --build $(BUILD)
 
 lint: deps-lint    ## clang-tidy and cppcheck

@@ -86,7 +86,7 @@ def memory(pid, ram_size):
     now = peak = ram = 0
     for member in family(pid):
         files = collections.defaultdict(list)
-        twice = own_ram = 0
+        own_ram = 0
         for name, inode, size, resident in mappings(member):
             if name.startswith("/memfd:ram ") or (not name and size == ram_size):
                 own_ram += resident
@@ -176,7 +176,8 @@ def older(path, sources):
 def succeed(command, **more):
     done = subprocess.run(command, capture_output=True, **more)
     if done.returncode:
-        raise Unavailable(f"{command[0]} failed: {done.stderr.decode(errors='replace').strip()[-400:]}")
+        last = (done.stdout + done.stderr).decode(errors="replace").strip()[-400:]
+        raise Unavailable(f"{command[0]} failed: {last}")
     return done.stdout
 
 
@@ -186,7 +187,7 @@ class Machines:
     def __init__(self, build, method):
         self.build = build
         self.folder = build / "bench"
-        self.folder.mkdir(exist_ok=True)
+        self.folder.mkdir(parents=True, exist_ok=True)
         self.method = method
         self.hostel_program = pathlib.Path(os.environ.get("HOSTEL") or build / "bin/hostel")
         if not os.access(self.hostel_program, os.X_OK):
@@ -226,15 +227,19 @@ class Machines:
         staging = self.folder / "staging"
         staging.mkdir(exist_ok=True)
         shutil.copy(suite, staging / "suite")
-        archive = succeed([self.tool("cpio"), "-o", "-H", "newc", "-R", "0:0", "--quiet"], cwd=staging, input=b"suite\n")
+        pack = [self.tool("cpio"), "-o", "-H", "newc", "-R", "0:0", "--quiet"]
+        archive = succeed(pack, cwd=staging, input=b"suite\n")
         out.write_bytes(base.read_bytes() + succeed([self.tool("gzip"), "-9"], input=archive))
         return out
 
     def elf(self, name):
-        """A bare-metal program of tests/guest/riscv."""
-        target = f"tests/guest/riscv/{name}.elf"
-        succeed([self.tool("ninja"), "-C", self.build, target])
-        return self.build / target
+        """A bare-metal program of tests/guest/riscv, built when it is not there or old."""
+        folder = "tests/guest/riscv"
+        sources = [path for path in (ROOT / folder).rglob("*") if path.suffix in {".c", ".h", ".S", ".ld"}]
+        path = self.build / folder / f"{name}.elf"
+        if older(path, sources):
+            succeed([self.tool("ninja"), "-C", self.build, f"{folder}/{name}.elf"])
+        return path
 
     def hostel(self, boot, cpus=1, megabytes=512, method=None):
         return [str(self.hostel_program), "run", "--isa", "riscv64", "--method", method or self.method, "--cpus",

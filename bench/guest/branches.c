@@ -1,18 +1,32 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Indirect branches: interpreters of a small machine, by a switch and by computed jumps, and methods of objects. */
+/* Indirect branches: interpreters of a small machine, by a switch and by computed jumps, and methods of
+ * objects. */
 #include "suite.h"
 
 #define LOOPS 64u
 #define LOOP_LENGTH 14u /* instructions in the small machine's loop */
 #define OBJECTS 512u
 
-enum op { OP_PUSH, OP_ADD, OP_SUB, OP_XOR, OP_MUL, OP_DUP, OP_SWAP, OP_SHIFT, OP_LOAD, OP_STORE, OP_LOOP, OP_END };
+enum op {
+    OP_PUSH,
+    OP_ADD,
+    OP_SUB,
+    OP_XOR,
+    OP_MUL,
+    OP_DUP,
+    OP_SWAP,
+    OP_SHIFT,
+    OP_LOAD,
+    OP_STORE,
+    OP_LOOP,
+    OP_END
+};
 
 /* A loop over both variables; OP_LOOP counts down and jumps back to the start. */
 static const uint8_t code[] = {
-    OP_LOAD, 0, OP_DUP, OP_MUL, OP_LOAD, 1, OP_XOR, OP_PUSH, 7, OP_ADD, OP_DUP, OP_SHIFT, 3, OP_SUB, OP_STORE, 1,
-    OP_LOAD, 1, OP_STORE, 0, OP_LOOP, OP_END,
+    OP_LOAD,  0, OP_DUP, OP_MUL,   OP_LOAD, 1,       OP_XOR, OP_PUSH,  7, OP_ADD,  OP_DUP,
+    OP_SHIFT, 3, OP_SUB, OP_STORE, 1,       OP_LOAD, 1,      OP_STORE, 0, OP_LOOP, OP_END,
 };
 
 static uint64_t __attribute__((noinline, noclone)) interpret_switch(const uint8_t *pc, uint64_t seed)
@@ -20,7 +34,7 @@ static uint64_t __attribute__((noinline, noclone)) interpret_switch(const uint8_
     uint64_t stack[8], *top = stack, var[2] = {seed, 1}, left = LOOPS, t;
     const uint8_t *start = pc;
     for (;;) {
-        switch ((enum op)*pc++) {
+        switch ((enum op) * pc++) {
         case OP_PUSH: *top++ = *pc++; break;
         case OP_ADD: top--, top[-1] += *top; break;
         case OP_SUB: top--, top[-1] -= *top; break;
@@ -172,6 +186,10 @@ static uint64_t shapes_run(uint64_t steps)
 const struct program branches_programs[] = {
     {.name = "branches/switch", .unit = "instruction", .per = LOOP_OPS, .run = switch_run},
     {.name = "branches/computed", .unit = "instruction", .per = LOOP_OPS, .run = jump_run},
-    {.name = "branches/virtual", .unit = "call", .per = 2 * OBJECTS, .begin = shapes_begin, .run = shapes_run},
+    {.name = "branches/virtual",
+     .unit = "call",
+     .per = 2 * OBJECTS,
+     .begin = shapes_begin,
+     .run = shapes_run},
     {.name = NULL},
 };

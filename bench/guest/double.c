@@ -165,9 +165,16 @@ static uint64_t roots_run(uint64_t steps)
 }
 
 const struct program double_programs[] = {
-    {.name = "double/matrix", .unit = "product", .per = MATRIX * MATRIX * MATRIX, .begin = matrix_begin,
+    {.name = "double/matrix",
+     .unit = "product",
+     .per = MATRIX * MATRIX * MATRIX,
+     .begin = matrix_begin,
      .run = matrix_run},
-    {.name = "double/polynomial", .unit = "term", .per = POINTS * DEGREE, .begin = points_begin, .run = polynomial_run},
+    {.name = "double/polynomial",
+     .unit = "term",
+     .per = POINTS * DEGREE,
+     .begin = points_begin,
+     .run = polynomial_run},
     {.name = "double/n_body", .unit = "step", .per = 1, .begin = bodies_begin, .run = bodies_run},
     {.name = "double/norm", .unit = "entry", .per = NORM * NORM, .run = norm_run},
     {.name = "double/sqrt_div", .unit = "point", .per = POINTS, .begin = points_begin, .run = roots_run},

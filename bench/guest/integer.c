@@ -14,10 +14,12 @@ static uint8_t block[BLOCK], sieve[SIEVE];
 static uint32_t crc_table[256], elements[ELEMENTS];
 static uint64_t slots[SLOTS];
 
+/* Without a branch on the data: half of such branches would be guessed wrong, by every translator's code
+ * alike. */
 static uint32_t crc_shift(uint32_t c)
 {
     for (int k = 0; k < 8; k++) {
-        c = c & 1 ? 0xedb88320u ^ c >> 1 : c >> 1;
+        c = c >> 1 ^ (0xedb88320u & -(c & 1));
     }
     return c;
 }
@@ -60,23 +62,27 @@ static inline uint32_t rotate(uint32_t x, unsigned n)
     return x >> n | x << (32 - n);
 }
 
-/* The shape of SHA-256's compression: a message schedule and 64 rounds of rotations. Constants from a generator: what
- * is measured is the work, not the hash. */
+/* The shape of SHA-256's compression: a message schedule and 64 rounds of rotations. Constants from a
+ * generator: what is measured is the work, not the hash. */
 static void sha_compress(uint32_t state[8], const uint8_t *message)
 {
     uint32_t w[64], v[8], k = 0x428a2f98;
     for (int i = 0; i < 16; i++, message += 4) {
-        w[i] = (uint32_t)message[0] << 24 | (uint32_t)message[1] << 16 | (uint32_t)message[2] << 8 | message[3];
+        w[i] =
+            (uint32_t)message[0] << 24 | (uint32_t)message[1] << 16 | (uint32_t)message[2] << 8 | message[3];
     }
     for (int i = 16; i < 64; i++) {
         uint32_t a = w[i - 15], b = w[i - 2];
-        w[i] = w[i - 16] + (rotate(a, 7) ^ rotate(a, 18) ^ a >> 3) + w[i - 7] + (rotate(b, 17) ^ rotate(b, 19) ^ b >> 10);
+        w[i] = w[i - 16] + (rotate(a, 7) ^ rotate(a, 18) ^ a >> 3) + w[i - 7] +
+               (rotate(b, 17) ^ rotate(b, 19) ^ b >> 10);
     }
     memcpy(v, state, sizeof(v));
     for (int i = 0; i < 64; i++, k = k * 1664525u + 1013904223u) {
         uint32_t e = v[4], a = v[0];
-        uint32_t t = v[7] + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & v[5]) ^ (~e & v[6])) + k + w[i];
-        uint32_t u = (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
+        uint32_t t =
+            v[7] + (rotate(e, 6) ^ rotate(e, 11) ^ rotate(e, 25)) + ((e & v[5]) ^ (~e & v[6])) + k + w[i];
+        uint32_t u =
+            (rotate(a, 2) ^ rotate(a, 13) ^ rotate(a, 22)) + ((a & v[1]) ^ (a & v[2]) ^ (v[1] & v[2]));
         memmove(v + 1, v, 7 * sizeof(v[0]));
         v[4] += t;
         v[0] = t + u;

@@ -3,18 +3,18 @@
 /*
  * A suite of small programs that measures itself, told what to do over standard input.
  *
- * Theory of operation. The driver outside runs the suite in several places at once (in a guest of Hostel, in a guest of
- * its peer, on the host itself) and has them take turns, program by program, so all share the machine's mood. A
- * place that has no turn sleeps in a read and costs nothing. A line in, a line out:
+ * Theory of operation. The driver outside runs the suite in several places at once (in a guest of Hostel, in
+ * a guest of its peer, on the host itself) and has them take turns, program by program, so all share the
+ * machine's mood. A place that has no turn sleeps in a read and costs nothing. A line in, a line out:
  *
  *     list                 @ NAME UNIT... for each program, then @ .
  *     NAME MILLISECONDS    @ NAME NS UNITS SUM: the best time of one unit in ns, units done in all, check sum
  *     quit
  *
- * A program warms up while the number of steps grows until a sample takes SAMPLE_NS; then samples are taken until the
- * time is up, and the shortest counts. Samples are shorter than a host's scheduling slice: on a busy machine some of
- * them still have the processor for themselves. The check sum is of a fixed number of steps, so that every place must
- * arrive at the same one.
+ * A program warms up while the number of steps grows until a sample takes SAMPLE_NS; then samples are taken
+ * until the time is up, and the shortest counts. Samples are shorter than a host's scheduling slice: on a
+ * busy machine some of them still have the processor for themselves. The check sum is of a fixed number of
+ * steps, so that every place must arrive at the same one.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -27,8 +27,9 @@
 
 #include "suite.h"
 
-#define SAMPLE_NS 3000000ull
-#define SAMPLES_MAX 400
+#define SAMPLE_NS 1000000ull
+#define SAMPLES_MAX 1000
+#define CALIBRATION_TRIES 3
 #define MEMORIES_MAX 4
 
 static const struct program *const lists[] = {
@@ -87,24 +88,35 @@ static uint64_t sample(const struct program *p, uint64_t steps)
     return now_ns() - start;
 }
 
+/* How many steps take about WANTED_NS; adds to *DONE what it took to find out. Warms up, too. */
+static uint64_t calibrate(const struct program *p, uint64_t wanted_ns, uint64_t *done)
+{
+    uint64_t steps = 1;
+    for (;;) {
+        /* Of a few, lest somebody else's time slice look like work. */
+        uint64_t ns = ~0ull;
+        for (unsigned i = 0; i < CALIBRATION_TRIES && ns >= wanted_ns; i++) {
+            uint64_t again = sample(p, steps);
+            ns = again < ns ? again : ns;
+            *done += steps;
+        }
+        if (ns >= wanted_ns) {
+            return steps;
+        }
+        /* A sample that is much too short says little about how many steps are right. */
+        steps = ns < wanted_ns / 8 ? steps * 4 : steps * wanted_ns / ns + 1;
+    }
+}
+
 static void measure(const struct program *p, uint64_t budget_ns)
 {
     if (p->begin) {
         p->begin();
     }
-    uint64_t sum = p->run(2), done = 2, steps = 1;
+    uint64_t sum = p->run(2), done = 2;
     uint64_t units = (uint64_t)p->per * (p->threads ? p->threads : 1);
-    uint64_t sample_ns = p->threads ? SAMPLE_NS * 4 : SAMPLE_NS; /* starting threads must not count */
+    uint64_t steps = calibrate(p, p->threads ? SAMPLE_NS * 8 : SAMPLE_NS, &done); /* starting threads costs */
     uint64_t start = now_ns();
-    for (;;) {
-        uint64_t ns = sample(p, steps);
-        done += steps;
-        if (ns >= sample_ns) {
-            break;
-        }
-        /* A sample that is much too short says little about how many steps are right. */
-        steps = ns < sample_ns / 8 ? steps * 4 : steps * sample_ns / ns + 1;
-    }
     double best = 1e30;
     for (unsigned i = 0; i < SAMPLES_MAX && (i < 3 || now_ns() - start < budget_ns); i++) {
         double ns = (double)sample(p, steps) / (double)(steps * units);
@@ -115,7 +127,8 @@ static void measure(const struct program *p, uint64_t budget_ns)
         p->end();
     }
     forget_memory();
-    printf("@ %s %.4f %llu %016llx\n", p->name, best, (unsigned long long)(done * units), (unsigned long long)sum);
+    printf("@ %s %.4f %llu %016llx\n", p->name, best, (unsigned long long)(done * units),
+           (unsigned long long)sum);
 }
 
 static void list(void)

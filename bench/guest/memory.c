@@ -5,11 +5,11 @@
 
 #include "suite.h"
 
-#define CELLS (1u << 17)      /* of 64 bytes: 8 MiB, far beyond a TLB's reach */
-#define CHASE 4096u           /* cells visited in one step */
-#define STREAM (4u << 20)     /* bytes */
-#define LARGE 65536u          /* bytes of a large copy */
-#define SMALL 64u             /* bytes of a small copy */
+#define CELLS (1u << 17)  /* of 64 bytes: 8 MiB, far beyond a TLB's reach */
+#define CHASE 4096u       /* cells visited in one step */
+#define STREAM (4u << 20) /* bytes */
+#define LARGE 65536u      /* bytes of a large copy */
+#define SMALL 64u         /* bytes of a small copy */
 #define SMALL_COPIES 1024u
 
 struct cell {
@@ -155,7 +155,11 @@ const struct program memory_programs[] = {
     {.name = "memory/chase_16k", .unit = "cell", .per = CHASE, .begin = near_begin, .run = near_run},
     {.name = "memory/stream_sum", .unit = "byte", .per = STREAM, .begin = stream_begin, .run = stream_run},
     {.name = "memory/memcpy_64k", .unit = "byte", .per = LARGE, .begin = copy_begin, .run = copy_run},
-    {.name = "memory/memcpy_64", .unit = "copy", .per = SMALL_COPIES, .begin = copy_begin, .run = copy_small_run},
+    {.name = "memory/memcpy_64",
+     .unit = "copy",
+     .per = SMALL_COPIES,
+     .begin = copy_begin,
+     .run = copy_small_run},
     {.name = "memory/memset", .unit = "byte", .per = LARGE, .begin = copy_begin, .run = fill_run},
     {.name = "memory/strlen", .unit = "byte", .per = LARGE - 1, .begin = copy_begin, .run = length_run},
     {.name = NULL},

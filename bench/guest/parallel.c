@@ -80,6 +80,11 @@ static uint64_t two_run(uint64_t steps)
 
 const struct program parallel_programs[] = {
     {.name = "parallel/1_thread", .unit = "word", .per = WORDS, .threads = 1, .begin = begin, .run = one_run},
-    {.name = "parallel/2_threads", .unit = "word", .per = WORDS, .threads = 2, .begin = begin, .run = two_run},
+    {.name = "parallel/2_threads",
+     .unit = "word",
+     .per = WORDS,
+     .threads = 2,
+     .begin = begin,
+     .run = two_run},
     {.name = NULL},
 };

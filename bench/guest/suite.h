@@ -9,13 +9,14 @@
 
 /* One measured program. */
 struct program {
-    const char *name; /* GROUP/NAME, as the driver prints it */
-    const char *unit; /* what one unit of work is, in words */
-    uint32_t per;     /* units in one step */
-    uint32_t threads; /* that share the steps; each does all of them. 0 is 1. */
-    void (*begin)(void);           /* prepares; may be NULL */
-    uint64_t (*run)(uint64_t steps); /* works; what it returns depends on all of the work, and on nothing else */
-    void (*end)(void);             /* tidies up; may be NULL */
+    const char *name;    /* GROUP/NAME, as the driver prints it */
+    const char *unit;    /* what one unit of work is, in words */
+    uint32_t per;        /* units in one step */
+    uint32_t threads;    /* that share the steps; each does all of them. 0 is 1. */
+    void (*begin)(void); /* prepares; may be NULL */
+    uint64_t (*run)(
+        uint64_t steps); /* works; what it returns depends on all of the work, and on nothing else */
+    void (*end)(void);   /* tidies up; may be NULL */
 };
 
 /* Each list ends with an entry without a name. */

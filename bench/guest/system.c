@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* The kernel's work: system calls, pages touched for the first time, switches between processes, new processes. */
+/* The kernel's work: system calls, pages touched for the first time, switches between processes, new
+ * processes. */
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -163,10 +164,24 @@ static uint64_t exec_run(uint64_t steps)
 
 const struct program system_programs[] = {
     {.name = "syscall/getppid", .unit = "call", .per = 1, .run = getppid_run},
-    {.name = "syscall/read_zero", .unit = "call", .per = 1, .begin = zero_begin, .run = zero_run, .end = zero_end},
-    {.name = "syscall/pipe", .unit = "byte", .per = 1, .begin = pipes_begin, .run = pipe_run, .end = pipes_end},
+    {.name = "syscall/read_zero",
+     .unit = "call",
+     .per = 1,
+     .begin = zero_begin,
+     .run = zero_run,
+     .end = zero_end},
+    {.name = "syscall/pipe",
+     .unit = "byte",
+     .per = 1,
+     .begin = pipes_begin,
+     .run = pipe_run,
+     .end = pipes_end},
     {.name = "kernel/page_touch", .unit = "page", .per = PAGES, .run = touch_run},
-    {.name = "kernel/switch", .unit = "round trip", .per = 1, .begin = switch_begin, .run = switch_run,
+    {.name = "kernel/switch",
+     .unit = "round trip",
+     .per = 1,
+     .begin = switch_begin,
+     .run = switch_run,
      .end = switch_end},
     {.name = "kernel/fork", .unit = "process", .per = 1, .run = fork_run},
     {.name = "kernel/fork_exec", .unit = "process", .per = 1, .run = exec_run},
