@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* A finished block and the contract of what runs it: the seam between the dispatcher and the interpreter or translators. */
+/* A finished block and the contract of what runs it: the seam between the dispatcher and the interpreter or
+ * translators. */
 /*
- * The dispatcher (accel/software) owns blocks: it makes, finds, links, invalidates and frees them. A *backend* turns IR into
- * its own form behind `code` and runs from block to block, following links and the jump cache, until something needs the
- * dispatcher. Blocks are shared by all vCPUs of a guest.
+ * The dispatcher (accel/software) owns blocks: it makes, finds, links, invalidates and frees them. A
+ * *backend* turns IR into its own form behind `code` and runs from block to block, following links and the
+ * jump cache, until something needs the dispatcher. Blocks are shared by all vCPUs of a guest.
  *
- * Links: exits[i].to is read by running code with acquire order and written by the dispatcher. An unlinked exit (NULL) returns
- * to the dispatcher with env->last_exit naming it. A dead block is unlinked and dropped from every jump cache before it
- * is freed, and it is freed only after every vCPU has been outside running code since.
+ * Links: exits[i].to is read by running code with acquire order and written by the dispatcher. An unlinked
+ * exit (NULL) returns to the dispatcher with env->last_exit naming it. A dead block is unlinked and dropped
+ * from every jump cache before it is freed, and it is freed only after every vCPU has been outside running
+ * code since.
  */
 #ifndef HOSTEL_ENGINE_BLOCK_H
 #define HOSTEL_ENGINE_BLOCK_H
@@ -24,27 +26,27 @@ struct cell_mark;
 
 struct block_exit {
     _Atomic(struct block *) to;
-    uint64_t target;           /* guest pc */
+    uint64_t target; /* guest pc */
     struct block *from;
-    struct block_exit *next;   /* list of exits linked to the same block; the dispatcher's, under its lock */
-    uint8_t *site;             /* the backend's: what link() patches, or NULL */
-    uint8_t kind;              /* enum ir_exit_kind */
-    uint8_t hint;              /* enum ir_hint */
+    struct block_exit *next; /* list of exits linked to the same block; the dispatcher's, under its lock */
+    uint8_t *site;           /* the backend's: what link() patches, or NULL */
+    uint8_t kind;            /* enum ir_exit_kind */
+    uint8_t hint;            /* enum ir_hint */
 };
 
 struct block {
-    uint64_t pc, gpa;          /* key: virtual and physical address of the first byte, */
-    uint32_t mode;             /* and the mode */
-    uint16_t bytes;            /* guest bytes covered */
-    uint16_t n_guest;          /* guest instructions */
-    uint64_t gpa2;             /* physical page of the part beyond the first page, or UINT64_MAX */
-    void *code;                /* the backend's */
-    uint64_t entry;            /* the backend's: what the jump cache leads to */
+    uint64_t pc, gpa; /* key: virtual and physical address of the first byte, */
+    uint32_t mode;    /* and the mode */
+    uint16_t bytes;   /* guest bytes covered */
+    uint16_t n_guest; /* guest instructions */
+    uint64_t gpa2;    /* physical page of the part beyond the first page, or UINT64_MAX */
+    void *code;       /* the backend's */
+    uint64_t entry;   /* the backend's: what the jump cache leads to */
     uint32_t n_exits;
     _Atomic uint32_t dead;
-    void *owner[4];            /* the dispatcher's links (hash chain, page lists) */
+    void *owner[4];              /* the dispatcher's links (hash chain, page lists) */
     struct block_exit *incoming; /* exits linked here */
-    struct block_exit exits[]; /* n_exits */
+    struct block_exit exits[];   /* n_exits */
 };
 
 /* Why running code came back. pc, icount and registers are exact in every case. */
@@ -52,39 +54,41 @@ enum engine_stop {
     ENGINE_NEXT,      /* env->pc has no block at hand: look it up; last_exit may be linked to it */
     ENGINE_POLL,      /* exit_request was seen */
     ENGINE_EXCEPTION, /* env->exc is pending; pc is the faulting instruction's */
-    ENGINE_LOOKUP,    /* as NEXT, but more than the mode may have changed (IR_STOP_NEXT while exit_request is set) */
+    ENGINE_LOOKUP,    /* as NEXT, but more than the mode may have changed (IR_STOP_NEXT while exit_request is
+                         set) */
     ENGINE_WAIT,      /* IR_STOP_WAIT; pc is behind the waiting instruction */
     ENGINE_YIELD,
-    ENGINE_STOPS,     /* how many there are */
+    ENGINE_STOPS, /* how many there are */
 };
 
 /* A piece of code that all blocks share. */
 struct block_place {
-    const char *name;             /* a constant string */
+    const char *name; /* a constant string */
     uint64_t address;
 };
 
 enum { BLOCK_PLACES = 16 };
 
-/* What a backend made of the block it compiled last, for people to look at. Guest instructions are numbered from 0.
- * Everything belongs to the backend and is good until it compiles or releases a block. */
+/* What a backend made of the block it compiled last, for people to look at. Guest instructions are numbered
+ * from 0. Everything belongs to the backend and is good until it compiles or releases a block. */
 struct block_view {
-    const struct cell *cells;     /* the block as cells (cell.h); block_view_cells() prints them */
+    const struct cell *cells; /* the block as cells (cell.h); block_view_cells() prints them */
     const struct cell_mark *marks;
-    const void *const *handlers;  /* what cell.handler is, by enum cell_op */
+    const void *const *handlers; /* what cell.handler is, by enum cell_op */
     uint32_t n_cells, n_marks;
-    const uint8_t *code;          /* host code, readable here; NULL: there is none */
-    uint64_t address;             /* where it runs */
-    uint32_t bytes;               /* of it, */
-    uint32_t body;                /* of these before what is out of line */
-    const uint32_t *starts;       /* n_marks of them: where each guest instruction's code begins */
+    const uint8_t *code;    /* host code, readable here; NULL: there is none */
+    uint64_t address;       /* where it runs */
     const char *env_register;     /* the host register that leads to struct env, */
     int32_t env_bias;             /* and how far behind its beginning it points */
+    uint32_t bytes;         /* of it, */
+    uint32_t body;          /* of these before what is out of line */
+    const uint32_t *starts; /* n_marks of them: where each guest instruction's code begins */
     unsigned n_places;
     struct block_place places[BLOCK_PLACES];
 };
 
-/* The cells of a guest instruction, a line each; engine/cell_text.c describes the form. Newly allocated (g_free). */
+/* The cells of a guest instruction, a line each; engine/cell_text.c describes the form. Newly allocated
+ * (g_free). */
 char *block_view_cells(const struct block_view *view, const struct ir_target *target, unsigned insn);
 
 /* What struct env has at an offset: "icount", "a0", "tlb[1].tag_r"; or "+0x..." */
@@ -92,11 +96,12 @@ void block_view_field(const struct ir_target *target, size_t offset, char *text,
 
 /* A kind of thing that was counted. */
 struct backend_count {
-    const char *name;             /* a constant string */
+    const char *name; /* a constant string */
     uint64_t n;
 };
 
-/* Shortcuts that a backend takes and can do without (tests switch them off one by one), and ENGINE_COUNTED, which adds. */
+/* Shortcuts that a backend takes and can do without (tests switch them off one by one), and ENGINE_COUNTED,
+ * which adds. */
 enum engine_tuning {
 #define TUNING(id, text, help) ENGINE_##id##_BIT,
 #include "engine/tuning.def"
@@ -117,21 +122,21 @@ struct backend {
     /* Optional, before the first block: what is different from usual, bits of enum engine_tuning. */
     void (*tune)(void *state, unsigned tuning);
 
-    /* Compiles IR into block->code. Called by the translating vCPU's thread with the dispatcher's code lock held.
-     * 0, -ENOSPC when the code memory is full (the dispatcher evicts and tries again), -E2BIG when this block is too
-     * large (it is lifted again with half the instructions). */
+    /* Compiles IR into block->code. Called by the translating vCPU's thread with the dispatcher's code lock
+     * held. 0, -ENOSPC when the code memory is full (the dispatcher evicts and tries again), -E2BIG when this
+     * block is too large (it is lifted again with half the instructions). */
     int (*compile)(void *state, const struct ir_block *ir, struct block *block);
     void (*release)(void *state, struct block *block); /* under the code lock, when no vCPU can be in it */
-    /* Optional, under the code lock: exit has just been linked to exit->to, or is about to be unlinked; vCPUs may be running
-     * the jump. */
+    /* Optional, under the code lock: exit has just been linked to exit->to, or is about to be unlinked; vCPUs
+     * may be running the jump. */
     void (*link)(void *state, struct block_exit *exit);
     void (*unlink)(void *state, struct block_exit *exit);
-    size_t (*used)(void *state);                       /* bytes of code memory in use */
+    size_t (*used)(void *state); /* bytes of code memory in use */
 
     /* Optional, under the code lock: what became of the block compiled last, before another one is. */
     void (*view)(void *state, const struct block *block, struct block_view *out);
-    /* Optional, under the code lock: how often each kind of cell was compiled into a call of the interpreter, most
-     * frequent first; returns how many of the n places were filled. */
+    /* Optional, under the code lock: how often each kind of cell was compiled into a call of the interpreter,
+     * most frequent first; returns how many of the n places were filled. */
     unsigned (*stepped)(void *state, struct backend_count *out, unsigned n);
 
     /* Runs from block until a stop. The vCPU's own thread. */

@@ -4,21 +4,22 @@
 /*
  * Theory of operation
  *
- * Every ISA's CPU structure begins with `struct env` and appends its own registers. The head is ordered by heat:
- * control words, the register file, then the interpreter's scratch cells, then the big tables (TLB, jump cache), which
- * the host's kernel backs with memory only where they are touched.
+ * Every ISA's CPU structure begins with `struct env` and appends its own registers. The head is ordered by
+ * heat: control words, the register file, then the interpreter's scratch cells, then the big tables (TLB,
+ * jump cache), which the host's kernel backs with memory only where they are touched.
  *
  * Who writes: the vCPU's own thread, except the fields marked atomic, which any thread may set.
  *
- * The inline TLB. Per MMU index, ENV_TLB_SIZE entries in three arrays. An access of size s (power of two) at va hits when
- *     tag[i] == (va & (PAGE_MASK | (s - 1)))        i = va >> 12 & (ENV_TLB_SIZE - 1)
- * so a misaligned access misses, and host address = va + addend[i]. (A translator may let misaligned accesses inside a page hit.) An empty tag is ENV_TLB_EMPTY, which no aligned
- * page address equals. tag_r serves loads, tag_w stores: a tag_w is present only for a page that is writable now, marked
- * dirty, holds no translated code and is not watched (mem/mem.h); so those events cost nothing on the fast path.
+ * The inline TLB. Per MMU index, ENV_TLB_SIZE entries in three arrays. An access of size s (power of two) at
+ * va hits when tag[i] == (va & (PAGE_MASK | (s - 1)))        i = va >> 12 & (ENV_TLB_SIZE - 1) so a
+ * misaligned access misses, and host address = va + addend[i]. (A translator may let misaligned accesses
+ * inside a page hit.) An empty tag is ENV_TLB_EMPTY, which no aligned page address equals. tag_r serves
+ * loads, tag_w stores: a tag_w is present only for a page that is writable now, marked dirty, holds no
+ * translated code and is not watched (mem/mem.h); so those events cost nothing on the fast path.
  *
- * The jump cache maps {pc, salt} to a block. The salt names (address space, generation of its mappings, mode); an entry made
- * under another salt misses, so a context switch clears nothing. Entries for pages that are mapped alike in every address space
- * carry a salt of their own, so a kernel's survive the switch.
+ * The jump cache maps {pc, salt} to a block. The salt names (address space, generation of its mappings,
+ * mode); an entry made under another salt misses, so a context switch clears nothing. Entries for pages that
+ * are mapped alike in every address space carry a salt of their own, so a kernel's survive the switch.
  */
 #ifndef HOSTEL_ENGINE_ENV_H
 #define HOSTEL_ENGINE_ENV_H
@@ -55,7 +56,8 @@ enum env_exit {
     ENV_EXIT_SPACE = 16, /* this vCPU's address space changed: set by the ISA itself behind the change */
 };
 
-/* A guest exception on its way: set by the softmmu, a helper or `raise`; taken by the ISA (isa.h, take_exception). */
+/* A guest exception on its way: set by the softmmu, a helper or `raise`; taken by the ISA (isa.h,
+ * take_exception). */
 struct env_exception {
     bool pending;
     uint32_t cause; /* the ISA's number */
@@ -71,13 +73,14 @@ struct env_tlb {
 struct env_jump {
     uint64_t pc, salt;
     struct block *block; /* NULL: empty */
-    uint64_t host; /* block->entry */
+    uint64_t host;       /* block->entry */
 };
 
-/* Slow paths of memory operations, provided by the accelerator (accel/software/softmmu.c). Each returns 0, or nonzero with
- * env->exc set and nothing done. Values are raw: zero-extended from the access's size, in the guest's number order (IR_MEM_BIG is
- * done here), sign extension is the engine's. They are called with env->pc not necessarily exact: the engine stores the exact
- * pc and icount after a nonzero return (device accesses do not look at them). mem is the IR's memory descriptor. */
+/* Slow paths of memory operations, provided by the accelerator (accel/software/softmmu.c). Each returns 0, or
+ * nonzero with env->exc set and nothing done. Values are raw: zero-extended from the access's size, in the
+ * guest's number order (IR_MEM_BIG is done here), sign extension is the engine's. They are called with
+ * env->pc not necessarily exact: the engine stores the exact pc and icount after a nonzero return (device
+ * accesses do not look at them). mem is the IR's memory descriptor. */
 struct env_ops {
     int (*load)(struct env *env, uint64_t va, uint32_t mem, uint64_t value[2]);
     int (*store)(struct env *env, uint64_t va, uint32_t mem, const uint64_t value[2]);
@@ -94,16 +97,16 @@ struct env {
     uint64_t pc;                   /* exact only outside running code (and in IR_HELPER_SYNC helpers) */
     uint64_t icount;               /* guest instructions retired; exact where pc is */
     uint64_t budget;               /* stop when icount reaches it; UINT64_MAX never */
-    uint64_t salt;                 /* jump cache salt in force: ENV_SALT(identifier of the address space, mode) */
-    struct block_exit *last_exit;  /* the exit just taken, for linking; NULL when it cannot be linked */
-    uint8_t fp_flags;              /* accrued exceptions, enum of softfloat.h (SF_NX ...) */
-    uint64_t excl_addr;            /* LL/SC: guest virtual address, or ENV_NO_RESERVATION */
-    uint64_t excl_value;           /* what LL read */
+    uint64_t salt; /* jump cache salt in force: ENV_SALT(identifier of the address space, mode) */
+    struct block_exit *last_exit; /* the exit just taken, for linking; NULL when it cannot be linked */
+    uint8_t fp_flags;             /* accrued exceptions, enum of softfloat.h (SF_NX ...) */
+    uint64_t excl_addr;           /* LL/SC: guest virtual address, or ENV_NO_RESERVATION */
+    uint64_t excl_value;          /* what LL read */
     struct env_exception exc;
-    _Atomic uint64_t irq_lines;    /* levels of interrupt inputs; bit numbers are the ISA's */
+    _Atomic uint64_t irq_lines; /* levels of interrupt inputs; bit numbers are the ISA's */
     const struct env_ops *ops;
     const struct ir_target *target;
-    void *owner;                   /* the accelerator's vCPU */
+    void *owner; /* the accelerator's vCPU */
 
     /* --- the register file: 64-bit cells; an ISA's register table says who lives where --- */
     uint64_t reg[ENV_REGS];
@@ -111,7 +114,8 @@ struct env {
     /* --- scratch of the interpreter: values of the running block --- */
     uint64_t temp[ENV_TEMPS];
 
-    uint64_t salt_global;          /* the salt of entries that hold in every address space */
+    uint64_t salt_global; /* the salt of entries that hold in every address space */
+    uint8_t fp_used; /* a translator's: the host's floating-point flags are the guest's since code was entered */
 
     /* --- big tables --- */
     struct env_tlb tlb[ENV_MMU_INDEXES];
@@ -134,7 +138,8 @@ static inline unsigned env_jump_index(uint64_t pc)
     return (unsigned)((pc >> 1) ^ (pc >> ENV_PAGE_BITS)) & (ENV_JUMP_SIZE - 1);
 }
 
-/* Asks the vCPU to leave running code at its next poll. Any thread; does not wake one that sleeps (bus, accel do). */
+/* Asks the vCPU to leave running code at its next poll. Any thread; does not wake one that sleeps (bus, accel
+ * do). */
 static inline void env_kick(struct env *env, enum env_exit why)
 {
     atomic_fetch_or_explicit(&env->exit_request, (uint32_t)why, memory_order_seq_cst);

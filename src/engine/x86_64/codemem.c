@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Memory for translated code: two mappings of one memory file, arenas, nothing ever writable and executable. */
+/* Memory for translated code: two mappings of one memory file, arenas, nothing ever writable and executable.
+ */
 #include "engine/x86_64/codemem.h"
 
 #include <errno.h>

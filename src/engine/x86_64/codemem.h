@@ -13,9 +13,9 @@
  * when no arena is free, rarely has to. Not thread-safe: the dispatcher's code lock is held.
  */
 enum {
-    CODEMEM_ARENAS = 16, /* at most: */
+    CODEMEM_ARENAS = 16,       /* at most: */
     CODEMEM_LEAST = 32 * 1024, /* none is smaller than this */
-    CODEMEM_FEWEST = 2, /* room for less is rounded up */
+    CODEMEM_FEWEST = 2,        /* room for less is rounded up */
 };
 
 struct codemem {
@@ -30,8 +30,8 @@ struct codemem {
     } arena[CODEMEM_ARENAS];
 };
 
-/* Maps size bytes (rounded up to whole pages per arena, and to CODEMEM_FEWEST of the least), `reserved` of them
- * for code that stays. 0 or -errno. */
+/* Maps size bytes (rounded up to whole pages per arena, and to CODEMEM_FEWEST of the least), `reserved` of
+ * them for code that stays. 0 or -errno. */
 int codemem_init(struct codemem *m, size_t size, size_t reserved);
 void codemem_fini(struct codemem *m);
 

@@ -14,7 +14,6 @@ enum {
     THUNK_ROOM = 4096,
     LEAST_ROOM = 4096,   /* a block is begun only with so much left in its arena */
     CODE_PER_CELL = 256, /* more than any cell takes, paths out of line included */
-    MXCSR_DEFAULT = 0x1f80,
     MXCSR_FLAGS = 0x3f,
 };
 
@@ -44,23 +43,28 @@ static void assign(struct t0 *t0, const struct ir_target *target)
 
 /* --- MXCSR and the guest's flags --- */
 
+/*
+ * Looking at MXCSR takes longer than most helpers, and most code computes nothing. So the first block of a run
+ * that does sets env.fp_used and MXCSR's default (translate.c); until then MXCSR holds nothing of the guest's.
+ */
+
 /* Moves the exception flags that host instructions have raised into env. */
 static void fold_flags(struct env *env)
 {
-    unsigned csr = _mm_getcsr();
+    unsigned csr = env->fp_used ? _mm_getcsr() : 0;
     if (!(csr & MXCSR_FLAGS))
         return;
     /* MXCSR: invalid, denormal operand, division by zero, overflow, underflow, inexact (SDM volume
      * 1, 10.2.3.1) */
     env->fp_flags |= (uint8_t)((csr & 1 ? SF_NV : 0) | (csr & 4 ? SF_DZ : 0) | (csr & 8 ? SF_OF : 0) |
                                (csr & 16 ? SF_UF : 0) | (csr & 32 ? SF_NX : 0));
-    _mm_setcsr(MXCSR_DEFAULT);
+    _mm_setcsr(T0_MXCSR_DEFAULT);
 }
 
 /* What C code has computed for itself leaves traces in MXCSR that are none of the guest's. */
-static void drop_flags(unsigned csr)
+static void drop_flags(const struct env *env, unsigned csr)
 {
-    if (_mm_getcsr() != csr)
+    if (env->fp_used && _mm_getcsr() != csr)
         _mm_setcsr(csr);
 }
 
@@ -68,7 +72,7 @@ uint64_t t0_call_folded(struct env *env, uint64_t a0, uint64_t a1, uint64_t a2, 
 {
     fold_flags(env);
     uint64_t result = fn(env, a0, a1, a2, a3);
-    drop_flags(MXCSR_DEFAULT);
+    drop_flags(env, T0_MXCSR_DEFAULT);
     return result;
 }
 
@@ -76,23 +80,23 @@ int t0_step_in_c(struct env *env, const struct cell *cells)
 {
     fold_flags(env);
     int fault = interp_step(env, cells) == ENGINE_EXCEPTION;
-    drop_flags(MXCSR_DEFAULT);
+    drop_flags(env, T0_MXCSR_DEFAULT);
     return fault;
 }
 
 int t0_load_in_c(struct env *env, uint64_t va, uint32_t mem, uint64_t *value)
 {
-    unsigned csr = _mm_getcsr();
+    unsigned csr = env->fp_used ? _mm_getcsr() : 0;
     int fault = interp_load(env, va, mem, value);
-    drop_flags(csr);
+    drop_flags(env, csr);
     return fault;
 }
 
 int t0_store_in_c(struct env *env, uint64_t va, uint32_t mem, uint64_t value)
 {
-    unsigned csr = _mm_getcsr();
+    unsigned csr = env->fp_used ? _mm_getcsr() : 0;
     int fault = interp_store(env, va, mem, value);
-    drop_flags(csr);
+    drop_flags(env, csr);
     return fault;
 }
 
@@ -285,7 +289,7 @@ static enum engine_stop t0_run(void *state, struct env *env, struct block *block
 {
     struct t0 *t0 = state;
     enter_fn *enter = (enter_fn *)(uintptr_t)t0->thunks.enter;
-    drop_flags(MXCSR_DEFAULT);
+    env->fp_used = 0;
     enum engine_stop stop = enter(env, (const void *)(uintptr_t)block->entry);
     fold_flags(env);
     if (stop == ENGINE_EXCEPTION) {

@@ -47,21 +47,23 @@ enum {
     T0_MAX_SLOW = 512, /* out-of-line paths per block */
     T0_FIRST_CELL = offsetof(struct env, reg) / 8,
     T0_NO_PIN = 0xff,
+    T0_MXCSR_DEFAULT = 0x1f80, /* round to nearest, all exceptions masked, no flags */
 };
 
 /* Shared pieces of code, at the beginning of code memory. Executable addresses. */
 struct t0_thunks {
-    uint64_t enter;    /* C: enum engine_stop (struct env *, const void *code) */
-    uint64_t leave;    /* eax = enum engine_stop, env's fields set */
-    uint64_t unlinked; /* rax = struct block_exit *: to the dispatcher, which may link it */
-    uint64_t lost;     /* rax = pc that the jump cache does not know */
-    uint64_t poll;     /* rax = pc */
-    uint64_t stop;     /* rax = pc, ecx = enum engine_stop */
-    uint64_t fault;    /* rax = site; env->exc is pending */
+    uint64_t enter;       /* C: enum engine_stop (struct env *, const void *code) */
+    uint64_t leave;       /* eax = enum engine_stop, env's fields set */
+    uint64_t unlinked;    /* rax = struct block_exit *: to the dispatcher, which may link it */
+    uint64_t lost;        /* rax = pc that the jump cache does not know */
+    uint64_t poll;        /* rax = pc */
+    uint64_t stop;        /* rax = pc, ecx = enum engine_stop */
+    uint64_t mxcsr;       /* data: MXCSR's default */
+    uint64_t fault;       /* rax = site; env->exc is pending */
     uint64_t call_folded; /* C: t0_call_folded() */
-    uint64_t load;     /* rax = address, ecx = descriptor, site pushed: rax = value; pops the site */
-    uint64_t store;    /* rax = address, rdx = value, ecx = descriptor, site pushed */
-    uint64_t step;     /* rax = cells for interp_step(), site pushed */
+    uint64_t load;        /* rax = address, ecx = descriptor, site pushed: rax = value; pops the site */
+    uint64_t store;       /* rax = address, rdx = value, ecx = descriptor, site pushed */
+    uint64_t step;        /* rax = cells for interp_step(), site pushed */
 };
 
 /* Where a guest instruction stands, for its faults; in code memory beside the code. */
@@ -72,8 +74,8 @@ struct t0_site {
 
 struct t0 {
     struct codemem mem;
-    unsigned tuning;                   /* enum engine_tuning */
-    const struct host_features *have;  /* what the host has, or is to have */
+    unsigned tuning;                  /* enum engine_tuning */
+    const struct host_features *have; /* what the host has, or is to have */
     struct prepare *prepare;
     const struct ir_target *target; /* for which `pin` was made; NULL until the first block */
     uint8_t pin[ENV_REGS];          /* by cell - T0_FIRST_CELL: enum host_reg, or T0_NO_PIN */
@@ -99,7 +101,8 @@ enum t0_slow_kind {
     T0_SLOW_EXIT,
     T0_SLOW_POLL,
     T0_SLOW_FAULT, /* an exception is pending */
-    T0_SLOW_STEP, /* the interpreter performs the cell */
+    T0_SLOW_OWN_FP, /* the first of a run that computes */
+    T0_SLOW_STEP,  /* the interpreter performs the cell */
 };
 
 /* --- copies of floating-point cells in XMM registers (fp_cache.c) --- */
@@ -258,9 +261,11 @@ int t0_store_in_c(struct env *env, uint64_t va, uint32_t mem, uint64_t value);
 int t0_step_in_c(struct env *env, const struct cell *cells);
 
 /* t0.c: calls a helper that may look at the guest's floating-point flags. */
-uint64_t t0_call_folded(struct env *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, ir_helper_fn *fn);
+uint64_t t0_call_folded(struct env *env, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3,
+                        ir_helper_fn *fn);
 
-/* thunks.c: moves pinned registers to (or from) their homes; unless `all`, only those that C does not preserve. */
+/* thunks.c: moves pinned registers to (or from) their homes; unless `all`, only those that C does not
+ * preserve. */
 void t0_spill(struct emit *e, const struct t0 *t0, bool all, bool store);
 bool t0_preserved_by_c(enum host_reg r);
 

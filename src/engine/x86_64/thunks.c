@@ -166,6 +166,8 @@ size_t t0_emit_thunks(struct t0 *t0, size_t room)
     emit_mov_rr(&e, 32, HOST_RAX, HOST_RCX);
     emit_jmp_to(&e, k->leave);
 
+    THUNK(mxcsr);
+    emit_bytes(&e, T0_MXCSR_DEFAULT, 4);
     THUNK(fault);
     emit_mov_mr(&e, 64, t0_field(offsetof(struct env, temp)), HOST_RAX);
     forget_exit(&e);

@@ -174,7 +174,8 @@ static void stop(struct t0_translation *t, const struct cell *cell, enum engine_
     emit_jmp_to(&t->e, t->t0->thunks.stop);
 }
 
-/* What was assumed may have changed: the mode, which the salts follow, or more, and then somebody has set exit_request. */
+/* What was assumed may have changed: the mode, which the salts follow, or more, and then somebody has set
+ * exit_request. */
 static void stop_next(struct t0_translation *t, const struct cell *cell)
 {
     struct emit *e = &t->e;
@@ -258,6 +259,11 @@ void t0_slow_paths(struct t0_translation *t)
             break;
         case T0_SLOW_EXIT: leave_by(t, s->cell, &s->fp); break;
         case T0_SLOW_FAULT: t0_fault(t, s->site); break;
+        case T0_SLOW_OWN_FP:
+            emit_ldmxcsr_m(&t->e, host_mem_rip(t->t0->thunks.mxcsr));
+            emit_mov_mi(&t->e, 8, t0_field(offsetof(struct env, fp_used)), 1);
+            emit_jmp(&t->e, &s->back);
+            break;
         case T0_SLOW_POLL:
             emit_mov_ri(&t->e, 64, HOST_RAX, t->block->pc);
             emit_jmp_to(&t->e, t->t0->thunks.poll);
@@ -299,6 +305,20 @@ static void check_budget(struct t0_translation *t, struct t0_slow *poll)
     emit_jcc(e, HOST_B, &poll->here);
 }
 
+/* A block that computes makes MXCSR the guest's, unless one before it has. */
+static void own_fp_flags(struct t0_translation *t)
+{
+    bool computes = false;
+    for (uint32_t i = 0; i < t->n_cells; i++)
+        computes |= (uintptr_t)t->cells[i].handler == CELL_FP;
+    if (!computes)
+        return;
+    struct t0_slow *s = t0_slow_new(t, T0_SLOW_OWN_FP, NULL);
+    emit_cmp_mi(&t->e, 8, t0_field(offsetof(struct env, fp_used)), 0);
+    emit_jcc(&t->e, HOST_E, &s->here);
+    emit_bind(&t->e, &s->back);
+}
+
 int t0_translate(struct t0_translation *t)
 {
     struct emit *e = &t->e;
@@ -313,6 +333,7 @@ int t0_translate(struct t0_translation *t)
     if (t->t0->tuning & ENGINE_COUNTED)
         check_budget(t, poll);
     t->code->forward = emit_rx(e);
+    own_fp_flags(t);
     t0_loop_begin(t);
     for (uint32_t i = 0; i < t->n_cells && !e->overflow; i++) {
         const struct cell *cell = &t->cells[i];

@@ -2,8 +2,9 @@
 /* Copyright (C) the Hostel authors */
 /* T0: calls of helpers, and exceptions that the guest's own instructions raise. */
 /*
- * A helper's effects decide what moves: one that looks at no guest register needs only the pinned registers saved that C does not
- * preserve. Operands are then taken from their homes, unless their register is one that C preserves, which still holds them.
+ * A helper's effects decide what moves: one that looks at no guest register needs only the pinned registers
+ * saved that C does not preserve. Operands are then taken from their homes, unless their register is one that
+ * C preserves, which still holds them.
  */
 #include <string.h>
 
@@ -19,7 +20,8 @@ static const struct ir_helper *find_helper(const struct ir_target *target, uint6
     return NULL;
 }
 
-/* The operand, whose home is up to date when `all` registers were saved or C does not preserve its register. */
+/* The operand, whose home is up to date when `all` registers were saved or C does not preserve its register.
+ */
 static void pass(struct t0_translation *t, enum host_reg to, unsigned cell, bool all)
 {
     enum host_reg r;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* T0: integer cells of 32 and 64 bits, conditions, moves. 8 and 16 bits and flags are stepped: no guest needs them yet. */
+/* T0: integer cells of 32 and 64 bits, conditions, moves. 8 and 16 bits and flags are stepped: no guest needs
+ * them yet. */
 #include "base/bits.h"
 #include "engine/x86_64/t0.h"
 
@@ -15,9 +16,19 @@ struct form {
 };
 
 static const struct form binary_form[10] = {
-    {0}, {0}, {0}, {0}, {32, false, false}, {32, true, false}, {32, false, true}, {32, true, true}, {64, false, false}, {64, true, false},
+    {0},
+    {0},
+    {0},
+    {0},
+    {32, false, false},
+    {32, true, false},
+    {32, false, true},
+    {32, true, true},
+    {64, false, false},
+    {64, true, false},
 };
-static const struct form unary_form[5] = {{0}, {0}, {32, false, false}, {32, false, true}, {64, false, false}};
+static const struct form unary_form[5] = {
+    {0}, {0}, {32, false, false}, {32, false, true}, {64, false, false}};
 
 /* The families in the order of cells.def, so that a family and a form are found by division. */
 enum family {
@@ -102,7 +113,8 @@ static void add(struct t0_translation *t, const struct cell *c, const struct for
 /* a op ~b, ~(a ^ b) */
 static void complement(struct t0_translation *t, const struct cell *c, const struct form *f, unsigned family)
 {
-    static const enum host_alu op[] = {[FAMILY_ANDN] = HOST_AND, [FAMILY_ORN] = HOST_OR, [FAMILY_XNOR] = HOST_XOR};
+    static const enum host_alu op[] = {
+        [FAMILY_ANDN] = HOST_AND, [FAMILY_ORN] = HOST_OR, [FAMILY_XNOR] = HOST_XOR};
     if (f->constant)
         emit_mov_ri(&t->e, 64, HOST_RAX, ~c->imm);
     else {
@@ -167,7 +179,8 @@ static void multiply(struct t0_translation *t, const struct cell *c, const struc
     result(t, c->dst, f, d);
 }
 
-static void multiply_high(struct t0_translation *t, const struct cell *c, const struct form *f, unsigned family)
+static void multiply_high(struct t0_translation *t, const struct cell *c, const struct form *f,
+                          unsigned family)
 {
     second_to_rcx(t, c, f);
     t0_read_into(t, HOST_RAX, c->a);
@@ -186,7 +199,8 @@ static void multiply_high(struct t0_translation *t, const struct cell *c, const 
 }
 
 /* The host traps on division by zero and on overflow; the IR gives them values (ir_ops.def). */
-static void divide(struct t0_translation *t, const struct cell *c, const struct form *f, bool is_signed, bool remainder)
+static void divide(struct t0_translation *t, const struct cell *c, const struct form *f, bool is_signed,
+                   bool remainder)
 {
     struct emit *e = &t->e;
     struct emit_label zero = {0}, minus_one = {0}, done = {0};
@@ -303,8 +317,7 @@ static bool unary(struct t0_translation *t, const struct cell *c, unsigned op)
             return false;
         emit_popcnt_rr(e, f->size, HOST_RAX, t0_read(t, c->a, HOST_RAX));
         break;
-    default:
-        return false;
+    default: return false;
     }
     result(t, c->dst, f, HOST_RAX);
     return true;
