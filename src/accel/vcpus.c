@@ -89,12 +89,17 @@ void vcpu_wait(struct vcpu *v)
             break;
         }
         if (now - start >= v->spin_ns) {
+            /* The sleep has the deadline itself: the main thread need not wake for it too. */
+            if (!slept)
+                clock_timer_set(v->timer, CLOCK_NEVER);
             sleep_on_request(v, now, atomic_load(&v->deadline));
             slept = true;
         } else {
             cpu_relax();
         }
     }
+    if (slept)
+        clock_timer_set(v->timer, atomic_load(&v->deadline));
     /* A sleep costs two switches and a cross-core wake, so it pays to spin when waits are short, and only
      * then. */
     uint64_t waited = guest_now(v) - start;
