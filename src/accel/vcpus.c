@@ -78,11 +78,11 @@ static void sleep_on_request(struct vcpu *v, uint64_t now, uint64_t deadline)
 
 void vcpu_wait(struct vcpu *v)
 {
-    uint64_t start = guest_now(v), now = start;
+    uint64_t start = guest_now(v);
     bool slept = false;
     v->waits++;
     while (!atomic_load(&v->env->exit_request)) {
-        now = guest_now(v);
+        uint64_t now = guest_now(v);
         if (now >= atomic_load(&v->deadline)) {
             atomic_store(&v->deadline, CLOCK_NEVER); /* once per arming */
             env_kick(v->env, ENV_EXIT_IRQ);

@@ -115,7 +115,7 @@ struct env {
     uint64_t temp[ENV_TEMPS];
 
     uint64_t salt_global; /* the salt of entries that hold in every address space */
-    uint8_t fp_used; /* a translator's: the host's floating-point flags are the guest's since code was entered */
+    uint8_t fp_used;      /* a translator's: the host's floating-point flags are the guest's since entry */
 
     /* --- big tables --- */
     struct env_tlb tlb[ENV_MMU_INDEXES];

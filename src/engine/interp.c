@@ -391,7 +391,8 @@ take_exit:
         block = to;
         goto enter;
     }
-    target = exit->target;
+    /* The steps of a translator, which have no block, hold no exit cells. */
+    target = exit->target; /* NOLINT(clang-analyzer-core.NullDereference) */
     if (exit->kind == IR_EXIT_NEAR) {
         env->pc = target;
         env->last_exit = exit;

@@ -628,7 +628,8 @@ static void *map_table(size_t bytes)
 
 static size_t page_table_bytes(const struct mem_block *b)
 {
-    return (b->size >> MEM_PAGE_BITS) * sizeof(struct code_page *);
+    /* A table of pointers. */
+    return (b->size >> MEM_PAGE_BITS) * sizeof(struct code_page *); /* NOLINT(bugprone-sizeof-expression) */
 }
 
 bool code_init(struct soft *soft, GError **error)

@@ -44,8 +44,9 @@ static void assign(struct t0 *t0, const struct ir_target *target)
 /* --- MXCSR and the guest's flags --- */
 
 /*
- * Looking at MXCSR takes longer than most helpers, and most code computes nothing. So the first block of a run
- * that does sets env.fp_used and MXCSR's default (translate.c); until then MXCSR holds nothing of the guest's.
+ * Looking at MXCSR takes longer than most helpers, and most code computes nothing. So the first block of a
+ * run that does sets env.fp_used and MXCSR's default (translate.c); until then MXCSR holds nothing of the
+ * guest's.
  */
 
 /* Moves the exception flags that host instructions have raised into env. */
@@ -193,8 +194,11 @@ static int t0_compile(void *state, const struct ir_block *ir, struct block *bloc
     }
     size_t bytes = (size_t)(t->e.at - t->e.start);
     /* Most blocks step few cells or none. */
-    struct t0_code *code = t->n_steps ? t->code : realloc(t->code, sizeof(*code));
-    code = code ? code : t->code;
+    struct t0_code *code = t->code;
+    if (!t->n_steps) {
+        struct t0_code *shorter = realloc(code, sizeof(*code));
+        code = shorter ? shorter : code;
+    }
     code->bytes = bytes;
     codemem_commit(&t0->mem, bytes);
     block->code = code;

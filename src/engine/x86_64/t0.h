@@ -100,9 +100,9 @@ enum t0_slow_kind {
     T0_SLOW_STORE,
     T0_SLOW_EXIT,
     T0_SLOW_POLL,
-    T0_SLOW_FAULT, /* an exception is pending */
+    T0_SLOW_FAULT,  /* an exception is pending */
     T0_SLOW_OWN_FP, /* the first of a run that computes */
-    T0_SLOW_STEP,  /* the interpreter performs the cell */
+    T0_SLOW_STEP,   /* the interpreter performs the cell */
 };
 
 /* --- copies of floating-point cells in XMM registers (fp_cache.c) --- */
@@ -243,6 +243,11 @@ void t0_step(struct t0_translation *t, const struct cell *cell, unsigned more);
  * cell_op. */
 bool t0_integer(struct t0_translation *t, const struct cell *cell, unsigned op);
 bool t0_memory(struct t0_translation *t, const struct cell *cell, unsigned op);
+bool t0_atomic(struct t0_translation *t, const struct cell *cell, unsigned op);
+/* rax = the guest's address of a memory cell. */
+void t0_address(struct t0_translation *t, const struct cell *cell);
+/* Looks rax up in the inline TLB; goes to `miss`, or leaves the distance from guest to host address in rcx. Uses rdx. */
+void t0_look_up(struct t0_translation *t, uint32_t mem, bool is_store, struct emit_label *miss);
 bool t0_float(struct t0_translation *t, const struct cell *cell, unsigned op);
 bool t0_flow(struct t0_translation *t, const struct cell *cell, unsigned op);
 bool t0_call(struct t0_translation *t, const struct cell *cell, unsigned op);
