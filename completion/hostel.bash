@@ -33,12 +33,16 @@ _hostel()
     --board) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names boards)" -- "$current") ;;
     --method) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names methods)" -- "$current") ;;
     --console) mapfile -t COMPREPLY < <(compgen -W "stdio none file=" -- "$current") ;;
+    --trace)
+        mapfile -t COMPREPLY < <(compgen -W "all $(hostel help run 2>/dev/null | sed -n 's/^Areas for --trace: //p')" \
+            -- "$current")
+        ;;
     --net) mapfile -t COMPREPLY < <(compgen -W "none" -- "$current") ;;
     --kernel | --initrd | --firmware)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         ;;
-    --cpus | --cpu-features | --memory | --append | --name | --trace | --trace-at) ;;
+    --cpus | --cpu-features | --memory | --append | --name | --trace-at) ;;
     *) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_options)" -- "$current") ;;
     esac
 }

@@ -78,11 +78,11 @@ struct block_view {
     uint32_t n_cells, n_marks;
     const uint8_t *code;      /* host code, readable here; NULL: there is none */
     uint64_t address;         /* where it runs */
-    const char *env_register; /* the host register that leads to struct env, */
-    int32_t env_bias;         /* and how far behind its beginning it points */
     uint32_t bytes;           /* of it, */
     uint32_t body;            /* of these before what is out of line */
     const uint32_t *starts;   /* n_marks of them: where each guest instruction's code begins */
+    const char *env_register; /* the host register that leads to struct env, */
+    int32_t env_bias;         /* and how far behind its beginning it points */
     unsigned n_places;
     struct block_place places[BLOCK_PLACES];
 };

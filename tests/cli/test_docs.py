@@ -87,6 +87,8 @@ def test_completion_offers_values():
     assert "emulation" in complete("hostel", "run", "--method", "")
     assert {"stdio", "none", "file="} == complete("hostel", "run", "--console", "")
     assert complete("hostel", "run", "--net", "") == {"none"}
+    assert {"all", "mmu", "translate"} <= complete("hostel", "run", "--trace", "")
+    assert complete("hostel", "run", "--trace", "tr") == {"translate"}
 
 
 def main():
