@@ -343,7 +343,7 @@ int t0_translate(struct t0_translation *t)
         if (t->t0->tuning & ENGINE_NO_FLOAT || !t0_float(t, cell, op)) {
             t0_fp_forget(t, cell->dst);
             if (!t0_integer(t, cell, op) && !t0_memory(t, cell, op) && !t0_flow(t, cell, op) &&
-                !t0_call(t, cell, op))
+                !t0_call(t, cell, op) && !t0_atomic(t, cell, op))
                 t0_step(t, cell, more);
         }
         i += more;

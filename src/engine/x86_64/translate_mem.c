@@ -5,8 +5,7 @@
 #include "base/bits.h"
 #include "engine/x86_64/t0.h"
 
-/* rax = the guest's address. */
-static void address_to_rax(struct t0_translation *t, const struct cell *c)
+void t0_address(struct t0_translation *t, const struct cell *c)
 {
     int32_t displacement = (int32_t)((int64_t)c->imm >> 32);
     enum host_reg a;
@@ -22,20 +21,19 @@ static void address_to_rax(struct t0_translation *t, const struct cell *c)
         emit_add_ri(&t->e, 64, HOST_RAX, displacement);
 }
 
-/* Looks rax up; goes to `miss`, or leaves the distance from guest to host address in rcx. Uses rdx. */
-static void look_up(struct t0_translation *t, const struct cell *c, unsigned log2, bool is_store,
-                    struct emit_label *miss)
+void t0_look_up(struct t0_translation *t, uint32_t mem, bool is_store, struct emit_label *miss)
 {
     struct emit *e = &t->e;
     if (t->t0->tuning & ENGINE_NO_TLB)
         emit_jmp(e, miss);
-    size_t tlb = 8 * (size_t)c->c,
+    unsigned log2 = ir_mem_log2(mem);
+    size_t tlb = offsetof(struct env, tlb) + ir_mem_mmu(mem) % ENV_MMU_INDEXES * sizeof(struct env_tlb),
            tag = tlb + (is_store ? offsetof(struct env_tlb, tag_w) : offsetof(struct env_tlb, tag_r));
     emit_mov_rr(e, 32, HOST_RCX, HOST_RAX);
     emit_shr_ri(e, 32, HOST_RCX, ENV_PAGE_BITS);
     emit_and_ri(e, 32, HOST_RCX, ENV_TLB_SIZE - 1);
     /* The page of the last byte: what crosses into the next page misses, what is only misaligned does not. */
-    if (log2 && !((uint32_t)c->imm & IR_MEM_ALIGNED)) {
+    if (log2 && !(mem & IR_MEM_ALIGNED)) {
         emit_lea(e, 64, HOST_RDX, host_mem(HOST_RAX, (int32_t)BIT(log2) - 1));
         emit_and_ri(e, 64, HOST_RDX, (int32_t)ENV_PAGE_MASK);
     } else {
@@ -66,8 +64,8 @@ static void load(struct t0_translation *t, const struct cell *c, unsigned log2, 
     struct emit *e = &t->e;
     struct t0_slow *slow = t0_slow_new(t, T0_SLOW_LOAD, c);
     enum host_reg d = t0_target(t, c->dst, HOST_RAX);
-    address_to_rax(t, c);
-    look_up(t, c, log2, false, &slow->here);
+    t0_address(t, c);
+    t0_look_up(t, (uint32_t)c->imm, false, &slow->here);
     struct host_mem from = host_mem_index(HOST_RAX, HOST_RCX, 1, 0);
     if (!sign && loads_fp(t, c, log2)) {
         enum host_xmm x = t0_fp_new(t);
@@ -97,8 +95,8 @@ static void store(struct t0_translation *t, const struct cell *c, unsigned log2,
     struct t0_slow *slow = t0_slow_new(t, T0_SLOW_STORE, c);
     enum host_reg b = HOST_RAX;
     enum host_xmm x;
-    address_to_rax(t, c);
-    look_up(t, c, log2, true, &slow->here);
+    t0_address(t, c);
+    t0_look_up(t, (uint32_t)c->imm, true, &slow->here);
     struct host_mem to = host_mem_index(HOST_RAX, HOST_RCX, 1, 0);
     if (constant) {
         emit_mov_mi(e, 8u << log2, to, (int16_t)c->b);
