@@ -68,8 +68,13 @@ struct t0_thunks {
 
 /* Where a guest instruction stands, for its faults; in code memory beside the code. */
 struct t0_site {
-    uint64_t pc;
-    uint64_t done; /* instructions completed before it in this block */
+    int32_t offset; /* of its pc from the block's */
+    uint32_t done;  /* instructions completed before it in this block; also its index among the block's sites */
+};
+
+struct t0_sites {
+    uint64_t pc; /* the block's */
+    struct t0_site site[];
 };
 
 struct t0 {

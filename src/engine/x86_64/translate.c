@@ -281,17 +281,17 @@ static unsigned data_behind(unsigned op)
 static void write_sites(struct t0_translation *t)
 {
     emit_align(&t->e, sizeof(uint64_t));
-    t->sites = (uint32_t)(t->e.at - t->t0->mem.rw);
     uint32_t n = t->n_marks ? t->n_marks : 1;
-    size_t bytes = n * sizeof(struct t0_site);
+    size_t bytes = sizeof(struct t0_sites) + n * sizeof(struct t0_site);
     if ((size_t)(t->e.end - t->e.at) < bytes) {
         t->e.overflow = true;
         return;
     }
-    struct t0_site *site = (struct t0_site *)(void *)t->e.at;
+    struct t0_sites *sites = (struct t0_sites *)(void *)t->e.at;
+    t->sites = (uint32_t)((uint8_t *)sites->site - t->t0->mem.rw);
+    sites->pc = t->block->pc;
     for (uint32_t i = 0; i < n; i++)
-        site[i] = (struct t0_site){.pc = t->block->pc + (t->n_marks ? (uint64_t)(int64_t)t->marks[i].pc : 0),
-                                   .done = i};
+        sites->site[i] = (struct t0_site){.offset = t->n_marks ? t->marks[i].pc : 0, .done = i};
     t->e.at += bytes;
 }
 
