@@ -25,6 +25,9 @@ char *launch_find_vmm(GError **error)
     g_autofree char *beside = process_sibling(VMM_NAME);
     if (beside && access(beside, X_OK) == 0)
         return g_steal_pointer(&beside);
+    g_autofree char *moved = process_sibling(HOSTEL_LIBEXEC_FROM_BIN "/" VMM_NAME);
+    if (moved && access(moved, X_OK) == 0)
+        return g_steal_pointer(&moved);
     static const char installed[] = HOSTEL_LIBEXECDIR "/" VMM_NAME;
     if (access(installed, X_OK) == 0)
         return g_strdup(installed);

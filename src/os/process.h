@@ -22,8 +22,8 @@ struct process_start {
  * it could not be executed. All descriptors stay the caller's. A program with one thread. */
 pid_t process_spawn(const struct process_start *start, GError **error);
 
-/* The path of name beside the running program, whichever link that was called through; returned owned, NULL
- * when /proc is not there. */
+/* The path of name, which may be a relative path, beside the running program, whichever link that was called
+ * through; returned owned, NULL when /proc is not there. */
 char *process_sibling(const char *name);
 
 #endif

@@ -242,6 +242,18 @@ def test_a_vmm_that_is_not_there():
     refused(1, "cannot start /nonexistent/hostel-vmm", "No such file", args=run_args(), env=env)
 
 
+def test_installed_anywhere():
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["meson", "install", "-C", os.environ["BUILD_ROOT"], "--no-rebuild", "--quiet", "--destdir",
+                        folder], check=True, capture_output=True)
+        root = pathlib.Path(folder)
+        program, = root.glob("**/bin/hostel")
+        names = {str(path.relative_to(program.parents[1])) for path in root.glob("**/*") if path.is_file()}
+        assert names >= {"libexec/hostel/hostel-vmm", "share/man/man1/hostel.1", "share/man/man1/hostel-vmm.1",
+                         "share/bash-completion/completions/hostel"}, names
+        assert "emulation" in subprocess.run([program, "methods"], capture_output=True, text=True, check=True).stdout
+
+
 def test_found_through_a_link():
     with tempfile.TemporaryDirectory() as folder:
         link = pathlib.Path(folder) / "hostel"
