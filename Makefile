@@ -29,7 +29,8 @@ compile: $(BUILD)/build.ninja
 
 # Meson notices build files that change, but not a folder that is new.
 $(BUILD)/build.ninja: $(wildcard src/*/meson.build tests/*/meson.build)
-	@[ -e $@ ] && meson setup --reconfigure $(BUILD) || meson setup -Dprefix=$(PREFIX) $(BUILD)
+	@options=-Dprefix=$(PREFIX); [ ! -e $@ ] || options=--reconfigure; \
+		said=$$(meson setup $$options $(BUILD) 2>&1) || { echo "$$said"; exit 1; }
 	@touch $@
 
 run: build         ## boot Debian's riscv64 kernel to a shell (Ctrl-] opens Hostel's menu)
