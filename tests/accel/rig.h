@@ -5,6 +5,7 @@
 #define HOSTEL_TESTS_ACCEL_RIG_H
 
 #include <glib.h>
+#include <string.h>
 
 #include "accel/accel.h"
 #include "isa/riscv/priv.h"
@@ -44,14 +45,16 @@ static void doorbell_write(void *chip, uint64_t offset, unsigned size, uint64_t 
         irq_set(&r->msip[offset / 4], value & 1);
 }
 
-/* The method under test: the program's argument. */
-static const char *rig_method = "emulation";
+/* The method under test and its tuning (vcpus_tune()): the program's arguments. */
+static const char *rig_method = "emulation", *rig_tuning = "";
 
 /* After g_test_init(). False when the host does not have the method: then the program is skipped. */
 static inline bool rig_choose(int argc, char **argv)
 {
     if (argc > 1)
         rig_method = argv[1];
+    if (argc > 2)
+        rig_tuning = argv[2];
     const struct accel *accel = accel_find(rig_method);
     return accel && accel->available(NULL);
 }
@@ -76,6 +79,10 @@ static inline void rig_init(struct rig *r, const struct rig_config *c)
         .firmware_call = c->firmware,
         .board = r,
     };
+    vcpus_tune(&config, c->vcpus > 1 && strstr(rig_tuning, "check=") ? "" : rig_tuning, &error);
+    g_assert_no_error(error);
+    if (c->code_limit) /* is part of the test */
+        config.code_limit = c->code_limit;
     r->vcpus = vcpus_new(accel_find(rig_method), &config, &error);
     g_assert_no_error(error);
     for (unsigned i = 0; i < config.count; i++)

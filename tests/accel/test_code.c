@@ -504,6 +504,8 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/code/dma", test_dma);
     g_test_add_func("/code/unlink", test_unlink);
+    static const struct eviction k64 = {64 * KiB, 4800, 192};
+    g_test_add_data_func("/code/eviction/64k", &k64, test_eviction);
     if (!strcmp(rig_method, "emulation")) { /* translators need more room than that */
         static const struct eviction k8 = {8 * KiB, 150, PAGE + 64}, k1 = {1 * KiB, 150, PAGE + 64};
         g_test_add_data_func("/code/eviction/8k", &k8, test_eviction);
