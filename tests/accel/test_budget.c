@@ -14,9 +14,9 @@ struct moment {
 };
 
 /*
- * Straight code longer than a block, loops of one and of several blocks, a call and a return, a computed jump,
- * loads, stores and an atomic operation, the instruction counter read by the guest itself, and an exception in
- * the middle of a block whose handler skips the instruction.
+ * Straight code longer than a block, loops of one and of several blocks, a call and a return, a computed
+ * jump, loads, stores and an atomic operation, the instruction counter read by the guest itself, and an
+ * exception in the middle of a block whose handler skips the instruction.
  */
 static void program(struct rv *p)
 {

@@ -300,7 +300,8 @@ static enum engine_stop t0_run(void *state, struct env *env, struct block *block
         const struct t0_site *site =
             (const struct t0_site *)(const void *)(t0->mem.rw + (uint32_t)env->temp[0]);
         const struct t0_sites *sites =
-            (const struct t0_sites *)(const void *)((const char *)(site - site->done) - offsetof(struct t0_sites, site));
+            (const struct t0_sites *)(const void *)((const char *)(site - site->done) -
+                                                    offsetof(struct t0_sites, site));
         env->pc = sites->pc + (uint64_t)(int64_t)site->offset;
         env->icount += site->done;
     }

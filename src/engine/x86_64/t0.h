@@ -69,7 +69,7 @@ struct t0_thunks {
 /* Where a guest instruction stands, for its faults; in code memory beside the code. */
 struct t0_site {
     int32_t offset; /* of its pc from the block's */
-    uint32_t done;  /* instructions completed before it in this block; also its index among the block's sites */
+    uint32_t done;  /* instructions completed before it in this block; its index among the block's sites */
 };
 
 struct t0_sites {
@@ -251,7 +251,8 @@ bool t0_memory(struct t0_translation *t, const struct cell *cell, unsigned op);
 bool t0_atomic(struct t0_translation *t, const struct cell *cell, unsigned op);
 /* rax = the guest's address of a memory cell. */
 void t0_address(struct t0_translation *t, const struct cell *cell);
-/* Looks rax up in the inline TLB; goes to `miss`, or leaves the distance from guest to host address in rcx. Uses rdx. */
+/* Looks rax up in the inline TLB; goes to `miss`, or leaves the distance from guest to host address in rcx.
+ * Uses rdx. */
 void t0_look_up(struct t0_translation *t, uint32_t mem, bool is_store, struct emit_label *miss);
 bool t0_float(struct t0_translation *t, const struct cell *cell, unsigned op);
 bool t0_flow(struct t0_translation *t, const struct cell *cell, unsigned op);

@@ -2,8 +2,9 @@
 /* Copyright (C) the Hostel authors */
 /* T0: atomic operations on words and doublewords that hit the TLB, by the host's locked instructions. */
 /*
- * Every one of them is a full fence on the host, so whatever order the guest asks for it gets. What misses the TLB, and what the host has
- * no single instruction or short loop for, is stepped. The reservation of LL and SC is env's, as in interp_mem.c.
+ * Every one of them is a full fence on the host, so whatever order the guest asks for it gets. What misses
+ * the TLB, and what the host has no single instruction or short loop for, is stepped. The reservation of LL
+ * and SC is env's, as in interp_mem.c.
  */
 #include "engine/x86_64/t0.h"
 
@@ -83,7 +84,8 @@ static void store_conditional(struct t0_translation *t, const struct cell *c, un
     t0_look_up(t, (uint32_t)c->imm | IR_MEM_ALIGNED, true, &slow->here);
     emit_add_rr(e, 64, HOST_RCX, HOST_RAX);
     emit_cmp_rm(e, 64, HOST_RAX, t0_field(offsetof(struct env, excl_addr)));
-    emit_mov_mi(e, 64, t0_field(offsetof(struct env, excl_addr)), (int32_t)ENV_NO_RESERVATION); /* keeps the flags */
+    /* Keeps the flags. */
+    emit_mov_mi(e, 64, t0_field(offsetof(struct env, excl_addr)), (int32_t)ENV_NO_RESERVATION);
     emit_jcc(e, HOST_NE, &done);
     emit_mov_rm(e, 64, HOST_RAX, t0_field(offsetof(struct env, excl_value)));
     t0_read_into(t, HOST_RDX, c->b);
