@@ -13,7 +13,8 @@
  *
  * What would happen twice is not compared: blocks that call helpers (which flush, set timers, look at the
  * clock) are passed over, and the shadow's run is given up when it comes to a device or to memory that is
- * protected in parts. Other vCPUs would change memory between the two runs, so there must be one only.
+ * protected in parts. Other vCPUs would change memory between the two runs, so there must be one only; a
+ * device that does is found out by looking again at what the shadow has read.
  *
  * A difference is reported with the guest's code, the IR and both states, and ends the process: nothing
  * behind it means anything.
@@ -27,12 +28,18 @@
 #include "base/bits.h"
 #include "base/error.h"
 
-enum { MOST_WRITES = 256 };
+enum { MOST_WRITES = 256, MOST_READS = 1024 };
 
 struct check_write {
     _Alignas(16) uint8_t bytes[16]; /* an atomic operation works here */
     uint8_t *host;
     unsigned size;
+};
+
+/* A byte as the shadow found it. */
+struct check_read {
+    const uint8_t *host;
+    uint8_t value;
 };
 
 struct check {
@@ -42,8 +49,9 @@ struct check {
     struct env *shadow;
     size_t cpu_size;
     bool abandoned;
-    unsigned n_writes;
+    unsigned n_writes, n_reads;
     struct check_write write[MOST_WRITES];
+    struct check_read read[MOST_READS];
 };
 
 /* --- memory as the shadow sees it --- */
@@ -125,9 +133,15 @@ static int shadow_load(struct env *env, uint64_t va, uint32_t mem, uint64_t valu
     struct span span;
     if (find_span(c, va, mem, ISA_LOAD, &span))
         return 1;
+    if (c->n_reads + span.size > MOST_READS)
+        return abandon(c);
     value[0] = value[1] = 0;
-    for (unsigned i = 0; i < span.size; i++)
-        value[i / 8] |= (uint64_t)journaled(c, byte_of(&span, i)) << 8 * (i % 8);
+    for (unsigned i = 0; i < span.size; i++) {
+        const uint8_t *host = byte_of(&span, i);
+        uint8_t byte = journaled(c, host);
+        c->read[c->n_reads++] = (struct check_read){.host = host, .value = byte};
+        value[i / 8] |= (uint64_t)byte << 8 * (i % 8);
+    }
     return 0;
 }
 
@@ -230,6 +244,20 @@ static const uint8_t *different_memory(const struct check *c)
     return NULL;
 }
 
+/* Has a device written to what the block read, so that a difference means nothing? */
+static bool memory_moved(const struct check *c)
+{
+    for (unsigned i = 0; i < c->n_reads; i++) {
+        const struct check_read *r = &c->read[i];
+        bool written = false;
+        for (unsigned k = 0; k < c->n_writes; k++)
+            written |= covers(&c->write[k], r->host);
+        if (!written && __atomic_load_n(r->host, __ATOMIC_RELAXED) != r->value)
+            return true;
+    }
+    return false;
+}
+
 static void print_state(const char *who, const struct outcome *o)
 {
     const struct env *e = o->env;
@@ -307,7 +335,7 @@ static bool run_shadow(struct check *c, struct soft_vcpu *s, struct block *b, en
     shadow->ops = &shadow_ops;
     atomic_store(&shadow->exit_request, 0);
     c->abandoned = false;
-    c->n_writes = 0;
+    c->n_writes = c->n_reads = 0;
     *stop = alone_enter(s, shadow, c->soft->reference, c->soft->reference_state, b);
     return !c->abandoned;
 }
@@ -333,21 +361,35 @@ static enum engine_stop run_both(struct check *c, struct soft_vcpu *s, struct bl
     run[1].stop = alone_enter(s, s->env, soft->backend, soft->backend_state, b[1]);
     if (run[1].stop == ENGINE_POLL)
         return ENGINE_POLL; /* asked to leave before the block's beginning */
-    if (plain(run[0].stop) != plain(run[1].stop) || !same_head(c->shadow, s->env) ||
-        different_tail(c, c->shadow, s->env) != c->cpu_size || different_memory(c))
+    if (plain(run[0].stop) == plain(run[1].stop) && same_head(c->shadow, s->env) &&
+        different_tail(c, c->shadow, s->env) == c->cpu_size && !different_memory(c))
+        c->count++;
+    else if (!memory_moved(c))
         report(c, s, b[1], before, run);
-    c->count++;
     return run[1].stop;
+}
+
+/* Tells two blocks apart: devices may write to code, too. */
+static uint32_t digest(const struct ir_block *ir)
+{
+    const uint8_t *bytes = (const uint8_t *)ir->insn, *konst = (const uint8_t *)ir->konst;
+    uint32_t h = ir->n_guest;
+    for (size_t i = 0; i < ir->n * sizeof(ir->insn[0]); i++)
+        h = h * 31 + bytes[i];
+    for (size_t i = 0; i < ir->n_consts * sizeof(ir->konst[0]); i++)
+        h = h * 31 + konst[i];
+    return h;
 }
 
 /* The block at the vCPU's pc for both backends. False when it is not to be compared. */
 static bool make_both(struct check *c, struct soft_vcpu *s, uint32_t n_guest, struct block *b[2])
 {
     struct soft *soft = c->soft;
-    return !code_make_alone(s, n_guest, soft->reference, soft->reference_state, &b[0]) &&
-           !calls_helpers(soft->ir) &&
-           !code_make_alone(s, n_guest, soft->backend, soft->backend_state, &b[1]) &&
-           b[0]->n_guest == b[1]->n_guest;
+    if (code_make_alone(s, n_guest, soft->reference, soft->reference_state, &b[0]) || calls_helpers(soft->ir))
+        return false;
+    uint32_t first = digest(soft->ir);
+    return !code_make_alone(s, n_guest, soft->backend, soft->backend_state, &b[1]) &&
+           digest(soft->ir) == first;
 }
 
 enum engine_stop check_run(struct check *c, struct soft_vcpu *s, struct block *original)
