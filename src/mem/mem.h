@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Guest RAM: where it lies, safe access to it, and a word per page that every writer reports to. */
+/* Guest RAM: where it lies, safe access to it, and a byte per page that every writer reports to. */
 /*
  * Theory of operation
  *
