@@ -258,6 +258,7 @@ void t0_slow_paths(struct t0_translation *t)
             back(t, s);
             break;
         case T0_SLOW_EXIT: leave_by(t, s->cell, &s->fp); break;
+        case T0_SLOW_GROUP: t0_group_one_by_one(t, s); break;
         case T0_SLOW_FAULT: t0_fault(t, s->site); break;
         case T0_SLOW_OWN_FP:
             emit_ldmxcsr_m(&t->e, host_mem_rip(t->t0->thunks.mxcsr));
@@ -340,6 +341,11 @@ int t0_translate(struct t0_translation *t)
         unsigned op = (unsigned)(uintptr_t)cell->handler, more = data_behind(op);
         while (t->at_mark + 1 < t->n_marks && t->marks[t->at_mark + 1].cell <= i)
             t->start[++t->at_mark] = (uint32_t)(e->at - t->code->rw);
+        unsigned grouped = t0_group(t, i);
+        if (grouped) {
+            i += grouped - 1;
+            continue;
+        }
         if (t->t0->tuning & ENGINE_NO_FLOAT || !t0_float(t, cell, op)) {
             t0_fp_forget(t, cell->dst);
             if (!t0_integer(t, cell, op) && !t0_memory(t, cell, op) && !t0_flow(t, cell, op) &&

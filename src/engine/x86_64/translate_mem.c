@@ -5,40 +5,44 @@
 #include "base/bits.h"
 #include "engine/x86_64/t0.h"
 
-void t0_address(struct t0_translation *t, const struct cell *c)
+void t0_base_to_rax(struct t0_translation *t, unsigned cell, int32_t displacement)
 {
-    int32_t displacement = (int32_t)((int64_t)c->imm >> 32);
     enum host_reg a;
-    if (t0_pinned(t, c->a, &a)) {
+    if (t0_pinned(t, cell, &a)) {
         if (displacement)
             emit_lea(&t->e, 64, HOST_RAX, host_mem(a, displacement));
         else
             emit_mov_rr(&t->e, 64, HOST_RAX, a);
         return;
     }
-    emit_mov_rm(&t->e, 64, HOST_RAX, t0_home(c->a));
+    emit_mov_rm(&t->e, 64, HOST_RAX, t0_home(cell));
     if (displacement)
         emit_add_ri(&t->e, 64, HOST_RAX, displacement);
 }
 
-void t0_look_up(struct t0_translation *t, uint32_t mem, bool is_store, struct emit_label *miss)
+void t0_address(struct t0_translation *t, const struct cell *c)
+{
+    t0_base_to_rax(t, c->a, (int32_t)((int64_t)c->imm >> 32));
+}
+
+void t0_look_up_span(struct t0_translation *t, uint32_t mem, unsigned bytes, bool is_store,
+                     struct emit_label *miss)
 {
     struct emit *e = &t->e;
     if (t->t0->tuning & ENGINE_NO_TLB)
         emit_jmp(e, miss);
-    unsigned log2 = ir_mem_log2(mem);
     size_t tlb = offsetof(struct env, tlb) + ir_mem_mmu(mem) % ENV_MMU_INDEXES * sizeof(struct env_tlb),
            tag = tlb + (is_store ? offsetof(struct env_tlb, tag_w) : offsetof(struct env_tlb, tag_r));
     emit_mov_rr(e, 32, HOST_RCX, HOST_RAX);
     emit_shr_ri(e, 32, HOST_RCX, ENV_PAGE_BITS);
     emit_and_ri(e, 32, HOST_RCX, ENV_TLB_SIZE - 1);
     /* The page of the last byte: what crosses into the next page misses, what is only misaligned does not. */
-    if (log2 && !(mem & IR_MEM_ALIGNED)) {
-        emit_lea(e, 64, HOST_RDX, host_mem(HOST_RAX, (int32_t)BIT(log2) - 1));
+    if (bytes > 1 && !(mem & IR_MEM_ALIGNED)) {
+        emit_lea(e, 64, HOST_RDX, host_mem(HOST_RAX, (int32_t)bytes - 1));
         emit_and_ri(e, 64, HOST_RDX, (int32_t)ENV_PAGE_MASK);
     } else {
         emit_mov_rr(e, 64, HOST_RDX, HOST_RAX);
-        emit_and_ri(e, 64, HOST_RDX, (int32_t)(ENV_PAGE_MASK | (BIT(log2) - 1)));
+        emit_and_ri(e, 64, HOST_RDX, (int32_t)(ENV_PAGE_MASK | (bytes - 1)));
     }
 #define ENTRY(offset) host_mem_index((enum host_reg)T0_ENV, HOST_RCX, 8, (int32_t)(offset)-T0_BIAS)
     emit_cmp_rm(e, 64, HOST_RDX, ENTRY(tag));
@@ -47,9 +51,12 @@ void t0_look_up(struct t0_translation *t, uint32_t mem, bool is_store, struct em
 #undef ENTRY
 }
 
-/* Is the cell to be loaded a floating-point value? One that is boxed next, or that goes to such a register.
- */
-static bool loads_fp(const struct t0_translation *t, const struct cell *c, unsigned log2)
+void t0_look_up(struct t0_translation *t, uint32_t mem, bool is_store, struct emit_label *miss)
+{
+    t0_look_up_span(t, mem, 1u << ir_mem_log2(mem), is_store, miss);
+}
+
+bool t0_loads_fp(const struct t0_translation *t, const struct cell *c, unsigned log2)
 {
     const struct cell *next = c + 1;
     enum host_reg r;
@@ -67,7 +74,7 @@ static void load(struct t0_translation *t, const struct cell *c, unsigned log2, 
     t0_address(t, c);
     t0_look_up(t, (uint32_t)c->imm, false, &slow->here);
     struct host_mem from = host_mem_index(HOST_RAX, HOST_RCX, 1, 0);
-    if (!sign && loads_fp(t, c, log2)) {
+    if (!sign && t0_loads_fp(t, c, log2)) {
         enum host_xmm x = t0_fp_new(t);
         slow->is_fp = true;
         if (log2 == 3)
