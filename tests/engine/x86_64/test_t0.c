@@ -126,7 +126,8 @@ static void differ(const struct pair *p, const enum engine_stop stop[2], const u
         g_string_append_printf(what, " %" G_GINT64_MODIFIER "x", before[i]);
     g_autofree char *text = ir_print(p->ir);
     g_error("stops %d, %d; pc %" G_GINT64_MODIFIER "x, %" G_GINT64_MODIFIER "x; icount %" G_GINT64_MODIFIER
-            "u, %" G_GINT64_MODIFIER "u; fault %u %" G_GINT64_MODIFIER "x, %u %" G_GINT64_MODIFIER "x;%s in\n%s",
+            "u, %" G_GINT64_MODIFIER "u; fault %u %" G_GINT64_MODIFIER "x, %u %" G_GINT64_MODIFIER
+            "x;%s in\n%s",
             (int)stop[0], (int)stop[1], x->pc, y->pc, x->icount, y->icount, x->exc.cause, x->exc.value,
             y->exc.cause, y->exc.value, what->str, text);
 }
@@ -149,9 +150,9 @@ static void run(struct pair *p, const uint64_t *before)
     }
     const struct env *x = &p->r[0]->env, *y = &p->r[1]->env;
     p->runs++;
-    if (stop[0] != stop[1] || exit[0] != exit[1] || memcmp(x->reg, y->reg, sizeof(x->reg)) || x->pc != y->pc ||
-        x->icount != y->icount || x->fp_flags != y->fp_flags || x->exc.pending != y->exc.pending ||
-        x->exc.cause != y->exc.cause || x->exc.value != y->exc.value)
+    if (stop[0] != stop[1] || exit[0] != exit[1] || memcmp(x->reg, y->reg, sizeof(x->reg)) ||
+        x->pc != y->pc || x->icount != y->icount || x->fp_flags != y->fp_flags ||
+        x->exc.pending != y->exc.pending || x->exc.cause != y->exc.cause || x->exc.value != y->exc.value)
         differ(p, stop, before);
 }
 
@@ -214,7 +215,8 @@ static void check_binary(gconstpointer opaque)
     pair_init(&p);
     for (unsigned w = 0; w < WIDTHS; w++)
         for (unsigned sext = 0; sext <= (widths[w] == IR_I32); sext++)
-            EACH_PLACE (d, a, b) {
+            EACH_PLACE(d, a, b)
+            {
                 struct ir_block *ir = begin(&p);
                 ir_ref x = get(ir, widths[w], a), y = get(ir, widths[w], b);
                 put(ir, widths[w], d, ir_emit(ir, op, widths[w], 0, x, y, 0), sext);
@@ -236,8 +238,8 @@ static void check_binary_constant(gconstpointer opaque)
                     unsigned a = place[at % PLACES], d = place[at / PLACES];
                     struct ir_block *ir = begin(&p);
                     ir_ref x = get(ir, widths[w], a), c = ir_const(ir, widths[w], number[k / 2]);
-                    put(ir, widths[w], d,
-                        ir_emit(ir, op, widths[w], 0, k % 2 ? c : x, k % 2 ? x : c, 0), sext);
+                    put(ir, widths[w], d, ir_emit(ir, op, widths[w], 0, k % 2 ? c : x, k % 2 ? x : c, 0),
+                        sext);
                     finish(&p);
                     run_each(&p, a);
                 }
@@ -266,13 +268,12 @@ static void check_unary(gconstpointer opaque)
 enum use { USE_SET, USE_EXIT, USE_EXIT_NOT_FUSED, USE_SELECT, USES };
 
 /* What a condition of two operands is good for. */
-static void use_condition(struct ir_block *ir, enum use use, enum ir_type type, unsigned d, ir_ref set, ir_ref x, ir_ref y)
+static void use_condition(struct ir_block *ir, enum use use, enum ir_type type, unsigned d, ir_ref set,
+                          ir_ref x, ir_ref y)
 {
     switch (use) {
     case USE_SET: put(ir, IR_I1, d, set, false); break;
-    case USE_EXIT_NOT_FUSED:
-        put(ir, IR_I1, d, set, false);
-        __attribute__((fallthrough));
+    case USE_EXIT_NOT_FUSED: put(ir, IR_I1, d, set, false); __attribute__((fallthrough));
     case USE_EXIT:
         ir_emit(ir, IR_EXIT_IF, IR_TYPE_NONE, 0, set, ir_exit_to(ir, 0x1200, IR_HINT_JUMP), 0);
         break;
@@ -287,12 +288,14 @@ static void check_condition(gconstpointer opaque)
     pair_init(&p);
     for (unsigned w = 0; w < WIDTHS; w++)
         for (unsigned u = 0; u < USES; u++) {
-            EACH_PLACE (d, a, b) {
+            EACH_PLACE(d, a, b)
+            {
                 if (u == USE_EXIT && d != a)
                     continue;
                 struct ir_block *ir = begin(&p);
                 ir_ref x = get(ir, widths[w], a), y = get(ir, widths[w], b);
-                use_condition(ir, (enum use)u, widths[w], d, ir_emit(ir, IR_SETCC, widths[w], cond, x, y, 0), x, y);
+                use_condition(ir, (enum use)u, widths[w], d, ir_emit(ir, IR_SETCC, widths[w], cond, x, y, 0),
+                              x, y);
                 finish(&p);
                 run_pairs(&p, a, b);
             }
@@ -311,7 +314,8 @@ static void check_condition_constant(gconstpointer opaque)
                 unsigned a = place[at % PLACES], d = place[at / PLACES];
                 struct ir_block *ir = begin(&p);
                 ir_ref x = get(ir, widths[w], a), c = ir_const(ir, widths[w], number[n / USES]);
-                use_condition(ir, (enum use)(n % USES), widths[w], d, ir_emit(ir, IR_SETCC, widths[w], cond, x, c, 0), c, x);
+                use_condition(ir, (enum use)(n % USES), widths[w], d,
+                              ir_emit(ir, IR_SETCC, widths[w], cond, x, c, 0), c, x);
                 finish(&p);
                 run_each(&p, a);
             }
@@ -327,9 +331,11 @@ static void check_select(void)
     fill(state);
     for (unsigned s = 0; s < PLACES; s++)
         for (unsigned form = 0; form < 4; form++)
-            EACH_PLACE (d, a, b) {
+            EACH_PLACE(d, a, b)
+            {
                 struct ir_block *ir = begin(&p);
-                ir_ref set = ir_emit(ir, IR_SETCC, IR_I64, IR_NE, get(ir, IR_I64, 14), get(ir, IR_I64, 15), 0);
+                ir_ref set =
+                    ir_emit(ir, IR_SETCC, IR_I64, IR_NE, get(ir, IR_I64, 14), get(ir, IR_I64, 15), 0);
                 put(ir, IR_I1, place[s], set, false);
                 ir_ref x = form & 1 ? ir_const(ir, IR_I64, 0x1122334455667788) : get(ir, IR_I64, a);
                 ir_ref y = form & 2 ? ir_const(ir, IR_I64, UINT64_MAX) : get(ir, IR_I64, b);
@@ -426,8 +432,8 @@ static void check_state(void)
 
 enum { WINDOW = RIG_RAM + 0x800 };
 
-static void memory_block(struct pair *p, enum ir_op op, enum ir_type type, unsigned d, unsigned a, int64_t displacement,
-                         uint32_t mem, ir_ref constant)
+static void memory_block(struct pair *p, enum ir_op op, enum ir_type type, unsigned d, unsigned a,
+                         int64_t displacement, uint32_t mem, ir_ref constant)
 {
     struct ir_block *ir = begin(p);
     ir_ref at = get(ir, IR_I64, a);
@@ -443,22 +449,24 @@ static void memory_block(struct pair *p, enum ir_op op, enum ir_type type, unsig
 /* The address in place a, in the TLB or not, aligned or not, in memory or beyond; d the value's place. */
 static void memory_runs(struct pair *p, unsigned d, unsigned a, int64_t displacement)
 {
+    static const uint64_t addresses[] = {WINDOW,          WINDOW,         WINDOW + 8, WINDOW + 1,
+                                         WINDOW + 2,      WINDOW + 4,     WINDOW + 7, WINDOW - 1,
+                                         RIG_RAM + 0xffc, RIG_RAM + 4095, 0x400000,   RIG_RAM - 2};
     uint64_t state[ENV_REGS];
-    for (unsigned n = 0; n < 12; n++) {
-        uint64_t va = n < 10 ? WINDOW + (n >> 1 & 3) * (n < 8 ? 8 : 1021) : n == 10 ? 0x400000 : RIG_RAM + RIG_RAM_SIZE - 4;
+    for (unsigned n = 0; n < ARRAY_SIZE(addresses); n++) {
         fill(state);
         state[d] = 0x8899aabbccddeeff;
-        state[a] = va - (uint64_t)displacement;
+        state[a] = addresses[n] - (uint64_t)displacement;
         for (unsigned k = 0; k < 2; k++) {
             struct rig *r = p->r[k];
             r->fill = n != 0;
             if (n <= 1)
                 memset(r->env.tlb, 0xff, sizeof(r->env.tlb[0]));
-            for (unsigned i = 0; i < 0x1000; i++)
+            for (unsigned i = 0; i < 0x1100; i++)
                 r->ram[i] = (uint8_t)(i * 37 + 0x85);
         }
         run(p, state);
-        g_assert_cmpint(memcmp(p->r[0]->ram, p->r[1]->ram, 0x1000), ==, 0);
+        g_assert_cmpint(memcmp(p->r[0]->ram, p->r[1]->ram, 0x1100), ==, 0);
     }
 }
 
@@ -475,7 +483,9 @@ static void check_memory(gconstpointer opaque)
                 int64_t displacement = displacements[form / 4];
                 uint32_t mem = IR_MEM_SIZE(w) | (kind & 1 && op == IR_LD ? IR_MEM_SIGNED : 0) |
                                (kind == 2 ? IR_MEM_ALIGNED : 0) | (kind == 3 ? IR_MEM_BIG : 0);
-                ir_ref constant = kind == 1 && op == IR_ST ? 0x7e83 : kind == 2 && op == IR_ST ? 0xfffffffe : 0;
+                ir_ref constant = kind == 1 && op == IR_ST   ? 0x7e83
+                                  : kind == 2 && op == IR_ST ? 0xfffffffe
+                                                             : 0;
                 memory_block(&p, op, widths[w], d, a, displacement, mem, constant);
                 memory_runs(&p, d, a, displacement);
             }
@@ -517,7 +527,8 @@ static void add(const char *family, const char *name, unsigned what, void (*chec
 
 int main(int argc, char **argv)
 {
-    static const char *const conditions[IR_COND_COUNT] = {"eq", "ne", "ltu", "geu", "leu", "gtu", "lts", "ges", "les", "gts"};
+    static const char *const conditions[IR_COND_COUNT] = {"eq",  "ne",  "ltu", "geu", "leu",
+                                                          "gtu", "lts", "ges", "les", "gts"};
     g_test_init(&argc, &argv, NULL);
     target_init();
 #define ARITH_BINARY(id, expression)                                                                         \
