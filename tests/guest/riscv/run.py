@@ -15,6 +15,7 @@ Lines a program prints are of three kinds:
 import argparse
 import difflib
 import fnmatch
+import itertools
 import os
 import shutil
 import signal
@@ -114,9 +115,10 @@ def run_qemu(program, elf, cpus, timeout):
                     "-smp", str(cpus)] + program.qemu, timeout)
 
 
-def run_hostel(hostel, method, elf, cpus, timeout):
+def run_hostel(hostel, method, elf, cpus, timeout, tuning=""):
     return execute([hostel, "run", "--isa", "riscv64", "--board", "riscv-virt", "--method", method, "--cpus", str(cpus),
-                    "--memory", "128M", "--firmware", elf, "--console", "stdio", "--net", "none"], timeout)
+                    "--memory", "128M", "--firmware", elf, "--console", "stdio", "--net", "none"] +
+                   (["--x-tuning", tuning] if tuning else []), timeout)
 
 
 def load_deviations():
@@ -211,15 +213,17 @@ def run_program(tap, args, program, deviations):
             else:
                 oracle = run_qemu(program, elf, cpus, program.timeout)
                 check_qemu(tap, program, oracle, label, deviations)
-        for method in args.method:
-            name = f"{label} on hostel, {method}"
+        for method, tuning in itertools.product(args.method, args.tuning or [""]):
+            name = f"{label} on hostel, {method}" + (f", {tuning}" if tuning else "")
+            if tuning.startswith("check=") and cpus > 1:
+                continue  # lockstep is for one vCPU
             if not os.path.exists(args.hostel):
                 tap.result(True, name, skip=f"{args.hostel} is not built")
                 continue
             if program.oracle and oracle is None:
                 tap.result(True, name, skip="nothing to compare with")
                 continue
-            result = run_hostel(args.hostel, method, elf, cpus, program.timeout)
+            result = run_hostel(args.hostel, method, elf, cpus, program.timeout, tuning)
             check_hostel(tap, program, result, oracle, name)
             if result.problem:
                 return  # one hang is enough: the next would cost as much time again
@@ -257,6 +261,7 @@ def parse():
     parser.add_argument("--elf-dir", default=".")
     parser.add_argument("--hostel", default=os.environ.get("HOSTEL", "build/bin/hostel"))
     parser.add_argument("--method", action="append", help="repeatable; default HOSTEL_METHODS, or all of this host's")
+    parser.add_argument("--tuning", action="append", help="words for --x-tuning; repeatable, a run each")
     parser.add_argument("--cpus", action="append", type=int, help="repeatable; default as each program says")
     parser.add_argument("--vectors", nargs=2, metavar=("PROGRAM", "PREFIX"), help="find differing vectors")
     parser.add_argument("--list", action="store_true")
