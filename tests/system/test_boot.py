@@ -151,6 +151,17 @@ def opensbi(method, cpus):
     assert re.search(rb"SBI implementation ID=0x1 ", text), "the kernel did not find OpenSBI"
 
 
+def tuned(words):
+    """The engine otherwise than usual; in lockstep, with so many blocks compared that most of the kernel's were."""
+    with boot("--stats", "--x-tuning", words, script=SCRIPT) as guest:
+        check_claims(guest.wait_for(b"script exit status: 7\r\n", BOOT).decode(), 1)
+        guest.wait_for(b"reboot: Power down", BOOT)
+        if words.startswith("check="):
+            text = guest.wait_for(b" blocks compared, all equal", BOOT)
+            assert int(re.search(rb"lockstep: (\d+) blocks", text)[1]) > 10000, text
+        assert guest.end(BOOT) == 0
+
+
 def failure_code(method):
     with boot(method=method, append="quiet") as guest:
         guest.wait_for(b"obeying", BOOT)
@@ -224,6 +235,8 @@ tap([
     *[named(f"{what}, {cpus} vCPU, {method}", function, method, cpus)
       for what, function in (("script", runs_script), ("reboot", reboots), ("OpenSBI", opensbi))
       for method in METHODS for cpus in (1, 2)],
+    *[named(f"translation, {words}", tuned, words)
+      for words in ("check=10", "check=400,no-jumps", "code=4194304", "counted", "no-pins,no-tlb")],
     *[named(f"{what}, {method}", function, method)
       for what, function in (("failure code of Linux", failure_code), ("failure code of firmware", bare_failure_code))
       for method in METHODS],
