@@ -142,8 +142,8 @@ struct t0_slow {
     uint8_t value; /* load, store: host register of the result, of the operand (not rax, not rcx) */
     const struct cell *cell;
     uint32_t site;
-    uint8_t group;         /* a group: cells in it */
-    uint32_t mark;         /* and the mark of its first */
+    uint8_t group; /* a group: cells in it */
+    uint32_t mark; /* and the mark of its first */
     struct emit_label here, back;
     struct t0_fp_cache fp; /* what registers hold: at `back`; where an exit was taken */
 };
@@ -256,14 +256,15 @@ bool t0_atomic(struct t0_translation *t, const struct cell *cell, unsigned op);
 void t0_address(struct t0_translation *t, const struct cell *cell);
 /* rax = a cell plus a displacement. */
 void t0_base_to_rax(struct t0_translation *t, unsigned cell, int32_t displacement);
-/* Is the cell to be loaded a floating-point value? One that is boxed next, or that goes to such a register. */
+/* Is the cell to be loaded a floating-point value? One that is boxed next, or goes to such a register. */
 bool t0_loads_fp(const struct t0_translation *t, const struct cell *cell, unsigned log2);
-/* translate_group.c: a group that begins with cell number `at`: returns how many cells were emitted, 0 when none does; and its accesses
- * one by one, out of line. */
+/* translate_group.c: a group that begins with cell number `at`: returns how many cells were emitted, 0 when
+ * none does; and its accesses one by one, out of line. */
 unsigned t0_group(struct t0_translation *t, uint32_t at);
 void t0_group_one_by_one(struct t0_translation *t, struct t0_slow *slow);
 /* The same as below for `bytes` bytes from rax on. */
-void t0_look_up_span(struct t0_translation *t, uint32_t mem, unsigned bytes, bool is_store, struct emit_label *miss);
+void t0_look_up_span(struct t0_translation *t, uint32_t mem, unsigned bytes, bool is_store,
+                     struct emit_label *miss);
 /* Looks rax up in the inline TLB; goes to `miss`, or leaves the distance from guest to host address in rcx.
  * Uses rdx. */
 void t0_look_up(struct t0_translation *t, uint32_t mem, bool is_store, struct emit_label *miss);

@@ -4,10 +4,11 @@
 /*
  * Theory of operation
  *
- * Function prologues and epilogues, copies and structures access several words off one register in a row. When all of them lie on one page,
- * one comparison says so for all: of the page of the span's last byte with the tag of its first. The accesses are then plain host
- * instructions, which cannot fault. When the comparison fails (another page, a miss, a span across two pages), each access
- * is done by itself out of line, exactly as without a group; so nothing about faults or order changes.
+ * Function prologues and epilogues, copies and structures access several words off one register in a row.
+ * When all of them lie on one page, one comparison says so for all: of the page of the span's last byte with
+ * the tag of its first. The accesses are then plain host instructions, which cannot fault. When the
+ * comparison fails (another page, a miss, a span across two pages), each access is done by itself out of
+ * line, exactly as without a group; so nothing about faults or order changes.
  *
  * A group is broken by any other cell, by a load into the base, and by values that live in XMM registers.
  */
@@ -22,13 +23,13 @@ struct plain {
 };
 
 static const struct plain plain_cells[CELL_COUNT] = {
-    [CELL_LD_U8] = {true, false, false, false, 0}, [CELL_LD_U16] = {true, false, false, false, 1},
+    [CELL_LD_U8] = {true, false, false, false, 0},  [CELL_LD_U16] = {true, false, false, false, 1},
     [CELL_LD_U32] = {true, false, false, false, 2}, [CELL_LD_U64] = {true, false, false, false, 3},
-    [CELL_LD_S8] = {true, false, true, false, 0},  [CELL_LD_S16] = {true, false, true, false, 1},
-    [CELL_LD_S32] = {true, false, true, false, 2}, [CELL_ST_8] = {true, true, false, false, 0},
-    [CELL_ST_16] = {true, true, false, false, 1},  [CELL_ST_32] = {true, true, false, false, 2},
-    [CELL_ST_64] = {true, true, false, false, 3},  [CELL_ST_8K] = {true, true, false, true, 0},
-    [CELL_ST_16K] = {true, true, false, true, 1},  [CELL_ST_32K] = {true, true, false, true, 2},
+    [CELL_LD_S8] = {true, false, true, false, 0},   [CELL_LD_S16] = {true, false, true, false, 1},
+    [CELL_LD_S32] = {true, false, true, false, 2},  [CELL_ST_8] = {true, true, false, false, 0},
+    [CELL_ST_16] = {true, true, false, false, 1},   [CELL_ST_32] = {true, true, false, false, 2},
+    [CELL_ST_64] = {true, true, false, false, 3},   [CELL_ST_8K] = {true, true, false, true, 0},
+    [CELL_ST_16K] = {true, true, false, true, 1},   [CELL_ST_32K] = {true, true, false, true, 2},
     [CELL_ST_64K] = {true, true, false, true, 3},
 };
 
@@ -45,7 +46,8 @@ static int32_t displacement(const struct cell *c)
 static bool in_xmm(const struct t0_translation *t, unsigned cell)
 {
     enum host_xmm x;
-    return t0_is_fp(t, cell) || t0_fp_cached(t, cell, T0_FP_DOUBLE, &x) || t0_fp_cached(t, cell, T0_FP_SINGLE, &x);
+    return t0_is_fp(t, cell) || t0_fp_cached(t, cell, T0_FP_DOUBLE, &x) ||
+           t0_fp_cached(t, cell, T0_FP_SINGLE, &x);
 }
 
 /* May the cell stand in a group that begins with `first`? */
@@ -136,7 +138,8 @@ void t0_group_one_by_one(struct t0_translation *t, struct t0_slow *slow)
     t->fp = slow->fp;
     t->at_mark = slow->mark;
     for (unsigned i = 0; i < slow->group; i++) {
-        while (t->at_mark + 1 < t->n_marks && t->marks[t->at_mark + 1].cell <= (uint32_t)(first + i - t->cells))
+        while (t->at_mark + 1 < t->n_marks &&
+               t->marks[t->at_mark + 1].cell <= (uint32_t)(first + i - t->cells))
             t->at_mark++;
         t0_memory(t, &first[i], (unsigned)(uintptr_t)first[i].handler);
     }
