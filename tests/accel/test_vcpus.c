@@ -350,8 +350,8 @@ static void test_wake(void)
     rig_fini(&r);
 }
 
-/* An interrupt that is pending and enabled, but masked, ends each wfi at once: what loops over that until something
- * else happens shall leave the host's CPUs to others, and notice before long. Counts the rounds. */
+/* An interrupt that is pending and enabled, but masked, ends each wfi at once: what loops over that until
+ * something else happens shall leave the host's CPUs to others, and notice before long. Counts the rounds. */
 static void test_masked_wait(void)
 {
     enum { ROUNDS_MAX = 10000, FLAG = RAM + 0x180000 };

@@ -35,6 +35,8 @@
 
 enum { BUCKET_BITS = 16, GRANULE_BITS = 6, COLLECT_AT = 64, MAX_NAMED_DEATHS = 8 };
 #define BUCKETS (1u << BUCKET_BITS)
+/* A table of pointers. */
+#define BUCKET_BYTES (BUCKETS * sizeof(struct block *)) /* NOLINT(bugprone-sizeof-expression) */
 #define DEFAULT_CODE_LIMIT (64 * MiB)
 
 enum { OWNER_HASH, OWNER_PAGE, OWNER_PAGE2, OWNER_DEAD };
@@ -643,7 +645,7 @@ bool code_init(struct soft *soft, GError **error)
     if (soft->backend_state && soft->backend->tune)
         soft->backend->tune(soft->backend_state, soft->set->config.tuning);
     soft->ir = map_table(sizeof(*soft->ir));
-    soft->buckets = map_table(BUCKETS * sizeof(soft->buckets[0]));
+    soft->buckets = map_table(BUCKET_BYTES);
     bool complete = soft->backend_state && soft->ir && soft->buckets;
     for (unsigned i = 0; i < n && complete; i++)
         complete = (soft->pages[i] = map_table(page_table_bytes(&blocks[i])));
@@ -675,7 +677,7 @@ void code_fini(struct soft *soft)
     if (soft->ir)
         munmap(soft->ir, sizeof(*soft->ir));
     if (soft->buckets)
-        munmap(soft->buckets, BUCKETS * sizeof(soft->buckets[0]));
+        munmap(soft->buckets, BUCKET_BYTES);
     mem_unlisten(soft->set->config.mem, &soft->listener);
     g_mutex_clear(&soft->code_lock);
 }
