@@ -14,7 +14,8 @@ struct maker {
     GRand *rand;
     ir_ref value[400]; /* results so far */
     unsigned n;
-    bool wrote; /* this guest instruction must not fault any more */
+    ir_ref base; /* of the latest address; 0: none */
+    bool wrote;  /* this guest instruction must not fault any more */
 };
 
 static unsigned pick(struct maker *m, unsigned n)
@@ -220,6 +221,13 @@ static ir_ref address(struct maker *m, unsigned log2)
         emit(m, IR_OR, IR_I64, 0, low, ir_const(m->ir, IR_I64, chance(m, 95) ? RIG_RAM : 0x30000), 0);
 
     (void)log2;
+    if (m->base && chance(m, 60)) { /* a neighbour, which translators may reach by the same look-up */
+        base = m->base;
+        if (chance(m, 50))
+            return emit(m, IR_ADD, IR_I64, 0, base,
+                        ir_const(m->ir, IR_I64, (uint64_t)((int64_t)pick(m, 96) - 48)), 0);
+    }
+    m->base = base;
     return emit(m, IR_ADD, IR_I64, 0, base, ir_const(m->ir, IR_I64, 8 * pick(m, 64)), 0);
 }
 
@@ -343,6 +351,7 @@ static void make_block(struct maker *m)
     unsigned guest = 1 + pick(m, 12);
 
     m->n = 0;
+    m->base = 0;
     ir_begin(m->ir, &rig_target, 0x1000, 0);
     for (unsigned g = 0; g < guest; g++) {
         ir_emit(m->ir, IR_INSN, IR_TYPE_NONE, 0, 4 * g, 4, 0);
