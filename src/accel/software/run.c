@@ -92,12 +92,13 @@ static struct block *next_block(struct soft_vcpu *s)
     s->env->last_exit = NULL;
     if (!b)
         return find_block(s, from);
-    if (from) {
-        soft_leave(s);
-        code_link(s->soft, from, b);
-        soft_enter(s);
-    }
-    return b;
+    if (!from)
+        return b;
+    uint64_t served = atomic_load(&s->requests.served);
+    soft_leave(s);
+    code_link(s->soft, from, b);
+    soft_enter(s);
+    return atomic_load(&s->requests.served) == served ? b : NULL; /* else a mapping may have changed */
 }
 
 /* The vCPU holds no block here: notes the deaths so far, and serves requests, so that its jump cache holds no
