@@ -56,6 +56,7 @@ struct t0_thunks {
     uint64_t leave;       /* eax = enum engine_stop, env's fields set */
     uint64_t unlinked;    /* rax = struct block_exit *: to the dispatcher, which may link it */
     uint64_t lost;        /* rax = pc that the jump cache does not know */
+    uint64_t other_salt;  /* rax = pc, rcx = offset of its jump-cache entry, rdx = that entry's salt */
     uint64_t poll;        /* rax = pc */
     uint64_t stop;        /* rax = pc, ecx = enum engine_stop */
     uint64_t mxcsr;       /* data: MXCSR's default */

@@ -155,6 +155,16 @@ size_t t0_emit_thunks(struct t0 *t0, size_t room)
     forget_exit(&e);
     leave_with(&e, t0, ENGINE_NEXT);
 
+    THUNK(other_salt);
+    struct emit_label hit = {0};
+    emit_cmp_rm(&e, 64, HOST_RDX, t0_field(offsetof(struct env, salt)));
+    emit_jcc(&e, HOST_E, &hit);
+    emit_cmp_rm(&e, 64, HOST_RDX, t0_field(offsetof(struct env, salt_global)));
+    emit_jcc_to(&e, HOST_NE, k->lost);
+    emit_bind(&e, &hit);
+    emit_jmp_m(&e, host_mem_index((enum host_reg)T0_ENV, HOST_RCX, 1,
+                                  (int32_t)(offsetof(struct env, jump) + offsetof(struct env_jump, host)) - T0_BIAS));
+
     THUNK(poll);
     emit_mov_mr(&e, 64, t0_field(offsetof(struct env, pc)), HOST_RAX);
     forget_exit(&e);

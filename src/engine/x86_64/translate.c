@@ -135,13 +135,12 @@ static void jump_to_rax(struct t0_translation *t)
                    (int32_t)(jump + offsetof(struct env_jump, field)) - T0_BIAS)
     emit_cmp_rm(e, 64, HOST_RAX, ENTRY(pc));
     emit_jcc_to(e, HOST_NE, t->t0->thunks.lost);
+    /* The likelier salt inline: kernels live in the upper half and are mapped everywhere. */
+    bool kernel = t->block->pc >> 63;
     emit_mov_rm(e, 64, HOST_RDX, ENTRY(salt));
-    struct emit_label hit = {0};
-    emit_cmp_rm(e, 64, HOST_RDX, t0_field(offsetof(struct env, salt)));
-    emit_jcc_short(e, HOST_E, &hit);
-    emit_cmp_rm(e, 64, HOST_RDX, t0_field(offsetof(struct env, salt_global)));
-    emit_jcc_to(e, HOST_NE, t->t0->thunks.lost);
-    emit_bind(e, &hit);
+    emit_cmp_rm(e, 64, HOST_RDX,
+                t0_field(kernel ? offsetof(struct env, salt_global) : offsetof(struct env, salt)));
+    emit_jcc_to(e, HOST_NE, t->t0->thunks.other_salt);
     emit_jmp_m(e, ENTRY(host));
 #undef ENTRY
 }
