@@ -243,7 +243,8 @@ static void t0_view(void *state, const struct block *block, struct block_view *o
         .env_bias = T0_BIAS,
     };
 #define PLACE(what) out->places[out->n_places++] = (struct block_place){#what, t0->thunks.what}
-    PLACE(unlinked), PLACE(lost), PLACE(poll), PLACE(stop), PLACE(load), PLACE(store), PLACE(step);
+    PLACE(unlinked), PLACE(lost), PLACE(other_salt), PLACE(poll), PLACE(fault), PLACE(call_folded),
+        PLACE(stop), PLACE(load), PLACE(store), PLACE(step);
 #undef PLACE
 }
 
