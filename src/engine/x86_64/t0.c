@@ -194,14 +194,15 @@ static int t0_compile(void *state, const struct ir_block *ir, struct block *bloc
     }
     size_t bytes = (size_t)(t->e.at - t->e.start);
     /* Most blocks step few cells or none. */
-    struct t0_code *code = t->code;
     if (!t->n_steps) {
-        struct t0_code *shorter = realloc(code, sizeof(*code));
-        code = shorter ? shorter : code;
+        struct t0_code *shorter = realloc(t->code, sizeof(*shorter));
+        if (shorter)
+            t->code = shorter;
     }
+    struct t0_code *code = t->code;
+    block->code = code;
     code->bytes = bytes;
     codemem_commit(&t0->mem, bytes);
-    block->code = code;
     block->entry = (uintptr_t)code->rw + (uint64_t)t0->mem.rx_delta;
     return 0;
 }

@@ -163,7 +163,8 @@ size_t t0_emit_thunks(struct t0 *t0, size_t room)
     emit_jcc_to(&e, HOST_NE, k->lost);
     emit_bind(&e, &hit);
     emit_jmp_m(&e, host_mem_index((enum host_reg)T0_ENV, HOST_RCX, 1,
-                                  (int32_t)(offsetof(struct env, jump) + offsetof(struct env_jump, host)) - T0_BIAS));
+                                  (int32_t)(offsetof(struct env, jump) + offsetof(struct env_jump, host)) -
+                                      T0_BIAS));
 
     THUNK(poll);
     emit_mov_mr(&e, 64, t0_field(offsetof(struct env, pc)), HOST_RAX);
