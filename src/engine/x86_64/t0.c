@@ -6,6 +6,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <xmmintrin.h>
+#ifdef __SANITIZE_THREAD__
+#include <sanitizer/tsan_interface.h>
+#endif
 
 #include "base/bits.h"
 #include "engine/softfloat.h"
@@ -77,8 +80,23 @@ uint64_t t0_call_folded(struct env *env, uint64_t a0, uint64_t a1, uint64_t a2, 
     return result;
 }
 
+/* One vCPU's thread writes the cells, another comes to them through translated code, whose jumps
+ * ThreadSanitizer does not see: they are what orders the two, so it is told. */
+#ifdef __SANITIZE_THREAD__
+static void publish_steps(struct t0_code *code, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        __tsan_release(&code->steps[i]);
+}
+#define RECEIVE_STEPS(cells) __tsan_acquire((void *)(uintptr_t)(cells))
+#else
+#define publish_steps(code, n) ((void)0)
+#define RECEIVE_STEPS(cells) ((void)0)
+#endif
+
 int t0_step_in_c(struct env *env, const struct cell *cells)
 {
+    RECEIVE_STEPS(cells);
     fold_flags(env);
     int fault = interp_step(env, cells) == ENGINE_EXCEPTION;
     drop_flags(env, T0_MXCSR_DEFAULT);
@@ -200,6 +218,7 @@ static int t0_compile(void *state, const struct ir_block *ir, struct block *bloc
             t->code = shorter;
     }
     struct t0_code *code = t->code;
+    publish_steps(code, t->n_steps);
     block->code = code;
     code->bytes = bytes;
     codemem_commit(&t0->mem, bytes);
