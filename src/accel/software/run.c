@@ -79,11 +79,9 @@ static struct block *find_block(struct soft_vcpu *s, struct block_exit *from)
         tlb_follow_space(s);
         return NULL;
     }
-    if (!b || s->fences != fences)
-        return NULL; /* a mapping may have changed while others were waited for */
-    /* One that has died meanwhile is run once all the same: so vCPUs that evict each other's code get on. */
-    if (!atomic_load(&b->dead))
-        tlb_remember_jump(s, b, global);
+    if (!b || s->fences != fences || atomic_load(&b->dead))
+        return NULL; /* a mapping may have changed, or the block have died, while others were waited for */
+    tlb_remember_jump(s, b, global);
     return b;
 }
 
