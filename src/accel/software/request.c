@@ -24,10 +24,7 @@ void soft_perform(struct soft_vcpu *s, const struct request *r)
 {
     switch (r->kind) {
     case REQUEST_REVOKE: tlb_revoke(s, r->start, r->size); break;
-    case REQUEST_FLUSH:
-        s->fences++;
-        tlb_flush(s, &r->flush);
-        break;
+    case REQUEST_FLUSH: tlb_flush(s, &r->flush); break;
     case REQUEST_FORGET: tlb_forget_jumps(s); break;
     case REQUEST_FORGET_BLOCK:
         tlb_forget_block(s, r->flush.va, (const struct block *)r->start); /* the address is only compared */
@@ -42,7 +39,6 @@ void soft_serve(struct soft_vcpu *s)
         return;
     g_mutex_lock(&q->lock);
     if (q->overflow) {
-        s->fences++;
         tlb_flush_all(s);
         tlb_forget_jumps(s);
     } else {

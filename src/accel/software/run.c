@@ -63,7 +63,7 @@ static struct block *jump_cache_find(const struct env *env)
 static struct block *find_block(struct soft_vcpu *s, struct block_exit *from)
 {
     struct env *env = s->env;
-    uint64_t seen = atomic_load(&s->seen), fences = s->fences;
+    uint64_t seen = atomic_load(&s->seen), served = atomic_load(&s->requests.served);
     bool global;
     soft_leave(s);
     struct block *b = code_find(s, &global);
@@ -79,8 +79,8 @@ static struct block *find_block(struct soft_vcpu *s, struct block_exit *from)
         tlb_follow_space(s);
         return NULL;
     }
-    if (!b || s->fences != fences || atomic_load(&b->dead))
-        return NULL; /* a mapping may have changed, or the block have died, while others were waited for */
+    if (!b || atomic_load(&s->requests.served) != served || atomic_load(&b->dead))
+        return NULL; /* a mapping may have changed while others were waited for */
     tlb_remember_jump(s, b, global);
     return b;
 }
@@ -94,11 +94,11 @@ static struct block *next_block(struct soft_vcpu *s)
         return find_block(s, from);
     if (!from)
         return b;
-    uint64_t fences = s->fences;
+    uint64_t served = atomic_load(&s->requests.served);
     soft_leave(s);
     code_link(s->soft, from, b);
     soft_enter(s);
-    return s->fences == fences ? b : NULL; /* else a mapping may have changed */
+    return atomic_load(&s->requests.served) == served ? b : NULL; /* else a mapping may have changed */
 }
 
 /* The vCPU holds no block here: notes the deaths so far, and serves requests, so that its jump cache holds no

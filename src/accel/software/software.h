@@ -107,7 +107,6 @@ struct soft_vcpu {
     uint64_t vain_since; /* interrupts taken when the row began */
 
     /* statistics */
-    uint64_t fences; /* served for others: what was found before one must be looked up again */
     uint64_t tlb_misses, walks, flushes, device_accesses, lookups, jump_misses, exceptions, interrupts;
     uint64_t stops[ENGINE_STOPS];
 };
