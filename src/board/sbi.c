@@ -84,7 +84,7 @@ static int64_t call_base(struct sbi *s, uint64_t function)
     case 3: s->value = find_extension(s->arg[0]) != NULL; return SBI_SUCCESS;
     case 4: /* mvendorid, */
     case 5: /* marchid, */
-    case 6: /* mimpid: 0, not implemented */ s->value = 0; return SBI_SUCCESS;
+    case 6: /* mimpid: the zero that the CSRs read as */ s->value = 0; return SBI_SUCCESS;
     default: return SBI_NOT_SUPPORTED;
     }
 }

@@ -175,7 +175,7 @@ static void on_stop(struct soft_vcpu *s, enum engine_stop stop)
         break;
     case ENGINE_LOOKUP: break;
     case ENGINE_WAIT: wait_for_interrupt(s); break;
-    case ENGINE_STOPS:
+    case ENGINE_STOPS: break; /* no stop but their number */
     case ENGINE_YIELD:
         soft_leave(s);
         sched_yield();

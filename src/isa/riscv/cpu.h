@@ -156,7 +156,6 @@ int riscv_csr_access(struct riscv_cpu *cpu, unsigned csr, bool read, bool write,
 /* Can writing this CSR change mode, mappings or enable interrupts, so that the block must end? Constant
  * facts, for the lifter. */
 bool riscv_csr_ends_block(unsigned csr);
-const char *riscv_csr_name(unsigned csr); /* NULL when unknown */
 
 /* --- time (timer.c) --- */
 /* The time counter now, in ticks of timebase_hz. */

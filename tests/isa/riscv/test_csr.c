@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "hart.h"
+#include "isa/riscv/disasm.h"
 
 /* --- the list, from the specifications: what can be written, what reads as a constant --- */
 
