@@ -42,6 +42,7 @@ struct block {
     uint64_t gpa2;    /* physical page of the part beyond the first page, or UINT64_MAX */
     void *code;       /* the backend's */
     uint64_t entry;   /* the backend's: what the jump cache leads to */
+    uint8_t arena;    /* the backend's: blocks with the same number are given up together */
     uint32_t n_exits;
     _Atomic uint32_t dead;
     void *owner[4];              /* the dispatcher's links (hash chain, page lists) */
@@ -123,9 +124,10 @@ struct backend {
     void (*tune)(void *state, unsigned tuning);
 
     /* Compiles IR into block->code. Called by the translating vCPU's thread with the dispatcher's code lock
-     * held. 0, -ENOSPC when the code memory is full (the dispatcher evicts and tries again), -E2BIG when this
+     * held. 0, -ENOSPC when the code memory is full (the dispatcher evicts the blocks of arena oldest() and tries again), -E2BIG when this
      * block is too large (it is lifted again with half the instructions). */
     int (*compile)(void *state, const struct ir_block *ir, struct block *block);
+    unsigned (*oldest)(const void *state); /* under the code lock: the arena to be given up next */
     void (*release)(void *state, struct block *block); /* under the code lock, when no vCPU can be in it */
     /* Optional, under the code lock: exit has just been linked to exit->to, or is about to be unlinked; vCPUs
      * may be running the jump. */

@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "engine/arenas.h"
 #include "engine/cell.h"
 #include "engine/interp.h"
 
+enum { LEAST = 512 }; /* bytes of the smallest arena */
+
 struct interp {
     struct prepare *prepare;
-    size_t limit, used;
+    struct arenas arenas;
 };
 
 static void *interp_new(size_t limit, bool plain)
@@ -17,7 +20,8 @@ static void *interp_new(size_t limit, bool plain)
     struct interp *s = malloc(sizeof *s);
 
     if (s) {
-        *s = (struct interp){.prepare = prepare_new(plain, interp_handlers()), .limit = limit};
+        *s = (struct interp){.prepare = prepare_new(plain, interp_handlers())};
+        arenas_init(&s->arenas, limit, LEAST);
         if (!s->prepare) {
             free(s);
             s = NULL;
@@ -57,11 +61,13 @@ static int interp_compile(void *state, const struct ir_block *ir, struct block *
         /* Without host memory, giving up old blocks is what helps. */
         return rc == -ENOMEM ? -ENOSPC : rc;
     }
-    if (code->bytes > s->limit - s->used) {
+    while (!rc && code->bytes > arenas_room(&s->arenas))
+        rc = arenas_next(&s->arenas);
+    if (rc) {
         free(code);
-        return -ENOSPC;
+        return rc;
     }
-    s->used += code->bytes;
+    block->arena = (uint8_t)arenas_take(&s->arenas, code->bytes);
     block->code = code;
     return 0;
 }
@@ -72,17 +78,24 @@ static void interp_release(void *state, struct block *block)
     struct prepared *code = block->code;
 
     if (code) {
-        s->used -= code->bytes;
+        arenas_give(&s->arenas, block->arena);
         free(code);
         block->code = NULL;
     }
+}
+
+static unsigned interp_oldest(const void *state)
+{
+    const struct interp *s = state;
+
+    return arenas_oldest(&s->arenas);
 }
 
 static size_t interp_used(void *state)
 {
     const struct interp *s = state;
 
-    return s->used;
+    return arenas_used(&s->arenas);
 }
 
 static void interp_view(void *state, const struct block *block, struct block_view *out)
@@ -111,6 +124,7 @@ const struct backend backend_interp = {
     .init = interp_init,
     .fini = interp_fini,
     .compile = interp_compile,
+    .oldest = interp_oldest,
     .release = interp_release,
     .used = interp_used,
     .view = interp_view,

@@ -370,14 +370,7 @@ static void call_many(struct rv *p, const struct eviction *e, int n)
 
 static void test_eviction(gconstpointer opaque)
 {
-#ifdef __SANITIZE_THREAD__
-    enum {
-        N = 12,
-        VCPUS = 1
-    }; /* compiling takes so long that two would evict each other's blocks for minutes */
-#else
     enum { N = 12, VCPUS = 2 };
-#endif
     const struct eviction *e = opaque;
     struct rig r;
     rig_init(&r, &(struct rig_config){.vcpus = VCPUS, .code_limit = e->limit});

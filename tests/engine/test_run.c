@@ -247,7 +247,9 @@ static void check_code_memory(void)
 {
     g_autofree struct ir_block *ir = g_new(struct ir_block, 1);
     void *state = backend_interp.init(4096);
-    struct block a = {0}, b = {0}, c = {0};
+    struct block a = {0}, *b = g_new0(struct block, 1000);
+    unsigned n = 0, kept = 0;
+    int error;
 
     rig_parse(ir, "block pc 0x1000 mode 0 bytes 4 guest 1\n@0 = near jump 0x1004\ninsn 0, 4\n"
                   "putreg i64 r1, i64:1\nexit @0\n");
@@ -257,18 +259,35 @@ static void check_code_memory(void)
     backend_interp.release(state, &a);
     backend_interp.fini(state);
 
-    state = backend_interp.init(2 * one + one / 2);
+    state = backend_interp.init(100 * one);
+    while (n < 1000 && !(error = backend_interp.compile(state, ir, &b[n]))) {
+        n++;
+        g_assert_cmpuint(backend_interp.used(state), ==, n * one);
+    }
+    g_assert_cmpint(error, ==, -ENOSPC);
+    g_assert_null(b[n].code);
+    g_assert_cmpuint(n, <=, 100);
+    g_assert_cmpuint(n, >=, 50);
+    unsigned oldest = backend_interp.oldest(state);
+    g_assert_cmpuint(oldest, ==, b[0].arena);
+    for (unsigned i = 0; i < n; i++) {
+        if (b[i].arena == oldest) {
+            g_assert_cmpuint(i, <, 50); /* not the newest */
+            backend_interp.release(state, &b[i]);
+        } else {
+            kept++;
+        }
+    }
+    g_assert_cmpuint(kept, >=, n / 2);
+    g_assert_cmpuint(backend_interp.used(state), ==, kept * one);
     g_assert_cmpint(backend_interp.compile(state, ir, &a), ==, 0);
-    g_assert_cmpint(backend_interp.compile(state, ir, &b), ==, 0);
-    g_assert_cmpuint(backend_interp.used(state), ==, 2 * one);
-    g_assert_cmpint(backend_interp.compile(state, ir, &c), ==, -ENOSPC);
-    g_assert_null(c.code);
     backend_interp.release(state, &a);
-    g_assert_cmpint(backend_interp.compile(state, ir, &a), ==, 0);
-    backend_interp.release(state, &a);
-    backend_interp.release(state, &b);
+    for (unsigned i = 0; i < n; i++) {
+        backend_interp.release(state, &b[i]);
+    }
     g_assert_cmpuint(backend_interp.used(state), ==, 0);
     backend_interp.fini(state);
+    g_free(b);
 }
 
 /* The inline paths and the slow ones give the same values; with a filled TLB the slow ones are not taken. */

@@ -384,19 +384,40 @@ static bool kill_all(struct soft *soft)
 
 static void collect_locked(struct soft *soft);
 
-/* Gives up all code for vCPU s, which stands between blocks. What other vCPUs are in is freed when they have
- * left: deaths are counted only when there were some, so that vCPUs which come here in turn do not wait for
- * each other forever. */
-static void evict(struct soft *soft, struct soft_vcpu *s)
+static unsigned kill_arena(struct soft *soft, unsigned arena)
 {
-    if (kill_all(soft)) {
+    unsigned killed = 0;
+    for (unsigned i = 0; i < BUCKETS; i++) {
+        for (struct block **p = &soft->buckets[i], *b; (b = *p);) {
+            if (b->arena != arena) {
+                p = (struct block **)(void *)&b->owner[OWNER_HASH];
+                continue;
+            }
+            struct gpa page = page_of(b->gpa);
+            remove_from_list(&(*page_slot(soft, page))->blocks, b, list_slot, page);
+            kill_block(soft, b, page); /* *p leads on */
+            page_changed(soft, page);
+            killed++;
+        }
+    }
+    return killed;
+}
+
+/* Gives up the oldest code for vCPU s, which stands between blocks. What other vCPUs are in is freed when
+ * they have left: deaths are counted only when there were some, so that vCPUs which come here in turn do not
+ * wait for each other forever. False: there is nothing to give up. */
+static bool evict(struct soft *soft, struct soft_vcpu *s)
+{
+    unsigned oldest = soft->backend->oldest(soft->backend_state), killed = kill_arena(soft, oldest);
+    if (killed) {
         soft->evictions++;
-        log_debug(LOG_CODE, "evicted everything: %zu bytes of code",
-                  soft->backend->used(soft->backend_state));
+        log_debug(LOG_CODE, "evicted arena %u: %u blocks", oldest, killed);
         announce_deaths(soft, s, NULL, 0);
     }
+    bool any = soft->n_dead;
     atomic_store(&s->seen, atomic_load(&soft->deaths));
     collect_locked(soft);
+    return any;
 }
 
 /* --- finding --- */
@@ -509,25 +530,23 @@ static int find_or_make(struct soft_vcpu *s, const struct fetch *first, const st
         soft->invalidated[VCPUS_DROP_LONGER]++;
         announce_deaths(soft, s, &b, 1);
     }
-    uint32_t max = IR_MAX_GUEST_INSNS;
-    for (bool evicted = false;; evicted = true) {
+    for (;;) {
         mem_track_code(mem, first->block, GPA(first->gpa));
         if (next)
             mem_track_code(mem, next->block, GPA(next->gpa));
-        int error = make(s, first, next, max, soft->backend, soft->backend_state, out);
+        int error = make(s, first, next, IR_MAX_GUEST_INSNS, soft->backend, soft->backend_state, out);
         if (!error) {
             insert_block(soft, *out);
             return 0;
         }
-        if (error == -ENOSPC)
-            evict(soft, s); /* also ends the tracking of these pages */
+        bool room = error == -ENOSPC && evict(soft, s); /* also ends the tracking of these pages */
         untrack_if_empty(soft, page_of(first->gpa));
         if (next)
             untrack_if_empty(soft, page_of(next->gpa));
+        if (error == -ENOSPC && !room)
+            return -ENOMEM;
         if (error != -ENOSPC || soft->n_dead)
             return error;
-        if (evicted && !(max /= 2)) /* nothing else is there, and still it does not fit */
-            return -ENOMEM;
     }
 }
 

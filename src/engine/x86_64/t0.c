@@ -15,8 +15,6 @@
 
 enum {
     THUNK_ROOM = 4096,
-    LEAST_ROOM = 4096,   /* a block is begun only with so much left in its arena */
-    CODE_PER_CELL = 256, /* more than any cell takes, paths out of line included */
     MXCSR_FLAGS = 0x3f,
 };
 
@@ -162,20 +160,13 @@ static void t0_tune(void *state, unsigned tuning)
     t0->have = tuning & ENGINE_NO_EXTENSIONS ? &none : host_features_get();
 }
 
-/* Begins a translation of the view into free code memory. 0 or -ENOSPC, -ENOMEM. */
-static int begin(struct t0 *t0, const struct ir_block *ir, const struct prepared_view *view,
-                 struct block *block)
+/* Translates the view into what is free of the current arena. 0 or -E2BIG. */
+static int translate(struct t0 *t0, const struct ir_block *ir, const struct prepared_view *view,
+                     struct block *block, struct t0_code *code)
 {
     struct t0_translation *t = t0->translation;
-    size_t room, least = LEAST_ROOM + (size_t)view->n_cells * CODE_PER_CELL;
-    if (least > t0->mem.arena_size - t0->mem.reserved)
-        return -E2BIG;
-    uint8_t *rw = codemem_begin(&t0->mem, least, &room);
-    if (!rw)
-        return -ENOSPC;
-    struct t0_code *code = malloc(sizeof(*code) + 2 * view->n_cells * sizeof(struct cell));
-    if (!code)
-        return -ENOSPC; /* without host memory, giving up old blocks is what helps */
+    size_t room;
+    uint8_t *rw = codemem_begin(&t0->mem, &room);
     t->t0 = t0;
     t->block = block;
     t->ir = ir;
@@ -187,7 +178,7 @@ static int begin(struct t0 *t0, const struct ir_block *ir, const struct prepared
     t->code = code;
     code->loop = 0;
     emit_init(&t->e, rw, room, (uintptr_t)rw + (uint64_t)t0->mem.rx_delta, t0->have->avx);
-    return 0;
+    return t0_translate(t);
 }
 
 static int t0_compile(void *state, const struct ir_block *ir, struct block *block)
@@ -201,27 +192,29 @@ static int t0_compile(void *state, const struct ir_block *ir, struct block *bloc
     }
     struct prepared_view view;
     int rc = prepare_cells(t0->prepare, ir, &view);
-    if (!rc)
-        rc = begin(t0, ir, &view, block);
     if (rc)
         return rc;
-    rc = t0_translate(t);
+    struct t0_code *code = malloc(sizeof(*code) + 2 * view.n_cells * sizeof(struct cell));
+    if (!code)
+        return -ENOSPC; /* without host memory, giving up old blocks is what helps */
+    while ((rc = translate(t0, ir, &view, block, code)) == -E2BIG)
+        if ((rc = arenas_next(&t0->mem.arenas)))
+            break;
     if (rc) {
-        free(t->code);
+        free(code);
         return rc;
     }
     size_t bytes = (size_t)(t->e.at - t->e.start);
     /* Most blocks step few cells or none. */
     if (!t->n_steps) {
-        struct t0_code *shorter = realloc(t->code, sizeof(*shorter));
+        struct t0_code *shorter = realloc(code, sizeof(*shorter));
         if (shorter)
-            t->code = shorter;
+            code = t->code = shorter;
     }
-    struct t0_code *code = t->code;
     publish_steps(code, t->n_steps);
     block->code = code;
     code->bytes = bytes;
-    codemem_commit(&t0->mem, bytes);
+    block->arena = (uint8_t)codemem_commit(&t0->mem, bytes);
     block->entry = (uintptr_t)code->rw + (uint64_t)t0->mem.rx_delta;
     return 0;
 }
@@ -232,9 +225,15 @@ static void t0_release(void *state, struct block *block)
     struct t0_code *code = block->code;
     if (!code)
         return;
-    codemem_release(&t0->mem, code->rw);
+    arenas_give(&t0->mem.arenas, block->arena);
     free(code);
     block->code = NULL;
+}
+
+static unsigned t0_oldest(const void *state)
+{
+    const struct t0 *t0 = state;
+    return arenas_oldest(&t0->mem.arenas);
 }
 
 static size_t t0_used(void *state)
@@ -336,6 +335,7 @@ const struct backend backend_t0 = {
     .fini = t0_fini,
     .tune = t0_tune,
     .compile = t0_compile,
+    .oldest = t0_oldest,
     .release = t0_release,
     .link = t0_link,
     .unlink = t0_unlink,
