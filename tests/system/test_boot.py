@@ -204,7 +204,8 @@ def test_shell_on_a_terminal():
         assert guest.is_raw()
         guest.send(b"echo $((6 * 7))\r")
         guest.wait_for(b"\n42\r", BOOT)
-        guest.send(b"echo $((7 * 8)); sleep 1000\r")
+        # What prints is the foreground process itself, so that it is the one Ctrl-C finds.
+        guest.send(b"sh -c 'echo $((7 * 8)); sleep 1000'\r")
         guest.wait_for(b"\n56\r", BOOT)
         guest.send(b"\x03")  # goes to the guest, and ends its sleep
         guest.wait_for(b"^C", BOOT)
