@@ -19,6 +19,31 @@ _hostel_names()
     hostel "$1" 2>/dev/null | sed 's/ .*//'
 }
 
+# The keys of an option that is a list, each with its equals sign.
+_hostel_keys()
+{
+    hostel help run 2>/dev/null | sed -n "/^  --$1 /,/^  --\\|^\$/s/^      \\([a-z]*=\\).*/\\1/p"
+}
+
+# "file=a,format=raw,re" comes as the words "file", "=", "a,format", "=", "raw,re".
+_hostel_list()
+{
+    local option="$1" current="$2" previous="$3" start=""
+    if [ "$current" = = ] || [ "$previous" = = ]; then
+        [ "$current" != = ] || current=""
+        case "$current" in
+        *,*) start="${current%,*}," current="${current##*,}" ;;
+        *)
+            compopt -o filenames 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            return
+            ;;
+        esac
+    fi
+    compopt -o nospace 2>/dev/null
+    mapfile -t COMPREPLY < <(compgen -P "$start" -W "$(_hostel_keys "$option")" -- "$current")
+}
+
 _hostel()
 {
     local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD - 1]}"
@@ -28,6 +53,16 @@ _hostel()
         return
     fi
     [ "${COMP_WORDS[1]}" = run ] || return 0
+    local i=$((COMP_CWORD - 1))
+    while [ "$i" -gt 1 ] && [[ "${COMP_WORDS[i]}" != --* ]]; do i=$((i - 1)); done
+    case "${COMP_WORDS[i]}" in
+    --disk)
+        if [ "$((COMP_CWORD - i))" -eq 1 ] || [ "$current" = = ] || [ "$previous" = = ]; then
+            _hostel_list disk "$current" "$previous"
+            return
+        fi
+        ;;
+    esac
     case "$previous" in
     --isa) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names isas)" -- "$current") ;;
     --board) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names boards)" -- "$current") ;;

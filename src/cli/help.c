@@ -9,6 +9,20 @@
 #include "cli/cli.h"
 #include "control/guest_options.h"
 
+/* The keys of a list: "      readonly=on|off ...". */
+static void print_keys(const struct option_row *keys)
+{
+    for (const struct option_row *key = keys; key->name; key++) {
+        if (!(key->who & OPTION_CLI))
+            continue;
+        g_autofree char *left = g_strdup_printf("%s=%s", key->name, key->arg);
+        printf("      %-28s %s", left, key->help);
+        if (key->value)
+            printf(" (default %s)", key->value);
+        printf(key->type == OPTION_TEXTS ? "; may be repeated\n" : "\n");
+    }
+}
+
 /* One row: "  --memory SIZE        guest memory, ... (default 512M)". */
 static void print_option(const struct option_row *row)
 {
@@ -17,6 +31,8 @@ static void print_option(const struct option_row *row)
     if (row->value)
         printf(" (default %s)", row->value);
     putchar('\n');
+    if (row->type == OPTION_LIST)
+        print_keys(row->keys);
 }
 
 void cli_help_run(void)

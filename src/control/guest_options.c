@@ -1,15 +1,53 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* The rows of guest_options.def. */
+/* The rows of guest_options.def and of the lists in it. */
 #include "control/guest_options.h"
 
+enum key_how { KEY_NORMAL, KEY_REQUIRED, KEY_BARE };
+
+#define LIST_KEY(field, key, TYPE, WHO, how, argument, preset, choices, text)                                \
+    {.name = key,                                                                                            \
+     .arg = argument,                                                                                        \
+     .value = preset,                                                                                        \
+     .choice = choices,                                                                                      \
+     .help = text,                                                                                           \
+     .type = OPTION_##TYPE,                                                                                  \
+     .who = OPTION_##WHO,                                                                                    \
+     .required = KEY_##how != KEY_NORMAL,                                                                    \
+     .bare = KEY_##how == KEY_BARE,                                                                          \
+     .offset = offsetof(struct LIST_STRUCT, field)},
+
+#define LIST_STRUCT disk_options
+static const struct option_row disk_options_keys[] = {
+#include "control/disk_options.def"
+    {0},
+};
+#undef LIST_STRUCT
+
 const struct option_row guest_option_rows[] = {
-#define GUEST_OPTION(field, name, TYPE, WHO, arg, value, choice, group, help)                                \
-    {name,          arg,          value,                                                                     \
-     choice,        group,        help,                                                                      \
-     OPTION_##TYPE, OPTION_##WHO, offsetof(struct guest_options, field)},
+#define GUEST_OPTION(field, option, TYPE, WHO, argument, preset, choices, heading, text)                     \
+    {.name = option,                                                                                         \
+     .arg = argument,                                                                                        \
+     .value = preset,                                                                                        \
+     .choice = choices,                                                                                      \
+     .group = heading,                                                                                       \
+     .help = text,                                                                                           \
+     .type = OPTION_##TYPE,                                                                                  \
+     .who = OPTION_##WHO,                                                                                    \
+     .offset = offsetof(struct guest_options, field)},
+#define GUEST_LIST(field, option, WHO, argument, item, heading, text)                                        \
+    {.name = option,                                                                                         \
+     .arg = argument,                                                                                        \
+     .group = heading,                                                                                       \
+     .help = text,                                                                                           \
+     .type = OPTION_LIST,                                                                                    \
+     .who = OPTION_##WHO,                                                                                    \
+     .offset = offsetof(struct guest_options, field),                                                        \
+     .keys = item##_keys,                                                                                    \
+     .item_size = sizeof(struct item)},
 #include "control/guest_options.def"
 #undef GUEST_OPTION
+#undef GUEST_LIST
     {0},
 };
 

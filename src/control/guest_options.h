@@ -6,22 +6,19 @@
 
 #include "control/option.h"
 
+/* One --disk. */
+struct disk_options {
+#define LIST_KEY(field, name, TYPE, WHO, how, arg, value, choice, help) OPTION_C_TYPE_##TYPE field;
+#include "control/disk_options.def"
+#undef LIST_KEY
+};
+
 struct guest_options {
-#define C_TYPE_FLAG bool
-#define C_TYPE_TEXT const char *
-#define C_TYPE_COUNT unsigned
-#define C_TYPE_SIZE uint64_t
-#define C_TYPE_FILE struct option_file
-#define C_TYPE_CONSOLE struct option_console
-#define GUEST_OPTION(field, name, TYPE, WHO, arg, value, choice, group, help) C_TYPE_##TYPE field;
+#define GUEST_OPTION(field, name, TYPE, WHO, arg, value, choice, group, help) OPTION_C_TYPE_##TYPE field;
+#define GUEST_LIST(field, name, WHO, arg, item, group, help) struct option_list field;
 #include "control/guest_options.def"
 #undef GUEST_OPTION
-#undef C_TYPE_FLAG
-#undef C_TYPE_TEXT
-#undef C_TYPE_COUNT
-#undef C_TYPE_SIZE
-#undef C_TYPE_FILE
-#undef C_TYPE_CONSOLE
+#undef GUEST_LIST
 };
 
 /* The rows of the table, ending with a NULL name. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* Command-line options from tables. */
-#include "control/option.h"
+#include "control/option_int.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -11,10 +11,6 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "os/fd.h"
-
-/* The value of a row, as its type. */
-#define VALUE(type, values, row) ((type *)(void *)((char *)(values) + (row)->offset))
-#define CONST_VALUE(type, values, row) ((type const *)(const void *)((const char *)(values) + (row)->offset))
 
 static bool parse_number(const char *text, const char **end, uint64_t *value)
 {
@@ -45,72 +41,88 @@ bool option_parse_size(const char *text, uint64_t *bytes)
     return !*end && !ckd_mul(bytes, number, BIT(shift));
 }
 
-/* --- one argument --- */
+/* --- one value --- */
 
-static bool parse_choice(const struct option_row *row, const char *text, GError **error)
+char *option_said(const struct option_at *at, const char *text)
 {
-    g_auto(GStrv) words = g_strsplit(row->choice, "|", -1);
-    if (g_strv_contains((const char *const *)words, text))
-        return true;
-    return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: must be %s", row->name, text, row->choice);
+    if (at->list)
+        return g_strdup_printf("--%s %s=%s", at->list->name, at->row->name, text);
+    return g_strdup_printf("--%s %s", at->row->name, text);
 }
 
-static bool parse_count(const struct option_row *row, const char *text, unsigned *count, GError **error)
+/* Refuses text, which `must` be something. */
+static bool refuse(const struct option_at *at, const char *text, const char *must, GError **error)
+{
+    g_autofree char *said = option_said(at, text);
+    return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: must be %s", said, must);
+}
+
+static bool parse_choice(const struct option_at *at, const char *text, GError **error)
+{
+    g_auto(GStrv) words = g_strsplit(at->row->choice, "|", -1);
+    return g_strv_contains((const char *const *)words, text) || refuse(at, text, at->row->choice, error);
+}
+
+static bool parse_switch(const struct option_at *at, const char *text, bool *on, GError **error)
+{
+    *on = !strcmp(text, "on");
+    return *on || !strcmp(text, "off") || refuse(at, text, "on or off", error);
+}
+
+static bool parse_count(const struct option_at *at, const char *text, unsigned *count, GError **error)
 {
     const char *end;
     uint64_t number;
     if (!parse_number(text, &end, &number) || *end || number == 0 || number > UINT_MAX)
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: must be a whole number, 1 or more", row->name,
-                           text);
+        return refuse(at, text, "a whole number, 1 or more", error);
     *count = (unsigned)number;
     return true;
 }
 
-static bool parse_size(const struct option_row *row, unsigned who, const char *text, uint64_t *bytes,
-                       GError **error)
+static bool parse_size(const struct option_at *at, const char *text, uint64_t *bytes, GError **error)
 {
+    g_autofree char *said = option_said(at, text);
     if (!option_parse_size(text, bytes))
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: must be a size such as %s", row->name, text,
-                           row->value);
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: must be a size such as %s", said,
+                           at->row->value ? at->row->value : "16M");
     /* People who leave out the unit are used to programs that mean MiB by it. */
-    if (who == OPTION_CLI && *bytes < MiB && g_ascii_isdigit(text[strlen(text) - 1]))
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: means bytes; write %sM for MiB", row->name,
-                           text, text);
+    if (at->who == OPTION_CLI && *bytes < MiB && g_ascii_isdigit(text[strlen(text) - 1]))
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: means bytes; write %sM for MiB", said, text);
     return true;
 }
 
 /* "fd:N" or "fd:N:name", of a VMM. A path is refused here, once for all options. */
-static bool parse_descriptor(const struct option_row *row, const char *text, struct option_file *file,
+static bool parse_descriptor(const struct option_at *at, const char *text, struct option_file *file,
                              GError **error)
 {
     const char *end;
     uint64_t number;
+    g_autofree char *said = option_said(at, text);
     if (!g_str_has_prefix(text, "fd:") || !parse_number(text + 3, &end, &number) || (*end && *end != ':'))
         return hostel_fail(error, HOSTEL_ERROR_USAGE,
-                           "--%s %s: a guest's process opens no paths; hand in a descriptor, as in fd:5, or "
-                           "use 'hostel run'",
-                           row->name, text);
+                           "%s: a guest's process opens no paths; hand in a descriptor, as in fd:5, or use "
+                           "'hostel run'",
+                           said);
     if (number <= 2 || number > INT_MAX || !fd_is_open((int)number))
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: is not an open descriptor from 3 on",
-                           row->name, text);
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: is not an open descriptor from 3 on", said);
     file->fd = (int)number;
     file->name = *end ? end + 1 : text;
     return true;
 }
 
-static bool parse_file(const struct option_row *row, unsigned who, const char *text, struct option_file *file,
-                       GError **error)
+static bool parse_file(const struct option_at *at, const char *text, struct option_file *file, GError **error)
 {
-    if (who == OPTION_VMM)
-        return parse_descriptor(row, text, file, error);
+    if (at->who == OPTION_VMM)
+        return parse_descriptor(at, text, file, error);
+    g_autofree char *said = option_said(at, "");
     if (!*text)
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s: the name of the file is empty", row->name);
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: the name of the file is empty", g_strchomp(said));
     file->name = text;
     return true;
 }
 
-static bool parse_console(const struct option_row *row, unsigned who, const char *text,
-                          struct option_console *console, GError **error)
+static bool parse_console(const struct option_at *at, const char *text, struct option_console *console,
+                          GError **error)
 {
     static const char file_prefix[] = "file=";
     *console = (struct option_console){.file = {.fd = -1}};
@@ -120,30 +132,37 @@ static bool parse_console(const struct option_row *row, unsigned who, const char
     }
     if (g_str_has_prefix(text, file_prefix)) {
         console->kind = CONSOLE_FILE;
-        return parse_file(row, who, text + strlen(file_prefix), &console->file, error);
+        return parse_file(at, text + strlen(file_prefix), &console->file, error);
     }
     console->kind = CONSOLE_STDIO;
-    if (who == OPTION_VMM)
-        return parse_file(row, who, text, &console->file, error);
-    if (!strcmp(text, "stdio"))
-        return true;
-    return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s %s: must be stdio, none or file=FILE", row->name,
-                       text);
+    if (at->who == OPTION_VMM)
+        return parse_file(at, text, &console->file, error);
+    return !strcmp(text, "stdio") || refuse(at, text, "stdio, none or file=FILE", error);
 }
 
-static bool parse_value(const struct option_row *row, unsigned who, const char *text, void *values,
-                        GError **error)
+static bool add_text(GPtrArray **texts, const char *text)
 {
-    if (row->choice && !parse_choice(row, text, error))
+    if (!*texts)
+        *texts = g_ptr_array_new_with_free_func(g_free);
+    g_ptr_array_add(*texts, g_strdup(text));
+    return true;
+}
+
+bool option_parse_value(const struct option_at *at, const char *text, void *values, GError **error)
+{
+    const struct option_row *row = at->row;
+    if (row->choice && !parse_choice(at, text, error))
         return false;
     switch (row->type) {
     case OPTION_FLAG: *VALUE(bool, values, row) = true; return true;
+    case OPTION_SWITCH: return parse_switch(at, text, VALUE(bool, values, row), error);
     case OPTION_TEXT: *VALUE(const char *, values, row) = text; return true;
-    case OPTION_COUNT: return parse_count(row, text, VALUE(unsigned, values, row), error);
-    case OPTION_SIZE: return parse_size(row, who, text, VALUE(uint64_t, values, row), error);
-    case OPTION_FILE: return parse_file(row, who, text, VALUE(struct option_file, values, row), error);
-    case OPTION_CONSOLE:
-        return parse_console(row, who, text, VALUE(struct option_console, values, row), error);
+    case OPTION_TEXTS: return add_text(VALUE(GPtrArray *, values, row), text);
+    case OPTION_COUNT: return parse_count(at, text, VALUE(unsigned, values, row), error);
+    case OPTION_SIZE: return parse_size(at, text, VALUE(uint64_t, values, row), error);
+    case OPTION_FILE: return parse_file(at, text, VALUE(struct option_file, values, row), error);
+    case OPTION_CONSOLE: return parse_console(at, text, VALUE(struct option_console, values, row), error);
+    case OPTION_LIST: return option_list_parse(at, text, VALUE(struct option_list, values, row), error);
     }
     g_assert_not_reached();
 }
@@ -158,7 +177,7 @@ void option_init(const struct option_row *rows, void *values)
         if (row->type == OPTION_CONSOLE)
             VALUE(struct option_console, values, row)->file.fd = -1;
         else if (row->value) /* a console's default is the zero of its kind */
-            parse_value(row, OPTION_CLI, row->value, values, NULL);
+            option_parse_value(&(struct option_at){.row = row, .who = OPTION_CLI}, row->value, values, NULL);
     }
 }
 
@@ -169,6 +188,10 @@ void option_fini(const struct option_row *rows, void *values)
             fd_close(&VALUE(struct option_file, values, row)->fd);
         if (row->type == OPTION_CONSOLE)
             fd_close(&VALUE(struct option_console, values, row)->file.fd);
+        if (row->type == OPTION_TEXTS)
+            g_clear_pointer(VALUE(GPtrArray *, values, row), g_ptr_array_unref);
+        if (row->type == OPTION_LIST)
+            option_list_fini(row, VALUE(struct option_list, values, row));
     }
 }
 
@@ -182,6 +205,10 @@ void option_fds(const struct option_row *rows, const void *values, GArray *fds)
             fd = CONST_VALUE(struct option_console, values, row)->file.fd;
         if (fd >= 0)
             g_array_append_val(fds, fd);
+        const struct option_list *list = CONST_VALUE(struct option_list, values, row);
+        if (row->type == OPTION_LIST)
+            for (unsigned i = 0; i < list->count; i++)
+                option_fds(row->keys, option_list_item(row, list, i), fds);
     }
 }
 
@@ -228,7 +255,8 @@ bool option_parse(const struct option_row *rows, unsigned who, char *const *argv
                 return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s needs an argument: --%s %s", row->name,
                                    row->name, row->arg);
         }
-        if (!parse_value(row, who, text, values, error))
+        const struct option_at at = {.row = row, .who = who};
+        if (!option_parse_value(&at, text, values, error))
             return false;
     }
     return true;
@@ -254,18 +282,41 @@ static char *console_argument(const struct option_console *console, GArray *fds)
     return file ? g_strconcat(console->kind == CONSOLE_FILE ? "file=" : "", file, NULL) : NULL;
 }
 
-/* The argument as text; NULL when the option is not given. For a flag, "". */
-static char *to_text(const struct option_row *row, const void *values, GArray *fds)
+char *option_value_text(const struct option_row *row, const void *values, GArray *fds)
 {
     switch (row->type) {
     case OPTION_FLAG: return *CONST_VALUE(bool, values, row) ? g_strdup("") : NULL;
+    case OPTION_SWITCH: return g_strdup(*CONST_VALUE(bool, values, row) ? "on" : "off");
     case OPTION_TEXT: return g_strdup(*CONST_VALUE(const char *, values, row));
     case OPTION_COUNT: return g_strdup_printf("%u", *CONST_VALUE(unsigned, values, row));
     case OPTION_SIZE: return g_strdup_printf("%" G_GUINT64_FORMAT, *CONST_VALUE(uint64_t, values, row));
     case OPTION_FILE: return file_argument(CONST_VALUE(struct option_file, values, row), fds);
     case OPTION_CONSOLE: return console_argument(CONST_VALUE(struct option_console, values, row), fds);
+    case OPTION_TEXTS:
+    case OPTION_LIST: break;
     }
     g_assert_not_reached();
+}
+
+/* Adds "--name text". */
+static void add_argument(const struct option_row *row, char *text, GPtrArray *argv)
+{
+    g_ptr_array_add(argv, g_strconcat("--", row->name, NULL));
+    g_ptr_array_add(argv, text);
+}
+
+/* Adds each of the values of a row that may be given repeatedly. */
+static void add_arguments(const struct option_row *row, const void *values, GPtrArray *argv, GArray *fds)
+{
+    if (row->type == OPTION_TEXTS) {
+        const GPtrArray *texts = *CONST_VALUE(GPtrArray *, values, row);
+        for (unsigned i = 0; texts && i < texts->len; i++)
+            add_argument(row, g_strdup(texts->pdata[i]), argv);
+        return;
+    }
+    const struct option_list *list = CONST_VALUE(struct option_list, values, row);
+    for (unsigned i = 0; i < list->count; i++)
+        add_argument(row, option_list_text(row, option_list_item(row, list, i), fds), argv);
 }
 
 void option_to_vmm(const struct option_row *rows, const void *values, GPtrArray *argv, GArray *fds)
@@ -273,12 +324,17 @@ void option_to_vmm(const struct option_row *rows, const void *values, GPtrArray 
     for (const struct option_row *row = rows; row->name; row++) {
         if (!(row->who & OPTION_VMM))
             continue;
-        g_autofree char *text = to_text(row, values, fds);
+        if (row->type == OPTION_TEXTS || row->type == OPTION_LIST) {
+            add_arguments(row, values, argv, fds);
+            continue;
+        }
+        g_autofree char *text = option_value_text(row, values, fds);
         if (!text || !g_strcmp0(text, row->value))
             continue;
-        g_ptr_array_add(argv, g_strconcat("--", row->name, NULL));
-        if (row->type != OPTION_FLAG)
-            g_ptr_array_add(argv, g_steal_pointer(&text));
+        if (row->type == OPTION_FLAG)
+            g_ptr_array_add(argv, g_strconcat("--", row->name, NULL));
+        else
+            add_argument(row, g_steal_pointer(&text), argv);
     }
 }
 
@@ -315,6 +371,8 @@ const struct option_row *option_nearest(const struct option_row *rows, unsigned 
         {"M", "board"},           {"machine", "board"},  {"accel", "method"},   {"bios", "firmware"},
         {"nographic", "console"}, {"serial", "console"}, {"nic", "net"},        {"netdev", "net"},
         {"d", "trace"},           {"h", "help"},         {"cmdline", "append"}, {"arch", "isa"},
+        {"drive", "disk"},        {"hda", "disk"},       {"path", "file"},      {"filename", "file"},
+        {"ro", "readonly"},       {"fmt", "format"},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(elsewhere); i++)
         if (!strcmp(elsewhere[i].theirs, name))

@@ -12,11 +12,14 @@
 
 enum option_type {
     OPTION_FLAG,    /* bool: no argument */
-    OPTION_TEXT,    /* const char *: borrowed from the arguments */
+    OPTION_SWITCH,  /* bool: on or off */
+    OPTION_TEXT,    /* const char *: borrowed from the arguments; in a list, from the list */
+    OPTION_TEXTS,   /* GPtrArray * of const char *: may be given repeatedly; NULL = never was */
     OPTION_COUNT,   /* unsigned: at least 1 */
     OPTION_SIZE,    /* uint64_t: bytes */
     OPTION_FILE,    /* struct option_file: a path for people, a descriptor for a VMM */
     OPTION_CONSOLE, /* struct option_console */
+    OPTION_LIST,    /* struct option_list: may be given repeatedly */
 };
 
 /* Whose command line has the option. */
@@ -32,6 +35,14 @@ struct option_console {
     struct option_file file; /* CONSOLE_FILE; and in a VMM also CONSOLE_STDIO: a socket, both ways */
 };
 
+/* An option like `--disk file=F,format=raw`, each time it is given one item: a struct of values made from
+ * rows of its own, which are called keys. In a value a comma is written twice. */
+struct option_list {
+    void *items; /* the structs, one behind the other; owned */
+    unsigned count;
+    GPtrArray *texts; /* owns what the items borrow */
+};
+
 struct option_row {
     const char *name;   /* without the dashes */
     const char *arg;    /* what the argument is called; NULL for a flag */
@@ -41,7 +52,23 @@ struct option_row {
     enum option_type type;
     unsigned who;
     size_t offset; /* of the value in the struct of values */
+
+    const struct option_row *keys; /* OPTION_LIST: of an item, ending with a NULL name; at most 64 */
+    size_t item_size;              /* OPTION_LIST: bytes of an item */
+    bool bare;     /* a key: when it is the first in the list, `VALUE` alone stands for `name=VALUE` */
+    bool required; /* a key: must be given */
 };
+
+/* The C type of a value, for structs made from the same list as their rows. */
+#define OPTION_C_TYPE_FLAG bool
+#define OPTION_C_TYPE_SWITCH bool
+#define OPTION_C_TYPE_TEXT const char *
+#define OPTION_C_TYPE_TEXTS GPtrArray *
+#define OPTION_C_TYPE_COUNT unsigned
+#define OPTION_C_TYPE_SIZE uint64_t
+#define OPTION_C_TYPE_FILE struct option_file
+#define OPTION_C_TYPE_CONSOLE struct option_console
+#define OPTION_C_TYPE_LIST struct option_list
 
 /* A size: digits and K, M, G or T, which may be followed by iB or B; 512M = 512MiB = 536870912. False when it
  * is none or does not fit. */
@@ -50,7 +77,7 @@ bool option_parse_size(const char *text, uint64_t *bytes);
 /* Gives every value its default and every descriptor -1. rows ends with a NULL name, here and below. */
 void option_init(const struct option_row *rows, void *values);
 
-/* Closes the descriptors that values hold. */
+/* Closes the descriptors that values hold, frees lists. */
 void option_fini(const struct option_row *rows, void *values);
 
 /* Appends to fds (of int) each descriptor that values hold. */

@@ -25,6 +25,18 @@ def options():
     return {name: (argument or None, default or None) for name, argument, default in rows}
 
 
+def keys(option):
+    """{key: default or None} of an option that is a list."""
+    rows = hostel("help", "run").split(f"\n  --{option} ", 1)[1].split("\n")[1:]
+    found = {}
+    for row in rows:
+        match = re.match(r"      ([a-z]+)=\S+ +.*?(?:\(default (.*)\))?(; may be repeated)?$", row)
+        if not match:
+            break
+        found[match[1]] = match[2]
+    return found
+
+
 def commands():
     return set(re.findall(r"^  ([a-z]+) ", hostel("help"), re.M))
 
@@ -52,6 +64,19 @@ def test_manual_has_every_option():
         if default:
             item = text.split(f".It Fl Fl {name}", 1)[1].split("\n.It ", 1)[0]
             assert default in item, (name, default)
+
+
+def test_manual_has_every_key():
+    text = MANUAL.read_text()
+    lists = [name for name in options() if keys(name)]
+    assert "disk" in lists
+    for name in lists:
+        item = text.split(f".It Fl Fl {name} ", 1)[1].split("\n.It Fl Fl ", 1)[0]
+        in_manual = re.findall(r"^\.It Cm ([a-z]+) Ns = Ns ", item, re.M)
+        assert set(in_manual) == set(keys(name)), (name, set(in_manual) ^ set(keys(name)))
+        for key, default in keys(name).items():
+            explained = item.split(f".It Cm {key} ", 1)[1].split("\n.It ", 1)[0]
+            assert default is None or default in explained, (name, key, default)
 
 
 def test_manual_has_every_command():
@@ -89,6 +114,14 @@ def test_completion_offers_values():
     assert complete("hostel", "run", "--net", "") == {"none"}
     assert {"all", "mmu", "translate"} <= complete("hostel", "run", "--trace", "")
     assert complete("hostel", "run", "--trace", "tr") == {"translate"}
+
+
+def test_completion_offers_keys():
+    assert complete("hostel", "run", "--disk", "") == {f"{key}=" for key in keys("disk")}
+    assert complete("hostel", "run", "--disk", "fo") == {"format="}
+    assert complete("hostel", "run", "--disk", "file", "=", "x,se") == {"x,serial="}
+    assert str(MANUAL) in complete("hostel", "run", "--disk", "file", "=", str(MANUAL)[:-2])
+    assert complete("hostel", "run", "--disk", "file", "=", "x", "--me") == {"--memory", "--method"}
 
 
 def main():

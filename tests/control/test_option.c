@@ -176,6 +176,140 @@ static void test_mistakes(void)
     assert_refused(OPTION_VMM, "--list", "everything", "boards|isas|methods");
 }
 
+/* Each --disk adds one; two commas are one; keys may be in any order, the file's name may stand alone. */
+static void test_lists(void)
+{
+    struct guest_options ours, theirs;
+    g_autoptr(GError) error = NULL;
+    guest_options_init(&ours);
+    guest_options_init(&theirs);
+    bool done =
+        PARSE(OPTION_CLI, &ours, &error, arg("--disk"), arg("file=/a/b,,c,,,format=raw"), arg("--disk"),
+              arg("serial=x=1,,2,readonly=on,format=raw,file=f,,"), arg("--disk=d.img,readonly=off,format="));
+    g_assert_no_error(error);
+    g_assert_true(done);
+    g_assert_cmpuint(ours.disks.count, ==, 3);
+    struct disk_options *disks = ours.disks.items;
+    g_assert_cmpstr(disks[0].file.name, ==, "/a/b,c,");
+    g_assert_cmpstr(disks[0].format, ==, "raw");
+    g_assert_cmpint(disks[0].file.fd, ==, -1);
+    g_assert_false(disks[0].readonly);
+    g_assert_null(disks[0].serial);
+    g_assert_cmpstr(disks[1].file.name, ==, "f,");
+    g_assert_cmpstr(disks[1].serial, ==, "x=1,2");
+    g_assert_true(disks[1].readonly);
+    g_assert_cmpstr(disks[2].file.name, ==, "d.img");
+    g_assert_cmpstr(disks[2].format, ==, "");
+
+    for (unsigned i = 0; i < 3; i++)
+        disks[i].file.fd = open("/dev/null", O_RDONLY);
+    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
+    option_to_vmm(guest_option_rows, &ours, argv, fds);
+    g_ptr_array_add(argv, NULL);
+    g_assert_cmpuint(fds->len, ==, 3);
+    g_autofree char *line = g_strjoinv(" ", (char **)argv->pdata);
+    g_assert_null(strchr(line, '/'));
+    g_assert_true(option_parse(guest_option_rows, OPTION_VMM, (char *const *)argv->pdata, &theirs, &error));
+    g_assert_no_error(error);
+    g_assert_cmpuint(theirs.disks.count, ==, 3);
+    for (unsigned i = 0; i < 3; i++) {
+        struct disk_options *d = (struct disk_options *)theirs.disks.items + i;
+        g_assert_cmpint(d->file.fd, ==, disks[i].file.fd);
+        g_assert_cmpstr(d->format, ==, disks[i].format);
+        g_assert_cmpstr(d->serial, ==, disks[i].serial);
+        g_assert_cmpint(d->readonly, ==, disks[i].readonly);
+    }
+    g_assert_cmpstr(((struct disk_options *)theirs.disks.items)->file.name, ==, "b,c,");
+    g_array_set_size(fds, 0);
+    option_fds(guest_option_rows, &theirs, fds);
+    g_assert_cmpuint(fds->len, ==, 3);
+    int last = disks[2].file.fd;
+    guest_options_fini(&ours);
+    g_assert_false(fd_is_open(last));
+    for (unsigned i = 0; i < 3; i++)
+        ((struct disk_options *)theirs.disks.items)[i].file.fd = -1; /* closed already */
+    guest_options_fini(&theirs);
+}
+
+static void test_list_mistakes(void)
+{
+    assert_refused(OPTION_CLI, "--disk", "", "empty");
+    assert_refused(OPTION_CLI, "--disk", "file=,format=raw", "empty");
+    assert_refused(OPTION_CLI, "--disk", "file=x", "format is missing");
+    assert_refused(OPTION_CLI, "--disk", "format=raw", "file is missing");
+    assert_refused(OPTION_CLI, "--disk", "file=x,fromat=raw", "did you mean format?");
+    assert_refused(OPTION_CLI, "--disk", "file=x,format=raw,if=virtio", "there are file, format, readonly");
+    assert_refused(OPTION_CLI, "--disk", "file=x,format=raw,readonly", "readonly=on|off");
+    assert_refused(OPTION_CLI, "--disk", "file=x,format=raw,readonly=yes", "must be on or off");
+    assert_refused(OPTION_CLI, "--disk", "file=x,format=raw,format=raw", "twice");
+    assert_refused(OPTION_CLI, "--disk", "x,file=y,format=raw", "twice");
+    assert_refused(OPTION_CLI, "--disk", "file=x,format=raw,", "unknown key ''");
+    assert_refused(OPTION_CLI, "--drive", "file=x,format=raw", "--disk");
+    assert_refused(OPTION_VMM, "--disk", "file=x,format=raw", "opens no paths");
+}
+
+/* Inside an item a key of texts may be repeated, and the order is kept. */
+static void test_texts(void)
+{
+    struct item {
+        const char *kind;
+        GPtrArray *forward;
+    };
+    static const struct option_row keys[] = {
+        {.name = "kind",
+         .arg = "user|tap",
+         .help = "",
+         .choice = "user|tap",
+         .type = OPTION_TEXT,
+         .who = OPTION_BOTH,
+         .bare = true,
+         .required = true,
+         .offset = offsetof(struct item, kind)},
+        {.name = "forward",
+         .arg = "RULE",
+         .help = "",
+         .type = OPTION_TEXTS,
+         .who = OPTION_BOTH,
+         .offset = offsetof(struct item, forward)},
+        {0},
+    };
+    static const struct option_row rows[] = {
+        {.name = "net",
+         .arg = "",
+         .help = "",
+         .type = OPTION_LIST,
+         .who = OPTION_BOTH,
+         .keys = keys,
+         .item_size = sizeof(struct item)},
+        {0},
+    };
+    struct option_list nets = {0}, theirs = {0};
+    g_autoptr(GError) error = NULL;
+    char *const good[] = {arg("--net"), arg("user,forward=tcp::22,forward=a,,b"), NULL};
+    g_assert_true(option_parse(rows, OPTION_CLI, good, &nets, &error));
+    g_assert_no_error(error);
+    struct item *item = nets.items;
+    g_assert_cmpstr(item->kind, ==, "user");
+    g_assert_cmpuint(item->forward->len, ==, 2);
+    g_assert_cmpstr(item->forward->pdata[1], ==, "a,b");
+
+    g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
+    option_to_vmm(rows, &nets, argv, fds);
+    g_ptr_array_add(argv, NULL);
+    g_assert_cmpstr(argv->pdata[1], ==, "kind=user,forward=tcp::22,forward=a,,b");
+    g_assert_true(option_parse(rows, OPTION_VMM, (char *const *)argv->pdata, &theirs, &error));
+    g_assert_cmpstr(((struct item *)theirs.items)->forward->pdata[0], ==, "tcp::22");
+    option_fini(rows, &nets);
+    option_fini(rows, &theirs);
+
+    char *const bad[] = {arg("--net"), arg("bridge"), NULL};
+    g_assert_false(option_parse(rows, OPTION_CLI, bad, &nets, &error));
+    g_assert_nonnull(strstr(error->message, "--net kind=bridge: must be user|tap"));
+    option_fini(rows, &nets);
+}
+
 static void test_meant(void)
 {
     static const struct {
@@ -208,6 +342,9 @@ int main(int argc, char **argv)
     g_test_add_func("/option/parse", test_parse);
     g_test_add_func("/option/to-vmm", test_to_vmm);
     g_test_add_func("/option/mistakes", test_mistakes);
+    g_test_add_func("/option/lists", test_lists);
+    g_test_add_func("/option/list-mistakes", test_list_mistakes);
+    g_test_add_func("/option/texts", test_texts);
     g_test_add_func("/option/meant", test_meant);
     return g_test_run();
 }
