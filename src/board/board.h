@@ -12,11 +12,20 @@
 #include "accel/accel.h"
 #include "base/cleanup.h"
 #include "console/stream.h"
+#include "device/device.h"
 
 enum machine_power {
     MACHINE_OFF,   /* the guest powered off; code 0 */
     MACHINE_FAIL,  /* the guest reports failure; code 1..255 */
     MACHINE_RESET, /* the guest asks for a reset */
+};
+
+/* One virtio function: its type row, options (may be NULL) and back ends (`stream` and the like of wires; the
+ * board fills in the rest). */
+struct machine_virtio {
+    const char *type; /* "virtio-rng" */
+    const struct device_value *values;
+    struct device_wires wires;
 };
 
 /* What a guest is made of; descriptors are owned by the machine (-1 = none), strings copied. */
@@ -30,6 +39,10 @@ struct machine_config {
     const char *cpu_features;                              /* isa_config.features */
     const char *tuning;                                    /* vcpus_tune(); NULL = none */
     struct stream *console;                                /* borrowed; outlives the machine */
+    /* The board's virtio slots are filled in this order: a disk keeps its name in the guest when disks come
+     * first, then networks, then the rest. Borrowed, the array until machine_new() returns. */
+    const struct machine_virtio *virtio;
+    unsigned n_virtio;
     GMainContext *context;
     /* Called on any thread, with no lock held. */
     void (*power)(void *opaque, enum machine_power what, int code);

@@ -106,7 +106,9 @@ struct machine *machine_new(const struct board *board, const struct machine_conf
     struct machine *m = g_new0(struct machine, 1);
     m->board = board;
     copy_config(m, config);
-    if (compose(m, error))
+    const bool composed = compose(m, error);
+    m->config.virtio = NULL; /* the caller's */
+    if (composed)
         return m;
     machine_free(m);
     return NULL;

@@ -26,6 +26,7 @@ static struct device *add_chip(struct machine *m, const char *type, struct devic
                                const struct device_value *values, uint64_t base, GError **error)
 {
     wires.clock = m->clock;
+    wires.mem = m->mem;
     wires.power = on_power;
     wires.opaque = m;
     AUTO(device) d = device_new(device_type_find(type), &wires, values, error);
@@ -57,11 +58,34 @@ static bool add_controllers(struct machine *m, GError **error)
     return v->plic;
 }
 
-/* The rest, whose outputs are pins of the PLIC. */
-static bool add_chips(struct machine *m, GError **error)
+/* The virtio slots, filled from the first on; the rest stay empty. */
+static bool add_virtio(struct machine *m, GError **error)
 {
     static const char *const slot_names[VIRT_VIRTIO_SLOTS] = {"virtio0", "virtio1", "virtio2", "virtio3",
                                                               "virtio4", "virtio5", "virtio6", "virtio7"};
+    static const struct machine_virtio empty = {.type = "virtio-mmio"};
+    struct riscv_virt *v = riscv_virt(m);
+    if (m->config.n_virtio > VIRT_VIRTIO_SLOTS)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "riscv-virt has room for %d virtio devices (disks, networks and the like), not %u",
+                           VIRT_VIRTIO_SLOTS, m->config.n_virtio);
+    for (unsigned i = 0; i < VIRT_VIRTIO_SLOTS; i++) {
+        const struct machine_virtio *f = i < m->config.n_virtio ? &m->config.virtio[i] : &empty;
+        struct irq_line line = device_input(v->plic, VIRT_VIRTIO_IRQ + i);
+        struct device_wires wires = f->wires;
+        wires.name = slot_names[i];
+        wires.outputs = &line;
+        wires.output_count = 1;
+        v->virtio[i] = add_chip(m, f->type, wires, f->values, VIRT_VIRTIO + i * VIRT_VIRTIO_STRIDE, error);
+        if (!v->virtio[i])
+            return false;
+    }
+    return true;
+}
+
+/* The rest, whose outputs are pins of the PLIC. */
+static bool add_chips(struct machine *m, GError **error)
+{
     struct riscv_virt *v = riscv_virt(m);
     struct irq_line rtc = device_input(v->plic, VIRT_RTC_IRQ), uart = device_input(v->plic, VIRT_UART_IRQ);
     const struct device_wires test_wires = {.name = "test"};
@@ -72,14 +96,7 @@ static bool add_chips(struct machine *m, GError **error)
         !(v->rtc = add_chip(m, "goldfish-rtc", rtc_wires, NULL, VIRT_RTC, error)) ||
         !(v->uart = add_chip(m, "uart16550", uart_wires, NULL, VIRT_UART, error)))
         return false;
-    for (unsigned i = 0; i < VIRT_VIRTIO_SLOTS; i++) {
-        struct irq_line line = device_input(v->plic, VIRT_VIRTIO_IRQ + i);
-        const struct device_wires wires = {.name = slot_names[i], .outputs = &line, .output_count = 1};
-        v->virtio[i] = add_chip(m, "virtio-mmio", wires, NULL, VIRT_VIRTIO + i * VIRT_VIRTIO_STRIDE, error);
-        if (!v->virtio[i])
-            return false;
-    }
-    return true;
+    return add_virtio(m, error);
 }
 
 static bool build(struct machine *m, GError **error)

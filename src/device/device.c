@@ -166,6 +166,8 @@ size_t device_state_size(const struct device_type *type)
 void device_state_save(struct device *d, uint8_t *bytes)
 {
     device_lock(d);
+    if (d->type->pre_save)
+        d->type->pre_save(d);
     for (const struct device_field *f = d->type->state; f && f->name; f++) {
         size_t each = device_value_size(f->type);
         for (unsigned i = 0; i < f->count; i++, bytes += each) {

@@ -40,6 +40,7 @@
 #include "bus/bus.h"
 #include "bus/clock.h"
 #include "console/stream.h"
+#include "mem/mem.h"
 
 enum { DEVICE_PINS_MAX = 64 };
 
@@ -82,6 +83,7 @@ struct device;
 struct device_wires {
     const char *name; /* of this chip, for messages: "serial0" */
     struct clock *clock;
+    struct mem *mem;                /* guest RAM, for chips that do DMA */
     struct stream *stream;          /* NULL: not connected */
     const struct irq_line *outputs; /* copied; pins beyond output_count are not connected */
     unsigned output_count;
@@ -109,6 +111,9 @@ struct device_type {
     /* Input pin changes (interrupt controllers); NULL when there are none. Called with no lock held, on any
      * thread. */
     void (*input)(void *device, unsigned pin, bool level);
+    /* Puts state that is kept elsewhere where state[] finds it. The lock is held; no vCPU runs, no input or
+     * output is under way. NULL: nothing to do. */
+    void (*pre_save)(struct device *d);
     /* Checks state just loaded and rebuilds what is derived from it, pins included. The lock is held. NULL:
      * nothing to do. False: values that no guest could have produced. */
     bool (*post_load)(struct device *d);
