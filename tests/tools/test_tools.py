@@ -166,6 +166,22 @@ def test_initramfs():
     return None
 
 
+def test_modules():
+    """Modules come after those they need, once; a circle and an unknown name are refused."""
+    guest = load("debian-guest")
+    files = {"a": b"\0depends=b,c\0", "b": b"x\0depends=c\0", "c": b"\0depends=\0", "x": b"\0depends=y\0",
+             "y": b"\0depends=x\0"}
+    assert guest.closure(["a", "b"], files.__getitem__) == ["c", "b", "a"]
+    with tempfile.TemporaryDirectory() as folder:
+        for names in ("x", "z"):
+            try:
+                guest.closure([names], files.__getitem__) if names == "x" else \
+                    guest.chosen_modules(pathlib.Path(folder), names)
+                raise AssertionError(names)
+            except guest.PrivateAptError:
+                pass
+
+
 def main():
     tests = [(name, test) for name, test in globals().items() if name.startswith("test_")]
     print(f"1..{len(tests)}")
