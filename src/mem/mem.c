@@ -369,6 +369,15 @@ static void collect_dirty(const struct mem_block *b, uint8_t *bitmap)
     }
 }
 
+void mem_hide(struct mem *m, struct gpa base, bool on)
+{
+    for (unsigned i = 0; i < m->n_blocks; i++) {
+        struct mem_block *b = &m->blocks[i];
+        if (b->base.v == base.v && b->readonly && atomic_exchange(&b->hidden, on) != on && on)
+            revoke_all(m, b->base, b->size);
+    }
+}
+
 void mem_log_start(struct mem *m)
 {
     for (unsigned i = 0; i < m->n_blocks; i++) {

@@ -19,6 +19,11 @@
  * returns only when no vCPU can still use one), (3) look at the bytes or take the bitmap. So no write is ever
  * missed.
  *
+ * Flash. A readonly block may have a chip behind it, mapped on the bus at the same address. Guest stores to
+ * it are the chip's commands. While the chip has something else to say than the contents, it hides the block:
+ * loads are then the chip's, too, and nothing is fetched from it. Only guests' own accesses see the
+ * difference; mem_find(), mem_read() and mem_write() go on to reach the contents.
+ *
  * Threads: all functions except set-up may be called from any thread. No function allocates.
  */
 #ifndef HOSTEL_MEM_MEM_H
@@ -46,10 +51,12 @@ struct mem_block {
     uint8_t *host;          /* mapping, page aligned, never executable */
     int fd;                 /* the memory file */
     _Atomic uint8_t *track; /* size >> MEM_PAGE_BITS entries */
+    _Atomic bool hidden;    /* mem_hide() */
 };
 
 struct mem_listener {
-    /* Take back every direct write permission inside [start, start + size); return when none can be in use.
+    /* Take back every direct write permission inside [start, start + size), of a readonly block (which was
+     * hidden) every direct read permission; return when none can be in use.
      * Called on the thread that turns on tracking, which counts as outside running code, as does every vCPU
      * that waits for a lock it may hold. */
     void (*revoke)(struct mem_listener *l, struct gpa start, uint64_t size);
@@ -94,6 +101,17 @@ int mem_write(struct mem *m, struct gpa addr, const void *buffer, uint64_t size)
  * updated to what was found; 0 stored, -EAGAIN not, -EFAULT, -EROFS. Reports. */
 int mem_load64(const struct mem *m, struct gpa addr, uint64_t *value);
 int mem_cas64(struct mem *m, struct gpa addr, uint64_t *old, uint64_t value);
+
+/* For the chip behind the readonly block at base: hides its contents from guests or shows them again. When it
+ * returns, no vCPU loads hidden contents. The caller may hold locks that vCPUs wait for outside running code
+ * only. */
+void mem_hide(struct mem *m, struct gpa base, bool on);
+
+/* Do a guest's accesses to the block go to the chip behind it? */
+static inline bool mem_is_chip(const struct mem_block *b, bool store)
+{
+    return b->readonly && (store || atomic_load_explicit(&b->hidden, memory_order_relaxed));
+}
 
 /* --- tracking --- */
 

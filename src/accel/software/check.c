@@ -80,7 +80,7 @@ static uint8_t *resolve(struct check *c, uint64_t va, enum isa_access access, un
         return NULL;
     }
     const struct mem_block *b = mem_find(c->soft->set->config.mem, walk.gpa);
-    if (!b || walk.size < ENV_PAGE_SIZE || (access == ISA_STORE && b->readonly)) {
+    if (!b || walk.size < ENV_PAGE_SIZE || mem_is_chip(b, access == ISA_STORE)) {
         abandon(c);
         return NULL;
     }

@@ -300,13 +300,15 @@ static void on_written(struct mem_listener *l, struct gpa start, uint64_t size)
         soft_enter(self);
 }
 
-/* mem: direct write permissions to the range must go, on every vCPU, before we return. */
+/* mem: direct permissions to the range must go, on every vCPU, before we return. To readonly blocks there are
+ * none but to read. */
 static void on_revoke(struct mem_listener *l, struct gpa start, uint64_t size)
 {
     struct soft *soft = CONTAINER_OF(l, struct soft, listener);
     const struct mem_block *b = mem_find(soft->set->config.mem, start);
-    struct request r = {
-        .kind = REQUEST_REVOKE, .start = (uintptr_t)b->host + (start.v - b->base.v), .size = size};
+    struct request r = {.kind = b->readonly ? REQUEST_REVOKE_READS : REQUEST_REVOKE,
+                        .start = (uintptr_t)b->host + (start.v - b->base.v),
+                        .size = size};
     soft_broadcast(soft, soft_current, UINT64_MAX, &r);
 }
 
@@ -442,9 +444,9 @@ static int fetch_at(struct soft_vcpu *s, uint64_t pc, struct fetch *f)
     uint64_t alike = MIN(walk.size, ENV_PAGE_SIZE);
     s->partial |= alike < ENV_PAGE_SIZE;
     f->room = (uint32_t)(alike - (pc & (alike - 1)));
-    if (f->block)
+    if (f->block && !mem_is_chip(f->block, false))
         return 0;
-    s->isa->bus_error(s->env, GVA(pc), ISA_FETCH); /* code runs from RAM and ROM only */
+    s->isa->bus_error(s->env, GVA(pc), ISA_FETCH); /* code runs from memory only */
     return 1;
 }
 

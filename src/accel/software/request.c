@@ -23,7 +23,8 @@ void soft_post(struct soft_vcpu *target, const struct request *request)
 void soft_perform(struct soft_vcpu *s, const struct request *r)
 {
     switch (r->kind) {
-    case REQUEST_REVOKE: tlb_revoke(s, r->start, r->size); break;
+    case REQUEST_REVOKE: tlb_revoke(s, r->start, r->size, false); break;
+    case REQUEST_REVOKE_READS: tlb_revoke(s, r->start, r->size, true); break;
     case REQUEST_FLUSH: tlb_flush(s, &r->flush); break;
     case REQUEST_FORGET: tlb_forget_jumps(s); break;
     case REQUEST_FORGET_BLOCK:

@@ -59,12 +59,13 @@ static int resolve_one(struct soft_vcpu *s, struct piece *p, enum isa_access acc
     if ((p->va & (walk.size - 1)) + p->size > walk.size && resolve_parts(s, p, access, mmu))
         return 1;
     p->block = mem_find(s->vcpu->set->config.mem, p->gpa);
+    if (p->block && mem_is_chip(p->block, access == ISA_STORE))
+        p->block = NULL; /* flash; of ROM nothing is on the bus */
     p->host = p->block ? p->block->host + (p->gpa.v - p->block->base.v) : NULL;
-    if (!p->block ? !bus_at(s->vcpu->set->config.bus, p->gpa) : (access == ISA_STORE && p->block->readonly)) {
-        s->isa->bus_error(s->env, GVA(p->va), access);
-        return 1;
-    }
-    return 0;
+    if (p->block || bus_at(s->vcpu->set->config.bus, p->gpa))
+        return 0;
+    s->isa->bus_error(s->env, GVA(p->va), access);
+    return 1;
 }
 
 /* Translates all pieces, as of one moment. */

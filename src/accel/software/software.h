@@ -33,6 +33,7 @@
 
 enum request_kind {
     REQUEST_REVOKE,       /* drop direct write permissions to host addresses [start, start + size) */
+    REQUEST_REVOKE_READS, /* the same for read permissions */
     REQUEST_FLUSH,        /* drop translations as in flush */
     REQUEST_FORGET,       /* forget every jump-cache entry: blocks died */
     REQUEST_FORGET_BLOCK, /* only that of block `start`, at pc flush.va; it is not looked into */
@@ -167,7 +168,8 @@ void tlb_init(struct soft_vcpu *s);
 void tlb_follow_space(struct soft_vcpu *s);
 void tlb_flush(struct soft_vcpu *s, const struct cpu_flush *what);
 void tlb_flush_all(struct soft_vcpu *s);
-void tlb_revoke(struct soft_vcpu *s, uintptr_t start, size_t size);
+/* Of direct permissions to host addresses: those to read, or those to write. */
+void tlb_revoke(struct soft_vcpu *s, uintptr_t start, size_t size, bool reads);
 void tlb_forget_jumps(struct soft_vcpu *s);
 void tlb_forget_block(struct soft_vcpu *s, uint64_t pc, const struct block *b);
 /* Enters the block at the current pc, under the current salt; global: it was fetched through pages mapped in

@@ -56,15 +56,16 @@ static void inline_clear_page(struct soft_vcpu *s, uint64_t va)
             s->env->tlb[i].tag_r[at] = s->env->tlb[i].tag_w[at] = ENV_TLB_EMPTY;
 }
 
-void tlb_revoke(struct soft_vcpu *s, uintptr_t start, size_t size)
+void tlb_revoke(struct soft_vcpu *s, uintptr_t start, size_t size, bool reads)
 {
     for (unsigned i = 0; i < ENV_MMU_INDEXES; i++) {
         if (!(s->mmu_used >> i & 1))
             continue;
         struct env_tlb *t = &s->env->tlb[i];
+        uint64_t *tag = reads ? t->tag_r : t->tag_w;
         for (unsigned j = 0; j < ENV_TLB_SIZE; j++)
-            if (t->tag_w[j] != ENV_TLB_EMPTY && t->tag_w[j] + t->addend[j] - start < size)
-                t->tag_w[j] = ENV_TLB_EMPTY;
+            if (tag[j] != ENV_TLB_EMPTY && tag[j] + t->addend[j] - start < size)
+                tag[j] = ENV_TLB_EMPTY;
     }
 }
 
