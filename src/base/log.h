@@ -14,6 +14,7 @@
     X(VM, "vm", "a guest's life: build, run, pause, reset, stop")                                            \
     X(BOARD, "board", "address maps, device trees, boot")                                                    \
     X(DEVICE, "device", "chips: each access to their registers")                                             \
+    X(BLOCK, "block", "disk images")                                                                         \
     X(IRQ, "irq", "interrupt lines and controllers")                                                         \
     X(CPU, "cpu", "traps, modes, firmware calls")                                                            \
     X(MMU, "mmu", "page walks and TLB flushes")                                                              \

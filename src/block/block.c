@@ -1,0 +1,239 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* What all disks have in common: opening, the checks before each operation, and what drivers leave to us. */
+#include "block/block.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/checked.h"
+#include "base/error.h"
+#include "base/log.h"
+
+#define BLOCK_DRIVER(name) extern const struct block_driver block_driver_##name;
+#include "block/drivers.def"
+#undef BLOCK_DRIVER
+
+const struct block_driver *const block_drivers[] = {
+#define BLOCK_DRIVER(name) &block_driver_##name,
+#include "block/drivers.def"
+#undef BLOCK_DRIVER
+    NULL,
+};
+
+const struct block_driver *block_driver_find(const char *name)
+{
+    for (unsigned i = 0; block_drivers[i]; i++)
+        if (!strcmp(block_drivers[i]->name, name))
+            return block_drivers[i];
+    return NULL;
+}
+
+char *block_driver_names(void)
+{
+    GString *names = g_string_new(NULL);
+    for (unsigned i = 0; block_drivers[i]; i++)
+        if (block_drivers[i]->needs_file)
+            g_string_append_printf(names, "%s%s", names->len ? ", " : "", block_drivers[i]->name);
+    return g_string_free(names, FALSE);
+}
+
+/* --- life --- */
+
+static struct block *alloc(const struct block_driver *driver, const char *name)
+{
+    struct block *b = g_malloc0(driver->size);
+    b->driver = driver;
+    b->name = g_strdup(name);
+    pthread_mutex_init(&b->flushing, NULL);
+    return b;
+}
+
+static void dealloc(struct block *b)
+{
+    pthread_mutex_destroy(&b->flushing);
+    g_free(b->name);
+    g_free(b);
+}
+
+static bool is_power(uint32_t n)
+{
+    return n && !(n & (n - 1));
+}
+
+struct block *block_open(const struct block_driver *driver, struct block_config *config, GError **error)
+{
+    struct block *b = alloc(driver, config->name);
+    b->facts.readonly = config->readonly;
+    if (driver->open(b, config, error)) {
+        g_assert(is_power(b->facts.alignment) && is_power(b->facts.preferred));
+        return b;
+    }
+    dealloc(b);
+    return NULL;
+}
+
+struct block *block_filter_new(const struct block_driver *filter, struct block *below)
+{
+    struct block *b = alloc(filter, below->name);
+    b->below = below;
+    b->facts = below->facts;
+    return b;
+}
+
+void block_free(struct block *b)
+{
+    if (!b)
+        return;
+    if (b->driver->close)
+        b->driver->close(b);
+    block_free(b->below);
+    dealloc(b);
+}
+
+/* --- before an operation --- */
+
+static int check(const struct block *b, uint64_t offset, uint64_t size)
+{
+    if (!range_inside(offset, size, 0, b->facts.size) || ((offset | size) & (b->facts.alignment - 1)))
+        return -EINVAL;
+    return 0;
+}
+
+static int check_change(const struct block *b, uint64_t offset, uint64_t size)
+{
+    if (b->facts.readonly)
+        return -EROFS;
+    if (atomic_load_explicit(&b->lost, memory_order_acquire))
+        return -EIO;
+    return check(b, offset, size);
+}
+
+uint64_t block_iov_size(const struct iovec *iov, unsigned n)
+{
+    uint64_t size = 0;
+    for (unsigned i = 0; i < n; i++)
+        size += iov[i].iov_len;
+    return size;
+}
+
+/* --- operations --- */
+
+int block_read(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
+{
+    if (n > BLOCK_IOV_MAX)
+        return -EINVAL;
+    uint64_t size = block_iov_size(iov, n);
+    int status = check(b, offset, size);
+    return status || !size ? status : b->driver->read(b, iov, n, offset, flags);
+}
+
+int block_write(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset)
+{
+    if (n > BLOCK_IOV_MAX)
+        return -EINVAL;
+    uint64_t size = block_iov_size(iov, n);
+    int status = check_change(b, offset, size);
+    return status || !size ? status : b->driver->write(b, iov, n, offset);
+}
+
+/* One at a time: the kernel tells a write that was lost to one of the flushes that wait for it, and the
+ * others would succeed. The one that is told says so here before the next one begins. */
+int block_flush(struct block *b)
+{
+    if (b->facts.readonly)
+        return 0;
+    pthread_mutex_lock(&b->flushing);
+    int status = -EIO;
+    if (!atomic_load_explicit(&b->lost, memory_order_relaxed)) {
+        status = b->driver->flush(b);
+        if (status)
+            atomic_store_explicit(&b->lost, true, memory_order_release);
+    }
+    pthread_mutex_unlock(&b->flushing);
+    return status;
+}
+
+int block_discard(struct block *b, uint64_t offset, uint64_t size)
+{
+    int status = check_change(b, offset, size);
+    if (status || !size || !b->driver->discard || !b->facts.granularity)
+        return status;
+    status = b->driver->discard(b, offset, size);
+    return status == -EOPNOTSUPP ? 0 : status;
+}
+
+/* Zeroes where the driver has nothing better. */
+static int write_zeroes(struct block *b, uint64_t offset, uint64_t size)
+{
+    static const uint8_t zeroes[64 * KiB];
+    struct iovec iov[16];
+    while (size) {
+        unsigned n = 0;
+        uint64_t now = 0;
+        for (; n < ARRAY_SIZE(iov) && now < size; n++) {
+            iov[n].iov_base = (void *)(uintptr_t)zeroes;
+            iov[n].iov_len = MIN(size - now, sizeof(zeroes));
+            now += iov[n].iov_len;
+        }
+        int status = b->driver->write(b, iov, n, offset);
+        if (status)
+            return status;
+        offset += now;
+        size -= now;
+    }
+    return 0;
+}
+
+int block_zero(struct block *b, uint64_t offset, uint64_t size, unsigned flags)
+{
+    int status = check_change(b, offset, size);
+    if (status || !size)
+        return status;
+    status = b->driver->zero ? b->driver->zero(b, offset, size, flags) : -EOPNOTSUPP;
+    return status == -EOPNOTSUPP ? write_zeroes(b, offset, size) : status;
+}
+
+int block_extent(struct block *b, uint64_t offset, uint64_t size, struct block_extent *extent)
+{
+    *extent = (struct block_extent){.size = size};
+    if (!size || !range_inside(offset, size, 0, b->facts.size))
+        return -EINVAL;
+    int status = b->driver->extent ? b->driver->extent(b, offset, size, extent) : -EOPNOTSUPP;
+    return status == -EOPNOTSUPP ? 0 : status;
+}
+
+/* --- what people are told --- */
+
+static const char *consequence(const struct block *b, int error)
+{
+    if (atomic_load_explicit(&b->lost, memory_order_relaxed))
+        return "writes may be lost, so the disk takes no more of them; mend the host's storage, then restart "
+               "the guest";
+    if (error == -ENOSPC || error == -EDQUOT)
+        return "the guest gets an I/O error; make room on the host";
+    return "the guest gets an I/O error";
+}
+
+void block_report(struct block *b, const char *what, uint64_t offset, uint64_t size, int error)
+{
+    enum { QUIET_MS = 5000 };
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    int64_t ms = now.tv_sec * 1000 + now.tv_nsec / 1000000;
+    int64_t next = atomic_load(&b->next_report);
+    if (ms < next || !atomic_compare_exchange_strong(&b->next_report, &next, ms + QUIET_MS)) {
+        atomic_fetch_add(&b->reports_left, 1);
+        return;
+    }
+    unsigned left = atomic_exchange(&b->reports_left, 0);
+    char more[48] = "";
+    if (left)
+        g_snprintf(more, sizeof(more), " (%u more errors since the last line)", left);
+    log_error(LOG_BLOCK, "disk %s: cannot %s %" PRIu64 " bytes at %" PRIu64 ": %s; %s%s", b->name, what, size,
+              offset, g_strerror(-error), consequence(b, error), more);
+}

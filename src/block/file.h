@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* The file under a disk: opening it by name, and the checks and the lock that every use of it needs. */
+#ifndef HOSTEL_BLOCK_FILE_H
+#define HOSTEL_BLOCK_FILE_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Opens the file or block device of an image, for reading only or also for writing. The descriptor, owned by
+ * the caller and not inherited; -1 with *error, whose message names it and says what to do. */
+int block_file_open(const char *path, bool readonly, GError **error);
+
+/* Is fd a regular file or a block device of a size that fits a disk? Takes its lock, which lives as long as
+ * the open file that all copies of the descriptor share: readers may be many, a writer is alone; taking it
+ * again changes nothing. Fills in size (bytes). name is for messages. False with *error. */
+bool block_file_claim(int fd, const char *name, bool readonly, uint64_t *size, GError **error);
+
+#endif

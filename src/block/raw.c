@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* Driver raw: the bytes of a file, or of a block device, are the disk's. */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "block/block.h"
+#include "block/file.h"
+#include "os/fd.h"
+
+struct raw {
+    struct block block;
+    int fd;
+    _Atomic bool no_nowait, no_discard, no_zero; /* what the file system was found not to have */
+};
+
+static struct raw *raw(struct block *b)
+{
+    return (struct raw *)(void *)b;
+}
+
+/* --- open --- */
+
+static void find_facts(struct raw *r, const struct stat *status)
+{
+    struct block_facts *f = &r->block.facts;
+    f->alignment = 1;
+    f->granularity = BLOCK_SECTOR;
+    f->preferred = 4096;
+    int sector = 0;
+    unsigned int physical = 0;
+    if (!S_ISBLK(status->st_mode)) {
+        /* A hole is a whole block of the file system; smaller pieces are zeroed, which helps nobody. */
+        if (status->st_blksize > 0 && status->st_blksize <= 65536)
+            f->granularity = (uint32_t)status->st_blksize;
+    } else if (!ioctl(r->fd, BLKSSZGET, &sector) && !ioctl(r->fd, BLKPBSZGET, &physical)) {
+        f->granularity = (uint32_t)sector;
+        f->preferred = physical;
+    }
+    if (f->granularity & (f->granularity - 1))
+        f->granularity = 4096;
+    if (f->preferred & (f->preferred - 1))
+        f->preferred = 4096;
+}
+
+static bool raw_open(struct block *b, struct block_config *config, GError **error)
+{
+    struct raw *r = raw(b);
+    AUTO_FD fd = fd_steal(&config->fd);
+    struct stat status;
+    if (!block_file_claim(fd, b->name, config->readonly, &b->facts.size, error))
+        return false;
+    const uint64_t size = b->facts.size, rest = size % BLOCK_SECTOR;
+    if (!size)
+        return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: is empty; give it a size: truncate -s 4G %s",
+                           b->name, b->name);
+    if (rest)
+        return hostel_fail(error, HOSTEL_ERROR_INPUT,
+                           "%s: has %" PRIu64
+                           " bytes, which is not a multiple of %d; if it is a raw image, make "
+                           "it whole: truncate -s %" PRIu64 " %s",
+                           b->name, size, BLOCK_SECTOR, size - rest + BLOCK_SECTOR, b->name);
+    if (fstat(fd, &status))
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: %s", b->name, g_strerror(errno));
+    r->fd = fd_steal(&fd);
+    find_facts(r, &status);
+    return true;
+}
+
+static void raw_close(struct block *b)
+{
+    fd_close(&raw(b)->fd);
+}
+
+/* --- read and write --- */
+
+/* One call of preadv2 or pwritev2. */
+typedef ssize_t (*transfer)(int fd, const struct iovec *iov, int n, off_t offset, int flags);
+
+static ssize_t once(transfer call, int fd, const struct iovec *iov, unsigned n, uint64_t offset)
+{
+    for (;;) {
+        ssize_t done = call(fd, iov, (int)n, (off_t)offset, 0);
+        if (done > 0)
+            return done;
+        if (done == 0) /* the end of the file, which was longer when it was opened */
+            return -EIO;
+        if (errno != EINTR)
+            return -errno;
+    }
+}
+
+/* All of it, however many calls that takes. After a short one the rest of the buffer it stopped in goes by
+ * itself, so that the list, which is the caller's, stays as it is. */
+static int all(transfer call, int fd, const struct iovec *iov, unsigned n, uint64_t offset)
+{
+    while (n) {
+        ssize_t done = once(call, fd, iov, n, offset);
+        if (done < 0)
+            return (int)done;
+        offset += (uint64_t)done;
+        size_t left = (size_t)done;
+        for (; n && left >= iov->iov_len; iov++, n--)
+            left -= iov->iov_len;
+        while (left) {
+            const struct iovec rest = {(char *)iov->iov_base + left, iov->iov_len - left};
+            done = once(call, fd, &rest, 1, offset);
+            if (done < 0)
+                return (int)done;
+            offset += (uint64_t)done;
+            left += (size_t)done;
+            if (left == iov->iov_len) {
+                left = 0;
+                iov++, n--;
+            }
+        }
+    }
+    return 0;
+}
+
+/* What is in the page cache. A file system that cannot tell is not asked again. */
+static int read_cached(struct raw *r, const struct iovec *iov, unsigned n, uint64_t offset)
+{
+    if (atomic_load_explicit(&r->no_nowait, memory_order_relaxed))
+        return -EAGAIN;
+    ssize_t done = preadv2(r->fd, iov, (int)n, (off_t)offset, RWF_NOWAIT);
+    if (done < 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
+        atomic_store_explicit(&r->no_nowait, true, memory_order_relaxed);
+    return done >= 0 && (uint64_t)done == block_iov_size(iov, n) ? 0 : -EAGAIN;
+}
+
+static int raw_read(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
+{
+    struct raw *r = raw(b);
+    if (flags & BLOCK_NOWAIT)
+        return read_cached(r, iov, n, offset);
+    return all(preadv2, r->fd, iov, n, offset);
+}
+
+static int raw_write(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset)
+{
+    return all(pwritev2, raw(b)->fd, iov, n, offset);
+}
+
+/* Never repeated, whatever the error: the kernel counts the pages as clean after it has told us once. */
+static int raw_flush(struct block *b)
+{
+    return fdatasync(raw(b)->fd) ? -errno : 0;
+}
+
+/* --- space --- */
+
+static int allocate(struct raw *r, int mode, uint64_t offset, uint64_t size, _Atomic bool *never)
+{
+    if (atomic_load_explicit(never, memory_order_relaxed))
+        return -EOPNOTSUPP;
+    int status;
+    do
+        status = fallocate(r->fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) ? -errno : 0;
+    while (status == -EINTR);
+    if (status == -ENOSYS || status == -ENODEV)
+        status = -EOPNOTSUPP;
+    if (status == -EOPNOTSUPP)
+        atomic_store_explicit(never, true, memory_order_relaxed);
+    return status;
+}
+
+static int raw_discard(struct block *b, uint64_t offset, uint64_t size)
+{
+    return allocate(raw(b), FALLOC_FL_PUNCH_HOLE, offset, size, &raw(b)->no_discard);
+}
+
+static int raw_zero(struct block *b, uint64_t offset, uint64_t size, unsigned flags)
+{
+    struct raw *r = raw(b);
+    int status = -EOPNOTSUPP;
+    if (flags & BLOCK_MAY_UNMAP)
+        status = allocate(r, FALLOC_FL_PUNCH_HOLE, offset, size, &r->no_discard);
+    if (status == -EOPNOTSUPP)
+        status = allocate(r, FALLOC_FL_ZERO_RANGE, offset, size, &r->no_zero);
+    return status;
+}
+
+/* SEEK_DATA and SEEK_HOLE; the file's position, which they move, is used by nobody. */
+static int raw_extent(struct block *b, uint64_t offset, uint64_t size, struct block_extent *extent)
+{
+    const int fd = raw(b)->fd;
+    uint64_t end = offset + size;
+    off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
+    if (data < 0 && errno != ENXIO)
+        return -EOPNOTSUPP;
+    if (data < 0 || (uint64_t)data > offset) { /* ENXIO: nothing but a hole up to the end */
+        extent->hole = extent->zero = true;
+        extent->size = data < 0 ? size : MIN(end, (uint64_t)data) - offset;
+        return 0;
+    }
+    off_t hole = lseek(fd, (off_t)offset, SEEK_HOLE);
+    if (hole > 0 && (uint64_t)hole > offset)
+        extent->size = MIN(end, (uint64_t)hole) - offset;
+    return 0;
+}
+
+const struct block_driver block_driver_raw = {
+    .name = "raw",
+    .help = "the file's bytes are the disk's",
+    .needs_file = true,
+    .size = sizeof(struct raw),
+    .open = raw_open,
+    .close = raw_close,
+    .read = raw_read,
+    .write = raw_write,
+    .flush = raw_flush,
+    .discard = raw_discard,
+    .zero = raw_zero,
+    .extent = raw_extent,
+};
