@@ -10,6 +10,7 @@
 struct bench {
     struct stream stream;
     struct clock *clock;
+    struct mem *mem;
     struct pins pins;
     struct device *d;
 };
@@ -20,9 +21,12 @@ static void up(struct bench *b, const struct device_type *type)
     memset(b, 0, sizeof(*b));
     b->stream.room = SIZE_MAX;
     b->clock = clock_new(NULL);
+    b->mem = mem_new();
+    g_assert_nonnull(mem_add(b->mem, "ram", GPA(0), 1 << 20, false, NULL));
     pins_lines(&b->pins, lines, DEVICE_PINS_MAX);
     struct device_wires wires = {.name = "chip",
                                  .clock = b->clock,
+                                 .mem = b->mem,
                                  .stream = &b->stream,
                                  .outputs = lines,
                                  .output_count = DEVICE_PINS_MAX};
@@ -34,6 +38,7 @@ static void down(struct bench *b)
 {
     device_free(b->d);
     clock_free(b->clock);
+    mem_free(b->mem);
 }
 
 /* Random accesses of all sizes the chip takes, mostly near the start of the blocks where registers are. */

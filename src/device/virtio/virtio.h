@@ -142,10 +142,9 @@ static inline bool virtio_has(const struct virtio *v, uint64_t feature)
     return v->features & feature;
 }
 
-/* The rest of a type row. A function with options of its own lists VIRTIO_OPTIONS(struct tag's first member)
- * among them. */
+/* The rest of a type row. */
 extern const struct device_field virtio_state[];
-extern const struct device_option virtio_options[];
+extern const struct device_option virtio_options[]; /* just VIRTIO_OPTIONS */
 extern const struct bus_ops virtio_mmio_ops;
 uint64_t virtio_mmio_extent(const struct device *d);
 void virtio_reset(struct device *d);

@@ -86,9 +86,8 @@ unsigned virtq_pop(struct virtq *q, struct virtq_request **requests, unsigned ma
  * For a device that found too little room in them. Only where one thread pops. */
 void virtq_unpop(struct virtq *q, struct virtq_request *const *requests, unsigned n);
 
-/* Hands results to the driver, all of them visible at once at most one cache line apart, without telling it:
- * reports the pages that were written to mem, then writes the used elements. The requests are the queue's
- * again. */
+/* Hands results to the driver, without telling it: reports the pages that were written to mem, then writes
+ * the used elements. The requests are the queue's again. */
 void virtq_push(struct virtq *q, struct virtq_request *const *requests, unsigned n);
 
 /* Tells the driver about results pushed since the last time, if it wants to be told. */
@@ -103,7 +102,7 @@ void virtq_kicks_off(struct virtq *q);
 bool virtq_kicks_on(struct virtq *q);
 
 /* Is there something to pop? A guess that may be old when it is read. */
-bool virtq_waiting(const struct virtq *q);
+bool virtq_waiting(struct virtq *q);
 
 /* As if the driver had kicked: calls the device's kick(q) on this thread, one at a time per queue. For a
  * device that had to leave requests in the queue and can go on. Not from inside kick(). */
