@@ -23,6 +23,7 @@
     X(FIRMWARE, "firmware", "built-in firmware interfaces")                                                  \
     X(CONTROL, "control", "messages to and from the VMM")                                                    \
     X(CONSOLE, "console", "byte streams")                                                                    \
+    X(NET, "net", "network cards and what is behind them")                                                   \
     X(SANDBOX, "sandbox", "what a process gives up")
 
 enum log_area {

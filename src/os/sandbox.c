@@ -22,9 +22,6 @@
 #endif
 #define MDWE_REFUSE_EXEC_GAIN 1
 
-/* Descriptors a running guest may have; a VMM with the most devices has about 40. */
-enum { NOFILE_MAX = 256 };
-
 static bool fail(GError **error, const char *what)
 {
     return hostel_fail(error, HOSTEL_ERROR_HOST, "sandbox: %s: %s", what, g_strerror(errno));
@@ -46,14 +43,14 @@ static bool drop_capabilities(struct sandbox *s, GError **error)
     return true;
 }
 
-static bool set_limits(GError **error)
+static bool set_limits(const struct sandbox_profile *p, GError **error)
 {
     struct rlimit none = {0, 0}, files;
     if (setrlimit(RLIMIT_CORE, &none))
         return fail(error, "cannot forbid core files");
     if (getrlimit(RLIMIT_NOFILE, &files))
         return fail(error, "cannot read the limit of open files");
-    files.rlim_cur = files.rlim_max = MIN(files.rlim_max, NOFILE_MAX);
+    files.rlim_cur = files.rlim_max = MIN(files.rlim_max, p->files);
     if (setrlimit(RLIMIT_NOFILE, &files))
         return fail(error, "cannot limit open files");
     return true;
@@ -70,14 +67,17 @@ struct landlock_ruleset {
     uint64_t access_fs, access_net, scoped;
 };
 
-/* Everything that a version of Landlock can forbid. Version 5 adds ioctl on devices, 6 abstract sockets and
- * signals. */
-static struct landlock_ruleset landlock_everything(int abi)
+/* Rights to TCP ports. */
+enum { LANDLOCK_BIND = 1, LANDLOCK_CONNECT = 2 };
+
+/* Everything that a version of Landlock can forbid, but for what the process is for. Version 5 adds ioctl on
+ * devices, 6 abstract sockets and signals. */
+static struct landlock_ruleset landlock_everything(const struct sandbox_profile *p, int abi)
 {
     unsigned fs_rights = abi >= 5 ? 16 : abi >= 3 ? 15 : abi >= 2 ? 14 : 13;
     return (struct landlock_ruleset){
         .access_fs = bits_mask(fs_rights),
-        .access_net = abi >= 4 ? bits_mask(2) : 0,
+        .access_net = abi < 4 ? 0 : LANDLOCK_BIND | (p->tcp_connect ? 0 : LANDLOCK_CONNECT),
         .scoped = abi >= 6 ? bits_mask(2) : 0,
     };
 }
@@ -88,7 +88,7 @@ static bool landlock(struct sandbox *s, GError **error)
     long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, ASK_VERSION);
     if (abi <= 0) /* not built in, or switched off at boot */
         return true;
-    struct landlock_ruleset rules = landlock_everything((int)abi);
+    struct landlock_ruleset rules = landlock_everything(s->profile, (int)abi);
     size_t size = abi >= 6   ? sizeof(rules)
                   : abi >= 4 ? offsetof(struct landlock_ruleset, scoped)
                              : offsetof(struct landlock_ruleset, access_net);
@@ -113,13 +113,13 @@ enum { SANITIZED = 1 };
 enum { SANITIZED = 0 };
 #endif
 
-bool sandbox_enter(struct sandbox *s, GError **error)
+bool sandbox_enter_as(struct sandbox *s, const struct sandbox_profile *profile, GError **error)
 {
-    *s = (struct sandbox){0};
+    *s = (struct sandbox){.profile = profile};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         return fail(error, "no_new_privs");
     s->no_new_privileges = true;
-    if (!drop_capabilities(s, error) || !set_limits(error))
+    if (!drop_capabilities(s, error) || !set_limits(profile, error))
         return false;
     if (SANITIZED)
         return true;

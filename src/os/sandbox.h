@@ -26,9 +26,31 @@
 
 #include <glib.h>
 #include <stdbool.h>
+#include <stdint.h>
+
+/* One row of a list of system calls. */
+struct sandbox_call {
+    const char *name;
+    int answer;           /* 0: allowed; else it is not done and the caller is told this errno */
+    int arg;              /* -1: whatever the arguments are */
+    bool unless;          /* holds when the condition does not */
+    uint64_t mask, value; /* the condition: (argument & mask) == value; with unless the mask is all ones */
+};
+
+/* What a kind of process keeps. */
+struct sandbox_profile {
+    const struct sandbox_call *calls;
+    unsigned count;
+    unsigned files;   /* descriptors it may have */
+    bool tcp_connect; /* Landlock lets it connect; it never lets anybody listen on a new port */
+};
+
+/* A guest's process. */
+extern const struct sandbox_profile sandbox_vmm;
 
 /* What is in force. */
 struct sandbox {
+    const struct sandbox_profile *profile;
     bool no_new_privileges;
     bool no_capabilities;
     bool not_dumpable;
@@ -40,7 +62,12 @@ struct sandbox {
 };
 
 /* The first step. Fills *s. The process's only thread. */
-bool sandbox_enter(struct sandbox *s, GError **error);
+bool sandbox_enter_as(struct sandbox *s, const struct sandbox_profile *profile, GError **error);
+
+static inline bool sandbox_enter(struct sandbox *s, GError **error)
+{
+    return sandbox_enter_as(s, &sandbox_vmm, error);
+}
 
 /* The second step. All other threads stand still outside of system calls that are not on the list. */
 bool sandbox_lock(struct sandbox *s, GError **error);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* The list of system calls (seccomp_list.def) made into a filter over all threads of the process. */
+/* A list of system calls made into a filter over all threads of the process; and a VMM's (seccomp_list.def).
+ */
 #include <errno.h>
 #include <seccomp.h>
 #include <stdint.h>
@@ -9,33 +10,36 @@
 #include "base/error.h"
 #include "os/sandbox_int.h"
 
-struct rule {
-    const char *name;
-    uint32_t action;
-    int arg; /* -1: whatever the arguments are */
-    uint64_t mask, value;
-};
-
-static const struct rule rules[] = {
-#define ALLOW(name) {#name, SCMP_ACT_ALLOW, -1, 0, 0},
-#define ALLOW_IF(name, arg, mask, value) {#name, SCMP_ACT_ALLOW, arg, mask, value},
-#define ANSWER(name, code) {#name, SCMP_ACT_ERRNO(code), -1, 0, 0},
+static const struct sandbox_call vmm_calls[] = {
+#define ALLOW(call) {.name = #call, .arg = -1},
+#define ALLOW_IF(call, number, bits, wanted)                                                                 \
+    {.name = #call, .arg = (number), .mask = (bits), .value = (wanted)},
+#define ANSWER(call, code) {.name = #call, .answer = (code), .arg = -1},
+#define ANSWER_UNLESS(call, number, unwanted, code)                                                          \
+    {.name = #call, .answer = (code), .arg = (number), .unless = true, .value = (unwanted)},
 #include "os/seccomp_list.def"
 #undef ALLOW
 #undef ALLOW_IF
 #undef ANSWER
+#undef ANSWER_UNLESS
 };
 
-static int add_rule(scmp_filter_ctx filter, const struct rule *r, unsigned *allowed)
+/* A VMM with the most devices has about 40 descriptors. */
+const struct sandbox_profile sandbox_vmm = {.calls = vmm_calls, .count = ARRAY_SIZE(vmm_calls), .files = 256};
+
+static int add_call(scmp_filter_ctx filter, const struct sandbox_call *c, unsigned *allowed)
 {
-    int number = seccomp_syscall_resolve_name(r->name);
+    int number = seccomp_syscall_resolve_name(c->name);
     if (number < 0) /* not on this architecture */
         return 0;
-    *allowed += r->action == SCMP_ACT_ALLOW;
-    if (r->arg < 0)
-        return seccomp_rule_add_array(filter, r->action, number, 0, NULL);
-    struct scmp_arg_cmp cmp = {(unsigned)r->arg, SCMP_CMP_MASKED_EQ, r->mask, r->value};
-    return seccomp_rule_add_array(filter, r->action, number, 1, &cmp);
+    *allowed += !c->answer;
+    uint32_t action = c->answer ? SCMP_ACT_ERRNO((uint32_t)c->answer) : SCMP_ACT_ALLOW;
+    if (c->arg < 0)
+        return seccomp_rule_add_array(filter, action, number, 0, NULL);
+    struct scmp_arg_cmp cmp = {(unsigned)c->arg, SCMP_CMP_MASKED_EQ, c->mask, c->value};
+    if (c->unless)
+        cmp = (struct scmp_arg_cmp){(unsigned)c->arg, SCMP_CMP_NE, c->value, 0};
+    return seccomp_rule_add_array(filter, action, number, 1, &cmp);
 }
 
 bool seccomp_lock(struct sandbox *s, GError **error)
@@ -48,8 +52,8 @@ bool seccomp_lock(struct sandbox *s, GError **error)
     if (!status)
         status = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
     unsigned allowed = 0;
-    for (unsigned i = 0; i < ARRAY_SIZE(rules) && !status; i++)
-        status = add_rule(filter, &rules[i], &allowed);
+    for (unsigned i = 0; i < s->profile->count && !status; i++)
+        status = add_call(filter, &s->profile->calls[i], &allowed);
     if (!status)
         status = seccomp_load(filter);
     seccomp_release(filter);
