@@ -16,6 +16,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "os/fd.h"
+#include "vm/functions.h"
 
 enum { POWER_SEEN = 1 << 16 };
 
@@ -224,6 +225,11 @@ static struct machine *build_machine(struct vm *vm, struct guest_options *o, GEr
         .power = on_power,
         .opaque = vm,
     };
+    struct vm_functions functions;
+    if (!vm_functions_collect(vm, o, &functions, error))
+        return NULL;
+    config.virtio = functions.row;
+    config.n_virtio = functions.count;
     return machine_new(board, &config, error);
 }
 

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* The virtio functions of a guest: which, and in which order they fill the board's slots. */
+#ifndef HOSTEL_VM_FUNCTIONS_H
+#define HOSTEL_VM_FUNCTIONS_H
+
+#include "vm/vm.h"
+
+enum { VM_FUNCTIONS_MAX = 32 };
+
+struct vm_functions {
+    struct machine_virtio row[VM_FUNCTIONS_MAX];
+    unsigned count;
+};
+
+/* The next function: type row, options (borrowed; NULL = none), and wires with its back ends. False when there
+ * are too many for any board. */
+bool vm_functions_add(struct vm_functions *f, const char *type, const struct device_value *values,
+                      const struct device_wires *back_ends, GError **error);
+
+/* All that options ask for: disks, then networks, then the console, then the source of random numbers, so that
+ * what a guest's files name by number (/dev/vda, eth0) depends on nothing else. Their back ends belong to vm.
+ * Main thread, before the machine is built. */
+bool vm_functions_collect(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error);
+
+#endif
