@@ -44,16 +44,16 @@ char *block_driver_names(void)
 
 /* --- life --- */
 
-static struct block *alloc(const struct block_driver *driver, const char *name)
+static struct disk *alloc(const struct block_driver *driver, const char *name)
 {
-    struct block *b = g_malloc0(driver->size);
+    struct disk *b = g_malloc0(driver->size);
     b->driver = driver;
     b->name = g_strdup(name);
     pthread_mutex_init(&b->flushing, NULL);
     return b;
 }
 
-static void dealloc(struct block *b)
+static void dealloc(struct disk *b)
 {
     pthread_mutex_destroy(&b->flushing);
     g_free(b->name);
@@ -65,9 +65,9 @@ static bool is_power(uint32_t n)
     return n && !(n & (n - 1));
 }
 
-struct block *block_open(const struct block_driver *driver, struct block_config *config, GError **error)
+struct disk *block_open(const struct block_driver *driver, struct block_config *config, GError **error)
 {
-    struct block *b = alloc(driver, config->name);
+    struct disk *b = alloc(driver, config->name);
     b->facts.readonly = config->readonly;
     if (driver->open(b, config, error)) {
         g_assert(is_power(b->facts.alignment) && is_power(b->facts.preferred));
@@ -77,15 +77,15 @@ struct block *block_open(const struct block_driver *driver, struct block_config 
     return NULL;
 }
 
-struct block *block_filter_new(const struct block_driver *filter, struct block *below)
+struct disk *block_filter_new(const struct block_driver *filter, struct disk *below)
 {
-    struct block *b = alloc(filter, below->name);
+    struct disk *b = alloc(filter, below->name);
     b->below = below;
     b->facts = below->facts;
     return b;
 }
 
-void block_free(struct block *b)
+void block_free(struct disk *b)
 {
     if (!b)
         return;
@@ -97,14 +97,14 @@ void block_free(struct block *b)
 
 /* --- before an operation --- */
 
-static int check(const struct block *b, uint64_t offset, uint64_t size)
+static int check(const struct disk *b, uint64_t offset, uint64_t size)
 {
     if (!range_inside(offset, size, 0, b->facts.size) || ((offset | size) & (b->facts.alignment - 1)))
         return -EINVAL;
     return 0;
 }
 
-static int check_change(const struct block *b, uint64_t offset, uint64_t size)
+static int check_change(const struct disk *b, uint64_t offset, uint64_t size)
 {
     if (b->facts.readonly)
         return -EROFS;
@@ -123,7 +123,7 @@ uint64_t block_iov_size(const struct iovec *iov, unsigned n)
 
 /* --- operations --- */
 
-int block_read(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
+int block_read(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
 {
     if (n > BLOCK_IOV_MAX)
         return -EINVAL;
@@ -132,7 +132,7 @@ int block_read(struct block *b, const struct iovec *iov, unsigned n, uint64_t of
     return status || !size ? status : b->driver->read(b, iov, n, offset, flags);
 }
 
-int block_write(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset)
+int block_write(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset)
 {
     if (n > BLOCK_IOV_MAX)
         return -EINVAL;
@@ -143,7 +143,7 @@ int block_write(struct block *b, const struct iovec *iov, unsigned n, uint64_t o
 
 /* One at a time: the kernel tells a write that was lost to one of the flushes that wait for it, and the
  * others would succeed. The one that is told says so here before the next one begins. */
-int block_flush(struct block *b)
+int block_flush(struct disk *b)
 {
     if (b->facts.readonly)
         return 0;
@@ -158,7 +158,7 @@ int block_flush(struct block *b)
     return status;
 }
 
-int block_discard(struct block *b, uint64_t offset, uint64_t size)
+int block_discard(struct disk *b, uint64_t offset, uint64_t size)
 {
     int status = check_change(b, offset, size);
     if (status || !size || !b->driver->discard || !b->facts.granularity)
@@ -168,7 +168,7 @@ int block_discard(struct block *b, uint64_t offset, uint64_t size)
 }
 
 /* Zeroes where the driver has nothing better. */
-static int write_zeroes(struct block *b, uint64_t offset, uint64_t size)
+static int write_zeroes(struct disk *b, uint64_t offset, uint64_t size)
 {
     static const uint8_t zeroes[64 * KiB];
     struct iovec iov[16];
@@ -189,7 +189,7 @@ static int write_zeroes(struct block *b, uint64_t offset, uint64_t size)
     return 0;
 }
 
-int block_zero(struct block *b, uint64_t offset, uint64_t size, unsigned flags)
+int block_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags)
 {
     int status = check_change(b, offset, size);
     if (status || !size)
@@ -198,7 +198,7 @@ int block_zero(struct block *b, uint64_t offset, uint64_t size, unsigned flags)
     return status == -EOPNOTSUPP ? write_zeroes(b, offset, size) : status;
 }
 
-int block_extent(struct block *b, uint64_t offset, uint64_t size, struct block_extent *extent)
+int block_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_extent *extent)
 {
     *extent = (struct block_extent){.size = size};
     if (!size || !range_inside(offset, size, 0, b->facts.size))
@@ -209,7 +209,7 @@ int block_extent(struct block *b, uint64_t offset, uint64_t size, struct block_e
 
 /* --- what people are told --- */
 
-static const char *consequence(const struct block *b, int error)
+static const char *consequence(const struct disk *b, int error)
 {
     if (atomic_load_explicit(&b->lost, memory_order_relaxed))
         return "writes may be lost, so the disk takes no more of them; mend the host's storage, then restart "
@@ -219,7 +219,7 @@ static const char *consequence(const struct block *b, int error)
     return "the guest gets an I/O error";
 }
 
-void block_report(struct block *b, const char *what, uint64_t offset, uint64_t size, int error)
+void block_report(struct disk *b, const char *what, uint64_t offset, uint64_t size, int error)
 {
     enum { QUIET_MS = 5000 };
     struct timespec now;

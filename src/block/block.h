@@ -4,7 +4,7 @@
 /*
  * Theory of operation
  *
- * A `struct block` is an open disk: an array of bytes that can be read, written, made durable, and given back
+ * A `struct disk` is an open disk: an array of bytes that can be read, written, made durable, and given back
  * to the host in parts. A driver is one way to keep such an array (an image format, memory); a filter is a
  * driver over another block (`below`), which it owns. Whoever opens a disk names its driver: the bytes of an
  * image are the guest's and say nothing about the format.
@@ -62,7 +62,7 @@ struct block_extent {
     bool zero;     /* reads as zeroes */
 };
 
-struct block;
+struct disk;
 
 /* What to open. */
 struct block_config {
@@ -76,26 +76,26 @@ struct block_config {
 struct block_driver {
     const char *name, *help;
     bool needs_file; /* config.fd; such formats can be given to --disk */
-    size_t size;     /* of the struct that begins with struct block */
+    size_t size;     /* of the struct that begins with struct disk */
 
     /* Fills in facts. What it takes from config it owns, also when it fails; close is called only after it
      * succeeded. NULL for filters, which have functions of their own to make them. */
-    bool (*open)(struct block *b, struct block_config *config, GError **error);
-    void (*close)(struct block *b);
-    int (*read)(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags);
-    int (*write)(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset);
-    int (*flush)(struct block *b);
+    bool (*open)(struct disk *b, struct block_config *config, GError **error);
+    void (*close)(struct disk *b);
+    int (*read)(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags);
+    int (*write)(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset);
+    int (*flush)(struct disk *b);
     /* Optional: -EOPNOTSUPP is as if it were NULL. Without discard nothing is given back; without zero zeroes
      * are written; without extent all is data. */
-    int (*discard)(struct block *b, uint64_t offset, uint64_t size);
-    int (*zero)(struct block *b, uint64_t offset, uint64_t size, unsigned flags);
-    int (*extent)(struct block *b, uint64_t offset, uint64_t size, struct block_extent *extent);
+    int (*discard)(struct disk *b, uint64_t offset, uint64_t size);
+    int (*zero)(struct disk *b, uint64_t offset, uint64_t size, unsigned flags);
+    int (*extent)(struct disk *b, uint64_t offset, uint64_t size, struct block_extent *extent);
 };
 
 /* The head of each open disk. */
-struct block {
+struct disk {
     const struct block_driver *driver;
-    struct block *below; /* of a filter, owned */
+    struct disk *below; /* of a filter, owned */
     char *name;
     struct block_facts facts;
     pthread_mutex_t flushing;      /* one flush at a time: see block_flush() */
@@ -112,40 +112,40 @@ const struct block_driver *block_driver_find(const char *name);
 char *block_driver_names(void);
 
 /* Opens a disk. Takes config->fd in any case. NULL with *error. Set-up, before a process is locked down. */
-struct block *block_open(const struct block_driver *driver, struct block_config *config, GError **error);
+struct disk *block_open(const struct block_driver *driver, struct block_config *config, GError **error);
 
 /* Nothing is under way any more. Does not flush. NULL is fine. */
-void block_free(struct block *b);
-CLEANUP_DEFINE(block, block_free)
+void block_free(struct disk *b);
+CLEANUP_DEFINE(disk, block_free)
 
 /* --- operations --- */
 
-int block_read(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags);
-int block_write(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset);
+int block_read(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags);
+int block_write(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset);
 
 /* Everything acknowledged so far becomes durable. */
-int block_flush(struct block *b);
+int block_flush(struct disk *b);
 
 /* The range's contents are not needed any more: it reads as anything. A hint; what cannot be given back
  * stays, and that is no error. */
-int block_discard(struct block *b, uint64_t offset, uint64_t size);
+int block_discard(struct disk *b, uint64_t offset, uint64_t size);
 
 /* The range reads as zeroes from now on. */
-int block_zero(struct block *b, uint64_t offset, uint64_t size, unsigned flags);
+int block_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags);
 
 /* How the disk is kept from offset on, looking no further than size bytes (at least 1). */
-int block_extent(struct block *b, uint64_t offset, uint64_t size, struct block_extent *extent);
+int block_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_extent *extent);
 
 /* Bytes of n buffers. */
 uint64_t block_iov_size(const struct iovec *iov, unsigned n);
 
 /* Tells people about an operation ("write", "flush") that failed with error (-errno): one line, then silence
  * for some seconds. Any thread. */
-void block_report(struct block *b, const char *what, uint64_t offset, uint64_t size, int error);
+void block_report(struct disk *b, const char *what, uint64_t offset, uint64_t size, int error);
 
 /* --- for drivers --- */
 
 /* The head of a driver's struct, for filters: takes below. Facts are those of below. */
-struct block *block_filter_new(const struct block_driver *filter, struct block *below);
+struct disk *block_filter_new(const struct block_driver *filter, struct disk *below);
 
 #endif

@@ -6,7 +6,7 @@
 #include <errno.h>
 
 struct fault {
-    struct block block;
+    struct disk disk;
     pthread_mutex_t lock;
     pthread_cond_t opened;
     bool closed;
@@ -17,13 +17,13 @@ struct fault {
     } kind[BLOCK_FAULT_KINDS];
 };
 
-static struct fault *fault(struct block *b)
+static struct fault *fault(struct disk *b)
 {
     return (struct fault *)(void *)b;
 }
 
 /* Counts an operation: 0, or the error it shall have, and how many bytes it stores before. */
-static int pass(struct block *b, enum block_fault_kind kind, uint64_t *partial)
+static int pass(struct disk *b, enum block_fault_kind kind, uint64_t *partial)
 {
     struct fault *f = fault(b);
     pthread_mutex_lock(&f->lock);
@@ -36,7 +36,7 @@ static int pass(struct block *b, enum block_fault_kind kind, uint64_t *partial)
     return error;
 }
 
-static bool closed(struct block *b)
+static bool closed(struct disk *b)
 {
     struct fault *f = fault(b);
     pthread_mutex_lock(&f->lock);
@@ -45,7 +45,7 @@ static bool closed(struct block *b)
     return is;
 }
 
-static int fault_read(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
+static int fault_read(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
 {
     uint64_t partial;
     if (flags & BLOCK_NOWAIT && closed(b))
@@ -54,7 +54,7 @@ static int fault_read(struct block *b, const struct iovec *iov, unsigned n, uint
     return error ? error : block_read(b->below, iov, n, offset, flags);
 }
 
-static int fault_write(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset)
+static int fault_write(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset)
 {
     uint64_t partial;
     int error = pass(b, BLOCK_FAULT_WRITE, &partial);
@@ -69,33 +69,33 @@ static int fault_write(struct block *b, const struct iovec *iov, unsigned n, uin
     return error;
 }
 
-static int fault_flush(struct block *b)
+static int fault_flush(struct disk *b)
 {
     uint64_t partial;
     int error = pass(b, BLOCK_FAULT_FLUSH, &partial);
     return error ? error : block_flush(b->below);
 }
 
-static int fault_discard(struct block *b, uint64_t offset, uint64_t size)
+static int fault_discard(struct disk *b, uint64_t offset, uint64_t size)
 {
     uint64_t partial;
     int error = pass(b, BLOCK_FAULT_DISCARD, &partial);
     return error ? error : block_discard(b->below, offset, size);
 }
 
-static int fault_zero(struct block *b, uint64_t offset, uint64_t size, unsigned flags)
+static int fault_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags)
 {
     uint64_t partial;
     int error = pass(b, BLOCK_FAULT_ZERO, &partial);
     return error ? error : block_zero(b->below, offset, size, flags);
 }
 
-static int fault_extent(struct block *b, uint64_t offset, uint64_t size, struct block_extent *extent)
+static int fault_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_extent *extent)
 {
     return block_extent(b->below, offset, size, extent);
 }
 
-static void fault_close(struct block *b)
+static void fault_close(struct disk *b)
 {
     pthread_cond_destroy(&fault(b)->opened);
     pthread_mutex_destroy(&fault(b)->lock);
@@ -114,15 +114,15 @@ static const struct block_driver fault_filter = {
     .extent = fault_extent,
 };
 
-struct block *block_fault_new(struct block *below)
+struct disk *block_fault_new(struct disk *below)
 {
-    struct block *b = block_filter_new(&fault_filter, below);
+    struct disk *b = block_filter_new(&fault_filter, below);
     pthread_mutex_init(&fault(b)->lock, NULL);
     pthread_cond_init(&fault(b)->opened, NULL);
     return b;
 }
 
-void block_fault_set(struct block *filter, enum block_fault_kind kind, unsigned first, unsigned count,
+void block_fault_set(struct disk *filter, enum block_fault_kind kind, unsigned first, unsigned count,
                      int error, uint64_t partial)
 {
     struct fault *f = fault(filter);
@@ -134,7 +134,7 @@ void block_fault_set(struct block *filter, enum block_fault_kind kind, unsigned 
     pthread_mutex_unlock(&f->lock);
 }
 
-unsigned block_fault_count(struct block *filter, enum block_fault_kind kind)
+unsigned block_fault_count(struct disk *filter, enum block_fault_kind kind)
 {
     struct fault *f = fault(filter);
     pthread_mutex_lock(&f->lock);
@@ -143,7 +143,7 @@ unsigned block_fault_count(struct block *filter, enum block_fault_kind kind)
     return done;
 }
 
-void block_fault_gate(struct block *filter, bool is_closed)
+void block_fault_gate(struct disk *filter, bool is_closed)
 {
     struct fault *f = fault(filter);
     pthread_mutex_lock(&f->lock);

@@ -16,17 +16,17 @@ enum block_fault_kind {
 };
 
 /* Takes below. Until told otherwise it does nothing but count. */
-struct block *block_fault_new(struct block *below);
+struct disk *block_fault_new(struct disk *below);
 
 /* From now on the operation of this kind with number `first` (0 = the next one) and the `count - 1` behind it
  * fail with error (-errno). A write stores its first `partial` bytes before. */
-void block_fault_set(struct block *filter, enum block_fault_kind kind, unsigned first, unsigned count,
+void block_fault_set(struct disk *filter, enum block_fault_kind kind, unsigned first, unsigned count,
                      int error, uint64_t partial);
 
 /* Operations of the kind so far, failed ones included. */
-unsigned block_fault_count(struct block *filter, enum block_fault_kind kind);
+unsigned block_fault_count(struct disk *filter, enum block_fault_kind kind);
 
 /* Closed: operations wait until it is opened; reads with BLOCK_NOWAIT get -EAGAIN. */
-void block_fault_gate(struct block *filter, bool closed);
+void block_fault_gate(struct disk *filter, bool closed);
 
 #endif

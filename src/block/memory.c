@@ -8,11 +8,11 @@
 #include "block/block.h"
 
 struct memory {
-    struct block block;
+    struct disk disk;
     uint8_t *bytes;
 };
 
-static bool memory_open(struct block *b, struct block_config *config, GError **error)
+static bool memory_open(struct disk *b, struct block_config *config, GError **error)
 {
     struct memory *m = (struct memory *)(void *)b;
     if (!config->size || config->size % BLOCK_SECTOR)
@@ -28,17 +28,17 @@ static bool memory_open(struct block *b, struct block_config *config, GError **e
     return true;
 }
 
-static void memory_close(struct block *b)
+static void memory_close(struct disk *b)
 {
     g_free(((struct memory *)(void *)b)->bytes);
 }
 
-static uint8_t *at(struct block *b, uint64_t offset)
+static uint8_t *at(struct disk *b, uint64_t offset)
 {
     return ((struct memory *)(void *)b)->bytes + offset;
 }
 
-static int memory_read(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
+static int memory_read(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
 {
     (void)flags; /* never waits */
     for (; n; offset += iov->iov_len, iov++, n--)
@@ -46,26 +46,26 @@ static int memory_read(struct block *b, const struct iovec *iov, unsigned n, uin
     return 0;
 }
 
-static int memory_write(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset)
+static int memory_write(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset)
 {
     for (; n; offset += iov->iov_len, iov++, n--)
         memcpy(at(b, offset), iov->iov_base, iov->iov_len);
     return 0;
 }
 
-static int memory_flush(struct block *b)
+static int memory_flush(struct disk *b)
 {
     (void)b;
     return 0;
 }
 
-static int memory_discard(struct block *b, uint64_t offset, uint64_t size)
+static int memory_discard(struct disk *b, uint64_t offset, uint64_t size)
 {
     memset(at(b, offset), 0, size);
     return 0;
 }
 
-static int memory_zero(struct block *b, uint64_t offset, uint64_t size, unsigned flags)
+static int memory_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags)
 {
     (void)flags;
     return memory_discard(b, offset, size);

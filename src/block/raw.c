@@ -17,12 +17,12 @@
 #include "os/fd.h"
 
 struct raw {
-    struct block block;
+    struct disk disk;
     int fd;
     _Atomic bool no_nowait, no_discard, no_zero; /* what the file system was found not to have */
 };
 
-static struct raw *raw(struct block *b)
+static struct raw *raw(struct disk *b)
 {
     return (struct raw *)(void *)b;
 }
@@ -31,7 +31,7 @@ static struct raw *raw(struct block *b)
 
 static void find_facts(struct raw *r, const struct stat *status)
 {
-    struct block_facts *f = &r->block.facts;
+    struct block_facts *f = &r->disk.facts;
     f->alignment = 1;
     f->granularity = BLOCK_SECTOR;
     f->preferred = 4096;
@@ -51,7 +51,7 @@ static void find_facts(struct raw *r, const struct stat *status)
         f->preferred = 4096;
 }
 
-static bool raw_open(struct block *b, struct block_config *config, GError **error)
+static bool raw_open(struct disk *b, struct block_config *config, GError **error)
 {
     struct raw *r = raw(b);
     AUTO_FD fd = fd_steal(&config->fd);
@@ -75,7 +75,7 @@ static bool raw_open(struct block *b, struct block_config *config, GError **erro
     return true;
 }
 
-static void raw_close(struct block *b)
+static void raw_close(struct disk *b)
 {
     fd_close(&raw(b)->fd);
 }
@@ -137,7 +137,7 @@ static int read_cached(struct raw *r, const struct iovec *iov, unsigned n, uint6
     return done >= 0 && (uint64_t)done == block_iov_size(iov, n) ? 0 : -EAGAIN;
 }
 
-static int raw_read(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
+static int raw_read(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
 {
     struct raw *r = raw(b);
     if (flags & BLOCK_NOWAIT)
@@ -145,13 +145,13 @@ static int raw_read(struct block *b, const struct iovec *iov, unsigned n, uint64
     return all(preadv2, r->fd, iov, n, offset);
 }
 
-static int raw_write(struct block *b, const struct iovec *iov, unsigned n, uint64_t offset)
+static int raw_write(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset)
 {
     return all(pwritev2, raw(b)->fd, iov, n, offset);
 }
 
 /* Never repeated, whatever the error: the kernel counts the pages as clean after it has told us once. */
-static int raw_flush(struct block *b)
+static int raw_flush(struct disk *b)
 {
     return fdatasync(raw(b)->fd) ? -errno : 0;
 }
@@ -173,12 +173,12 @@ static int allocate(struct raw *r, int mode, uint64_t offset, uint64_t size, _At
     return status;
 }
 
-static int raw_discard(struct block *b, uint64_t offset, uint64_t size)
+static int raw_discard(struct disk *b, uint64_t offset, uint64_t size)
 {
     return allocate(raw(b), FALLOC_FL_PUNCH_HOLE, offset, size, &raw(b)->no_discard);
 }
 
-static int raw_zero(struct block *b, uint64_t offset, uint64_t size, unsigned flags)
+static int raw_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags)
 {
     struct raw *r = raw(b);
     int status = -EOPNOTSUPP;
@@ -190,7 +190,7 @@ static int raw_zero(struct block *b, uint64_t offset, uint64_t size, unsigned fl
 }
 
 /* SEEK_DATA and SEEK_HOLE; the file's position, which they move, is used by nobody. */
-static int raw_extent(struct block *b, uint64_t offset, uint64_t size, struct block_extent *extent)
+static int raw_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_extent *extent)
 {
     const int fd = raw(b)->fd;
     uint64_t end = offset + size;

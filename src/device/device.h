@@ -77,6 +77,7 @@ struct device_field {
 /* What a guest asks of the power supply. */
 enum device_power { DEVICE_POWER_OFF, DEVICE_POWER_FAIL, DEVICE_POWER_RESET };
 
+struct disk;
 struct device;
 
 /* The wires of one chip, all borrowed. What a chip does not use may be left out. */
@@ -85,6 +86,8 @@ struct device_wires {
     struct clock *clock;
     struct mem *mem;                /* guest RAM, for chips that do DMA */
     struct stream *stream;          /* NULL: not connected */
+    struct disk *disk;              /* NULL: none */
+    const char *serial;             /* the disk's serial number; NULL: none */
     const struct irq_line *outputs; /* copied; pins beyond output_count are not connected */
     unsigned output_count;
     /* Called on any thread with no lock held. code: 1..255 for DEVICE_POWER_FAIL, else 0. */

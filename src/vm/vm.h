@@ -38,6 +38,7 @@ struct vm {
     GMainLoop *loop;
     struct machine *machine;
     struct stream *console;
+    GPtrArray *disks;        /* of struct block, owned; the machine borrows them */
     struct qmp *control;     /* NULL: nobody to obey */
     struct sandbox *sandbox; /* borrowed: what is in force */
     pid_t *threads;          /* of the vCPUs, in their order */

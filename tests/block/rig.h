@@ -23,12 +23,12 @@ static inline int rig_file(uint64_t size)
 }
 
 /* A disk of size bytes, all zero. */
-static inline struct block *rig_disk(const struct block_driver *driver, uint64_t size)
+static inline struct disk *rig_disk(const struct block_driver *driver, uint64_t size)
 {
     g_autoptr(GError) error = NULL;
     struct block_config config = {
         .name = "test", .fd = driver->needs_file ? rig_file(size) : -1, .size = size};
-    struct block *b = block_open(driver, &config, &error);
+    struct disk *b = block_open(driver, &config, &error);
     g_assert_no_error(error);
     return b;
 }

@@ -11,7 +11,7 @@
 enum { SIZE = 300 * 1024 + 512, ROUNDS = 3000, PIECES = 5 };
 
 struct model {
-    struct block *disk;
+    struct disk *disk;
     uint8_t *bytes; /* what must be read */
     uint8_t *any;   /* 1 where a discard left it open what is read */
     GRand *rand;
@@ -133,7 +133,7 @@ static void test_model(gconstpointer driver)
 
 static void test_bounds(gconstpointer driver)
 {
-    AUTO(block) b = rig_disk(driver, SIZE);
+    AUTO(disk) b = rig_disk(driver, SIZE);
     static const struct {
         uint64_t offset, size;
         int status;

@@ -25,7 +25,7 @@ static char *named_file(uint64_t size)
     return path;
 }
 
-static struct block *open_path(const char *path, bool readonly, GError **error)
+static struct disk *open_path(const char *path, bool readonly, GError **error)
 {
     int fd = block_file_open(path, readonly, error);
     if (fd < 0)
@@ -43,13 +43,13 @@ static void assert_fails(const char *path, bool readonly, const char *word)
     g_assert_nonnull(strstr(error->message, path));
 }
 
-static int write_at(struct block *b, const void *bytes, size_t size, uint64_t offset)
+static int write_at(struct disk *b, const void *bytes, size_t size, uint64_t offset)
 {
     const struct iovec iov = {(void *)(uintptr_t)bytes, size};
     return block_write(b, &iov, 1, offset);
 }
 
-static int read_at(struct block *b, void *bytes, size_t size, uint64_t offset)
+static int read_at(struct disk *b, void *bytes, size_t size, uint64_t offset)
 {
     const struct iovec iov = {bytes, size};
     return block_read(b, &iov, 1, offset, 0);
@@ -80,7 +80,7 @@ static void test_permission(void)
     g_autofree char *path = named_file(512);
     g_assert_cmpint(chmod(path, 0400), ==, 0);
     assert_fails(path, false, "readonly=on");
-    AUTO(block) b = open_path(path, true, NULL);
+    AUTO(disk) b = open_path(path, true, NULL);
     g_assert_nonnull(b);
     g_unlink(path);
 }
@@ -89,12 +89,12 @@ static void test_permission(void)
 static void test_locks(void)
 {
     g_autofree char *path = named_file(4096);
-    struct block *writer = open_path(path, false, NULL);
+    struct disk *writer = open_path(path, false, NULL);
     g_assert_nonnull(writer);
     assert_fails(path, false, "in use by another guest");
     assert_fails(path, true, "which writes to it");
     block_free(writer);
-    struct block *a = open_path(path, true, NULL), *b = open_path(path, true, NULL);
+    struct disk *a = open_path(path, true, NULL), *b = open_path(path, true, NULL);
     g_assert_nonnull(a);
     g_assert_nonnull(b);
     assert_fails(path, false, "readonly=on");
@@ -111,7 +111,7 @@ static void test_locks(void)
 static void test_lock_stays(void)
 {
     g_autofree char *path = named_file(4096);
-    AUTO(block) writer = open_path(path, false, NULL);
+    AUTO(disk) writer = open_path(path, false, NULL);
     close(open(path, O_RDWR));
     assert_fails(path, false, "in use");
     g_unlink(path);
@@ -120,7 +120,7 @@ static void test_lock_stays(void)
 static void test_readonly(void)
 {
     g_autofree char *path = named_file(4096);
-    AUTO(block) b = open_path(path, true, NULL);
+    AUTO(disk) b = open_path(path, true, NULL);
     char bytes[512] = {0};
     g_assert_true(b->facts.readonly);
     g_assert_cmpint(read_at(b, bytes, sizeof(bytes), 0), ==, 0);
@@ -145,14 +145,14 @@ static void test_descriptor_mode(void)
 /* What looks like an image of another format is bytes like any other. */
 static void test_never_guessed(void)
 {
-    AUTO(block) b = rig_disk(block_driver_find("raw"), 65536);
+    AUTO(disk) b = rig_disk(block_driver_find("raw"), 65536);
     static const uint8_t qcow2[8] = {'Q', 'F', 'I', 0xfb, 0, 0, 0, 3};
     uint8_t back[8] = {0};
     g_assert_cmpint(write_at(b, qcow2, sizeof(qcow2), 0), ==, 0);
     int fd = rig_file(65536);
     g_assert_cmpint(pwrite(fd, qcow2, sizeof(qcow2), 0), ==, sizeof(qcow2));
     struct block_config config = {.name = "q", .fd = fd};
-    AUTO(block) again = block_open(block_driver_find("raw"), &config, NULL);
+    AUTO(disk) again = block_open(block_driver_find("raw"), &config, NULL);
     g_assert_cmpuint(again->facts.size, ==, 65536);
     g_assert_cmpint(read_at(again, back, sizeof(back), 0), ==, 0);
     g_assert_cmpmem(back, 8, qcow2, 8);
@@ -165,7 +165,7 @@ static void test_holes(void)
     const uint64_t piece = 64 * KiB;
     int fd = rig_file(16 * piece), copy = dup(fd);
     struct block_config config = {.name = "holes", .fd = fd};
-    AUTO(block) b = block_open(block_driver_find("raw"), &config, NULL);
+    AUTO(disk) b = block_open(block_driver_find("raw"), &config, NULL);
     g_autofree uint8_t *ones = g_malloc(4 * piece);
     memset(ones, 1, 4 * piece);
     g_assert_cmpint(write_at(b, ones, 4 * piece, 4 * piece), ==, 0);
@@ -202,7 +202,7 @@ static void test_cut_off(void)
 {
     int fd = rig_file(8192), copy = dup(fd);
     struct block_config config = {.name = "short", .fd = fd};
-    AUTO(block) b = block_open(block_driver_find("raw"), &config, NULL);
+    AUTO(disk) b = block_open(block_driver_find("raw"), &config, NULL);
     g_assert_cmpint(ftruncate(copy, 4096), ==, 0);
     uint8_t bytes[1024];
     g_assert_cmpint(read_at(b, bytes, sizeof(bytes), 0), ==, 0);
@@ -215,7 +215,7 @@ static void test_cut_off(void)
 static void test_short_writes(void)
 {
     struct rlimit before, limit;
-    AUTO(block) b = rig_disk(block_driver_find("raw"), 64 * KiB);
+    AUTO(disk) b = rig_disk(block_driver_find("raw"), 64 * KiB);
     uint8_t bytes[3][1000], back[3000];
     struct iovec iov[3];
     for (unsigned i = 0; i < 3; i++) {
@@ -240,7 +240,7 @@ static void test_short_writes(void)
 /* After one failed flush nothing is acknowledged any more, whatever storage says later. */
 static void test_lost(void)
 {
-    AUTO(block) b = block_fault_new(rig_disk(block_driver_find("memory"), 4096));
+    AUTO(disk) b = block_fault_new(rig_disk(block_driver_find("memory"), 4096));
     char bytes[512] = {1};
     g_assert_cmpint(write_at(b, bytes, 512, 0), ==, 0);
     g_assert_cmpint(block_flush(b), ==, 0);
@@ -260,7 +260,7 @@ static void test_each_write(void)
 {
     enum { WRITES = 20 };
     for (unsigned at = 0; at < WRITES; at++) {
-        AUTO(block) b = block_fault_new(rig_disk(block_driver_find("memory"), WRITES * 512));
+        AUTO(disk) b = block_fault_new(rig_disk(block_driver_find("memory"), WRITES * 512));
         block_fault_set(b, BLOCK_FAULT_WRITE, at, 1, -ENOSPC, 100);
         for (unsigned i = 0; i < WRITES; i++) {
             uint8_t bytes[512];
