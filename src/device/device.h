@@ -41,6 +41,7 @@
 #include "bus/clock.h"
 #include "console/stream.h"
 #include "mem/mem.h"
+#include "net/net.h"
 
 enum { DEVICE_PINS_MAX = 64 };
 
@@ -86,6 +87,7 @@ struct device_wires {
     struct clock *clock;
     struct mem *mem;                /* guest RAM, for chips that do DMA */
     struct stream *stream;          /* NULL: not connected */
+    struct net *net;                /* the same, of a network card */
     struct disk *disk;              /* NULL: none */
     const char *serial;             /* the disk's serial number; NULL: none */
     const struct irq_line *outputs; /* copied; pins beyond output_count are not connected */

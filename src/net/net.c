@@ -87,11 +87,15 @@ unsigned net_send(struct net *n, const struct net_packet *packets, unsigned coun
         wake(port);
         return count;
     }
-    if ((unsigned)done < count) {
-        atomic_store(&port->starved, true);
-        wake(port);
-    }
+    if ((unsigned)done < count)
+        net_again(n);
     return (unsigned)done;
+}
+
+void net_again(struct net *n)
+{
+    atomic_store(&n->port->starved, true);
+    wake(n->port);
 }
 
 void net_more(struct net *n)
@@ -273,4 +277,10 @@ void net_attach(struct net *n, const struct net_client *client, void *opaque)
     n->port->client = client;
     n->port->opaque = opaque;
     wake(n->port);
+}
+
+void net_detach(struct net *n)
+{
+    n->port->client = NULL;
+    watch(n->port, 0);
 }

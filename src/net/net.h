@@ -101,12 +101,16 @@ struct net *net_new(const struct net_ops *ops, int fd, GMainContext *context, GE
 void net_free(struct net *n); /* NULL is fine; the client is not called any more */
 CLEANUP_DEFINE(net, net_free)
 
-/* Both borrowed, until net_free(). */
+/* Both borrowed, until net_detach() or net_free(). */
 void net_attach(struct net *n, const struct net_client *client, void *opaque);
+void net_detach(struct net *n);
 
 /* Sends packets: how many were taken. Less than count: `writable` will come. When the link is down all are
  * taken and lost. Any thread, one at a time. */
 unsigned net_send(struct net *n, const struct net_packet *packets, unsigned count);
+
+/* Asks for `writable`, as soon as the descriptor takes something. Any thread. */
+void net_again(struct net *n);
 
 /* The card has room again after `receive` had returned false. Any thread. */
 void net_more(struct net *n);
