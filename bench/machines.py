@@ -19,6 +19,8 @@ TIMEOUT = 300  # seconds; a wait that ends by it has gone wrong, however busy th
 FIRST_LINE = "user space is here"
 SCRIPT = f"echo {FIRST_LINE}\nexec /suite\n"
 READY = "@ ready"
+MIB = 1 << 20
+DISK_MIB = 256
 
 Memory = collections.namedtuple("Memory", "now peak ram")  # bytes: resident and its peak beyond guest RAM, guest RAM
 
@@ -217,13 +219,13 @@ class Machines:
     def native(self):
         return [str(self.suite("gcc"))]
 
-    @functools.cached_property
-    def initrd(self):
+    def initrd(self, modules=None):
         """busybox's initramfs, and appended to it, as the kernel allows, an archive with the suite."""
         suite = self.suite("riscv64-linux-gnu-gcc")
-        script, base, out = (self.folder / name for name in ("script", "base.gz", "initramfs.gz"))
+        script, base, out = (self.folder / name for name in ("script", "base.gz", f"initramfs-{modules}.gz"))
         script.write_text(SCRIPT)
-        succeed([ROOT / "tools/debian-guest", "initramfs", base, "--script", script])
+        load = ["--modules", modules] if modules else []
+        succeed([ROOT / "tools/debian-guest", "initramfs", base, "--script", script, *load])
         staging = self.folder / "staging"
         staging.mkdir(exist_ok=True)
         shutil.copy(suite, staging / "suite")
@@ -256,9 +258,28 @@ class Machines:
     @functools.cached_property
     def linux(self):
         """How each system is told to boot Debian's kernel into the suite."""
-        kernel, initrd, append = str(self.debian / "kernel"), str(self.initrd), "console=ttyS0 quiet"
+        return self.boot_linux(self.initrd())
+
+    def boot_linux(self, initrd):
+        kernel, initrd, append = str(self.debian / "kernel"), str(initrd), "console=ttyS0 quiet"
         return {"hostel": ["--kernel", kernel, "--initrd", initrd, "--append", append],
                 "qemu": ["-kernel", kernel, "-initrd", initrd, "-append", append]}
+
+    @functools.cached_property
+    def linux_with_disk(self):
+        """The same with a virtio disk, of which each system has a file of its own, in the host's page cache."""
+        boot = self.boot_linux(self.initrd("virtio"))
+        files = {system: self.folder / f"disk-{system}.img" for system in boot}
+        content = bytes(range(256)) * (MIB // 256)
+        for path in files.values():
+            with open(path, "wb") as file:
+                for number in range(DISK_MIB):
+                    file.write(number.to_bytes(8, "little") + content[8:])
+                os.fsync(file.fileno())  # writing back would be somebody's processor time
+        boot["hostel"] += ["--disk", f"file={files['hostel']},format=raw"]
+        boot["qemu"] += ["-global", "virtio-mmio.force-legacy=false", "-drive",
+                         f"file={files['qemu']},format=raw,if=none,id=disk", "-device", "virtio-blk-device,drive=disk"]
+        return boot
 
     def bare(self, name):
         """How each system is told to run a bare-metal program."""

@@ -98,6 +98,9 @@ BARS = [
     ("beyond guest RAM after a 512 MiB boot, MiB", "<=", 48, value("resident/debian")),
     ("idle Debian, % of a CPU", "<=", 0.3, value("idle/debian")),
     ("idle bare metal, % of a CPU", "<=", 0.3, value("idle/bare")),
+    ("virtio disk, sequential read", ">=", 1.5, mean("disk/read")),
+    ("virtio disk, sequential read past the guest's cache", ">=", 1.5, mean("disk/read_direct")),
+    ("virtio disk, random 4 KiB reads, geometric mean", ">=", 1.5, mean("disk/read_4k*")),
     ("emulation, million instructions per second", ">=", 60, value("emulation/mips")),
     ("emulation, boot to user space, s", "<=", 60, value("emulation/boot")),
 ]

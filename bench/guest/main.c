@@ -34,7 +34,7 @@
 
 static const struct program *const lists[] = {
     integer_programs, calls_programs,  branches_programs, memory_programs,
-    double_programs,  system_programs, parallel_programs,
+    double_programs,  system_programs, parallel_programs, disk_programs,
 };
 #define LISTS (sizeof(lists) / sizeof(lists[0]))
 

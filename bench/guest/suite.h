@@ -21,7 +21,7 @@ struct program {
 
 /* Each list ends with an entry without a name. */
 extern const struct program integer_programs[], calls_programs[], branches_programs[], memory_programs[],
-    double_programs[], system_programs[], parallel_programs[];
+    double_programs[], system_programs[], parallel_programs[], disk_programs[];
 
 /* Zeroed memory, with its pages present, that is gone after the program's end. Ends the suite on failure. */
 void *suite_memory(size_t bytes);
