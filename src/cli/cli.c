@@ -9,7 +9,9 @@
 #include "base/log.h"
 
 const struct cli_command cli_commands[] = {
-    {"run", "--isa ISA [OPTION]... --kernel FILE", "run a guest in the foreground", cli_run},
+    {"run", "[debian] [OPTION]...", "run a guest in the foreground", cli_run},
+    {"guests", "", "list the guests that have a name", cli_guests},
+    {"remove", "NAME...", "remove guests with their disks", cli_remove},
     {"boards", "", "list the machines there are", cli_list},
     {"isas", "", "list the instruction sets there are", cli_list},
     {"methods", "", "list the ways to run guest code there are", cli_list},

@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/debian.h"
 #include "control/guest_options.h"
 
 /* The keys of a list: "      readonly=on|off ...". */
@@ -37,8 +38,10 @@ static void print_option(const struct option_row *row)
 
 void cli_help_run(void)
 {
-    printf("Usage: hostel run --isa ISA [OPTION]... --kernel FILE\n\n"
-           "Runs a guest in the foreground. Its console is this terminal; Ctrl-] opens a menu.\n");
+    printf("Usage: hostel run --isa ISA [OPTION]... --kernel FILE\n"
+           "       hostel run debian[:trixie] [OPTION]...\n\n"
+           "Runs a guest in the foreground. Its console is this terminal; Ctrl-] opens a menu.\n"
+           "The second form makes a Debian guest, or starts the one with that --name again.\n");
     const char *group = "";
     for (const struct option_row *row = guest_option_rows; row->name; row++) {
         if (!(row->who & OPTION_CLI))
@@ -48,6 +51,9 @@ void cli_help_run(void)
         group = row->group;
         print_option(row);
     }
+    printf("\n%s (debian):\n", debian_option_rows->group);
+    for (const struct option_row *row = debian_option_rows; row->name; row++)
+        print_option(row);
     printf("\nAreas for --trace:");
     for (unsigned i = 0; i < LOG_AREA_COUNT; i++)
         printf(" %s", log_area_name((enum log_area)i));

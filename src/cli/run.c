@@ -3,6 +3,7 @@
 /* `hostel run`: one guest in the foreground. */
 #include "base/error.h"
 #include "cli/cli.h"
+#include "cli/debian.h"
 #include "cli/launch.h"
 #include "cli/session.h"
 
@@ -11,6 +12,8 @@ int cli_run(char **argv)
     GError *error = NULL;
     struct guest_options options;
     struct vmm_process vmm;
+    if (debian_is_meant(argv[1]))
+        return debian_run(argv + 1);
     guest_options_init(&options);
     if (!option_parse(guest_option_rows, OPTION_CLI, argv + 1, &options, &error))
         return cli_fail(error);

@@ -1,0 +1,248 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* `hostel run debian`: from the command line to a guest in the foreground. */
+/*
+ * Theory of operation
+ *
+ * Three things are told apart. An *image* is what Debian's packages make: hostel-image-debian makes it once
+ * and keeps it in the cache. A *guest* is a thin copy of it with a name, which stays until it is removed. A
+ * *run* is an ordinary `hostel run` of that guest's kernel and disk: its options are put before those that
+ * the user gave, so that the user's prevail.
+ *
+ * What makes a guest this one (host name, user, keys) waits in its `seed`, which is handed over behind the
+ * initial file system until a run has ended well; the guest itself knows whether it was sown.
+ */
+#include "cli/debian.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "cli/cli.h"
+#include "cli/launch.h"
+#include "cli/seed.h"
+#include "cli/session.h"
+#include "control/guest_options.h"
+#include "os/fd.h"
+
+/* A run of a guest that is there. */
+struct run {
+    struct named *guest;
+    const struct debian_request *request;
+    char *password; /* made up for it just now; or NULL */
+    int initrd;     /* memory file while there is a seed */
+    GPtrArray *argv;
+};
+
+static void __attribute__((format(printf, 2, 3))) add(struct run *run, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_ptr_array_add(run->argv, g_strdup_vprintf(format, args));
+    va_end(args);
+}
+
+/* Commas are written twice in lists of keys. */
+static char *escape(const char *path)
+{
+    g_auto(GStrv) parts = g_strsplit(path, ",", -1);
+    return g_strjoinv(",,", parts);
+}
+
+/* Programs in the guest ask the terminal for its size, and wait for answers that only a terminal gives. */
+static void add_terminal(GString *append)
+{
+    struct winsize size;
+    if (!isatty(STDIN_FILENO) || ioctl(STDIN_FILENO, TIOCGWINSZ, &size) || !size.ws_row || !size.ws_col)
+        size = (struct winsize){.ws_row = 24, .ws_col = 80};
+    g_string_append_printf(append, " systemd.tty.rows.ttyS0=%u systemd.tty.columns.ttyS0=%u", size.ws_row,
+                           size.ws_col);
+    if (!isatty(STDIN_FILENO))
+        g_string_append(append, " systemd.tty.term.ttyS0=dumb");
+}
+
+static bool has_seed(const struct named *guest)
+{
+    g_autofree char *seed = named_path(guest, "seed");
+    return g_file_test(seed, G_FILE_TEST_EXISTS);
+}
+
+/* The last --append given; it is added to what the guest needs. */
+static const char *users_append(const GPtrArray *words)
+{
+    const char *found = NULL;
+    for (unsigned i = 0; i < words->len; i++) {
+        const char *word = words->pdata[i];
+        if (g_str_has_prefix(word, "--append="))
+            found = word + strlen("--append=");
+        else if (!strcmp(word, "--append") && i + 1 < words->len)
+            found = words->pdata[i + 1];
+    }
+    return found;
+}
+
+static bool compose(struct run *run, GError **error)
+{
+    g_autofree char *kernel = named_path(run->guest, "kernel"), *initrd = named_path(run->guest, "initrd");
+    g_autofree char *seed = named_path(run->guest, "seed"), *disk = named_path(run->guest, "disk");
+    g_autofree char *escaped = escape(disk),
+                    *isa = g_key_file_get_string(run->guest->definition, "guest", "isa", NULL);
+    g_autoptr(GString) append = g_string_new("console=ttyS0 root=/dev/vda quiet");
+    const GPtrArray *words = run->request->guest;
+    add_terminal(append);
+    if (users_append(words))
+        g_string_append_printf(append, " %s", users_append(words));
+    if (has_seed(run->guest)) {
+        run->initrd = seed_append(initrd, seed, error);
+        if (run->initrd < 0)
+            return false;
+        g_free(initrd);
+        initrd = g_strdup_printf("/proc/self/fd/%d", run->initrd);
+    }
+    const char *const first[] = {"--isa",    isa,        "--name",   run->guest->name, "--cpus",
+                                 "2",        "--memory", "1G",       "--net",          "none",
+                                 "--kernel", kernel,     "--initrd", initrd,           "--disk"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(first); i++)
+        add(run, "%s", first[i]);
+    add(run, "file=%s,format=raw", escaped);
+    for (unsigned i = 0; i < words->len; i++)
+        add(run, "%s", (const char *)words->pdata[i]);
+    add(run, "--append=%s", append->str);
+    g_ptr_array_add(run->argv, NULL);
+    return true;
+}
+
+/* --- what is said before the guest speaks --- */
+
+/* The host's side of a forward to the guest's ssh, as in "forward=tcp:127.0.0.1:2222-:22": "-p 2222
+ * debian@127.0.0.1". Owned by the caller; NULL when there is none. */
+static char *ssh_arguments(const GPtrArray *words, const char *user)
+{
+    for (unsigned i = 0; i < words->len; i++) {
+        g_autoptr(GMatchInfo) match = NULL;
+        g_autoptr(GRegex) forward = g_regex_new("forward=tcp:(.*):([0-9]+)-[^,]*:22(,|$)", 0, 0, NULL);
+        if (!g_regex_match(forward, words->pdata[i], 0, &match))
+            continue;
+        g_autofree char *address = g_match_info_fetch(match, 1), *port = g_match_info_fetch(match, 2);
+        return g_strdup_printf("-p %s %s@%s", port, user, *address ? address : "127.0.0.1");
+    }
+    return NULL;
+}
+
+static void say(const struct run *run)
+{
+    const struct named *guest = run->guest;
+    g_autofree char *user = g_key_file_get_string(guest->definition, "guest", "user", NULL);
+    g_autofree char *ssh = ssh_arguments(run->request->guest, user);
+    g_autofree char *named =
+        !strcmp(guest->name, "debian") ? g_strdup("") : g_strdup_printf(" --name %s", guest->name);
+    fprintf(stderr, "hostel: guest '%s', Debian %s\n", guest->name, run->request->release);
+    if (run->password)
+        fprintf(stderr, "  log in as %s with the password %s (this is the only time it is shown)\n", user,
+                run->password);
+    else
+        fprintf(stderr, "  log in as %s\n", user);
+    if (ssh)
+        fprintf(stderr, "  from this host: ssh %s\n", ssh);
+    else
+        fprintf(stderr,
+                "  its address, 10.0.2.15, is reached through Hostel only; for ssh -p 2222 %s@127.0.0.1, run "
+                "it by\n"
+                "  hostel run debian%s --net user,forward=tcp:127.0.0.1:2222-:22\n",
+                user, named);
+    fprintf(stderr,
+            "  'sudo poweroff' ends it, Ctrl-] opens Hostel's menu, and the same command starts it again\n");
+}
+
+/* --- life --- */
+
+/* Parses the composed command line and runs it. */
+static int run_guest(struct run *run)
+{
+    GError *error = NULL;
+    struct guest_options options;
+    struct vmm_process vmm;
+    guest_options_init(&options);
+    if (!option_parse(guest_option_rows, OPTION_CLI, (char *const *)run->argv->pdata, &options, &error)) {
+        guest_options_fini(&options);
+        return cli_fail(error);
+    }
+    session_block_signals();
+    bool started = launch_vmm(&options, &vmm, &error);
+    guest_options_fini(&options);
+    fd_close(&run->initrd);
+    if (!started)
+        return cli_fail(error);
+    say(run);
+    int code = session_run(&vmm);
+    if (code == CLI_OK) { /* the guest has had its first start, and its disk is in order */
+        g_autofree char *seed = named_path(run->guest, "seed");
+        unlink(seed);
+    }
+    return code;
+}
+
+static int run_named(struct named *guest, const struct debian_request *r, char *password)
+{
+    GError *error = NULL;
+    struct run run = {.guest = guest, .request = r, .password = password, .initrd = -1};
+    run.argv = g_ptr_array_new_with_free_func(g_free);
+    int code = compose(&run, &error) ? run_guest(&run) : cli_fail(error);
+    fd_close(&run.initrd);
+    g_ptr_array_unref(run.argv);
+    return code;
+}
+
+/* Before anything is made: is the rest of the command line one that a guest can be run with? */
+static bool check_guest_words(const struct debian_request *r, GError **error)
+{
+    struct guest_options options;
+    g_autoptr(GPtrArray) words = g_ptr_array_copy(r->guest, NULL, NULL);
+    g_ptr_array_add(words, NULL);
+    guest_options_init(&options);
+    bool good = option_parse(guest_option_rows, OPTION_CLI, (char *const *)words->pdata, &options, error);
+    if (good && options.isa && strcmp(options.isa, "riscv64") != 0)
+        good =
+            hostel_fail(error, HOSTEL_ERROR_USAGE, "--isa %s: there is Debian for riscv64 only", options.isa);
+    guest_options_fini(&options);
+    return good;
+}
+
+static int run_request(const struct debian_request *r)
+{
+    GError *error = NULL;
+    if (!check_guest_words(r, &error))
+        return cli_fail(error);
+    AUTO(named) guest = named_open(r->name, &error);
+    g_autofree char *password = NULL;
+    if (!guest)
+        return cli_fail(error);
+    if (guest->made && r->has_own) {
+        hostel_fail(
+            &error, HOSTEL_ERROR_USAGE,
+            "guest '%s' is there already, and keeps what it was made with; leave the options for a new guest "
+            "out, choose another --name, or first: hostel remove %s",
+            guest->name, guest->name);
+        return cli_fail(error);
+    }
+    if (!guest->made) {
+        int code;
+        g_autofree char *image = debian_image(r, "riscv64", &code, &error);
+        if (!image)
+            return error ? cli_fail(error) : code;
+        if (!debian_make(guest, r, image, &password, &error))
+            return cli_fail(error);
+    }
+    return run_named(guest, r, password);
+}
+
+int debian_run(char **argv)
+{
+    GError *error = NULL;
+    struct debian_request request;
+    int code = debian_request_parse(&request, argv, &error) ? run_request(&request) : cli_fail(error);
+    debian_request_fini(&request);
+    return code;
+}
