@@ -56,9 +56,9 @@ _hostel()
     local i=$((COMP_CWORD - 1))
     while [ "$i" -gt 1 ] && [[ "${COMP_WORDS[i]}" != --* ]]; do i=$((i - 1)); done
     case "${COMP_WORDS[i]}" in
-    --disk)
+    --disk | --flash | --fw-cfg)
         if [ "$((COMP_CWORD - i))" -eq 1 ] || [ "$current" = = ] || [ "$previous" = = ]; then
-            _hostel_list disk "$current" "$previous"
+            _hostel_list "${COMP_WORDS[i]#--}" "$current" "$previous"
             return
         fi
         ;;

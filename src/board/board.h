@@ -28,6 +28,25 @@ struct machine_virtio {
     struct device_wires wires;
 };
 
+/* Which mode begins with what is in flash. */
+enum machine_start { MACHINE_START_OFF, MACHINE_START_SUPERVISOR, MACHINE_START_MACHINE };
+
+/* A bank of flash memory. */
+struct machine_flash {
+    bool given; /* there is a file; else the bank is volatile and erased */
+    int fd;
+    bool readonly;
+    enum machine_start start; /* of one bank at most; a kernel is then only offered to it, by fw_cfg */
+};
+
+/* Bytes for firmware to find: string, or when that is NULL the file's. */
+struct machine_fw_file {
+    const char *name, *string; /* borrowed until machine_new() returns */
+    int fd;
+};
+
+enum { MACHINE_FLASH = 2, MACHINE_FW_FILES = 32 };
+
 /* What a guest is made of; descriptors are owned by the machine (-1 = none), strings copied. */
 struct machine_config {
     const struct accel *accel;
@@ -38,7 +57,9 @@ struct machine_config {
     const char *append;                                    /* kernel command line, NULL = empty */
     const char *cpu_features;                              /* isa_config.features */
     const char *tuning;                                    /* vcpus_tune(); NULL = none */
-    struct stream *console;                                /* borrowed; outlives the machine */
+    struct machine_flash flash[MACHINE_FLASH];
+    struct machine_fw_file fw_files[MACHINE_FW_FILES]; /* the first with a NULL name ends them */
+    struct stream *console;                            /* borrowed; outlives the machine */
     /* The board's virtio slots are filled in this order: a disk keeps its name in the guest when disks come
      * first, then networks, then the rest. Borrowed, the array until machine_new() returns. */
     const struct machine_virtio *virtio;
@@ -80,6 +101,9 @@ struct machine {
 extern const struct board *const boards[];
 /* By name; or with name NULL the first board for the ISA. NULL when there is none. */
 const struct board *board_find(const char *name, const char *isa);
+
+/* How the configuration starts from flash, and the bank (0 when it does not). */
+enum machine_start machine_flash_start(const struct machine_config *c, unsigned *bank);
 
 /* Builds a machine, not yet running: checks the configuration (messages say what was found, expected, and
  * what to do), composes, boots. Takes the descriptors in any case. Main thread. */

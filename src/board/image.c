@@ -36,6 +36,8 @@ static bool has(const uint8_t *bytes, size_t size, size_t at, const char *magic,
 
 /* --- what a file is, in words --- */
 
+static const char unknown[] = "data of no known kind";
+
 static const char *elf_machine(unsigned machine, char *buffer, size_t size)
 {
     static const struct {
@@ -103,7 +105,7 @@ const char *image_describe(const uint8_t *bytes, size_t size, char *buffer, size
             return magics[i].what;
     for (size_t i = 0; i < MIN(size, 512); i++)
         if (!g_ascii_isprint((char)bytes[i]) && !g_ascii_isspace((char)bytes[i]))
-            return "data of no known kind";
+            return unknown;
     return "text";
 }
 
@@ -294,13 +296,36 @@ static bool parse_linux(const char *name, const uint8_t *bytes, size_t size, str
     return true;
 }
 
+static bool is_kernel(const uint8_t *bytes, size_t size)
+{
+    return image_is_elf(bytes, size) || (size >= LINUX_HEADER && HAS(LINUX_MAGIC, "RSC\x05"));
+}
+
+bool image_parse_payload(const char *name, const uint8_t *bytes, size_t size, struct image *out,
+                         GError **error)
+{
+    char what[64];
+    if (is_kernel(bytes, size))
+        return image_parse_kernel(name, bytes, size, out, error);
+    const char *is = image_describe(bytes, size, what, sizeof(what));
+    if (is != unknown)
+        return hostel_fail(
+            error, HOSTEL_ERROR_INPUT,
+            "%s is nothing that firmware could start: it is %s; expected a kernel, an ELF file "
+            "or a raw binary such as u-boot.bin",
+            name, is);
+    *out = (struct image){.position_free = true, .count = 1};
+    out->segment[0] = (struct image_segment){.file_size = size, .mem_size = size};
+    return true;
+}
+
 bool image_parse_kernel(const char *name, const uint8_t *bytes, size_t size, struct image *out,
                         GError **error)
 {
     char what[64];
     if (image_is_elf(bytes, size))
         return image_parse_elf(name, bytes, size, out, error);
-    if (size >= LINUX_HEADER && HAS(LINUX_MAGIC, "RSC\x05"))
+    if (is_kernel(bytes, size))
         return parse_linux(name, bytes, size, out, error);
     return hostel_fail(error, HOSTEL_ERROR_INPUT,
                        "%s is not a RISC-V kernel: it is %s; expected a Linux Image, Image.gz or ELF file",

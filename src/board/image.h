@@ -43,6 +43,11 @@ bool image_unpack(const char *name, const uint8_t *bytes, size_t size, size_t ca
 /* An ELF64 file for RISC-V with something to load. */
 bool image_parse_elf(const char *name, const uint8_t *bytes, size_t size, struct image *out, GError **error);
 
+/* What a firmware hands over to: a kernel, or bytes that are no other kind of file, to be started at their
+ * beginning. */
+bool image_parse_payload(const char *name, const uint8_t *bytes, size_t size, struct image *out,
+                         GError **error);
+
 /* A RISC-V kernel: Image (EFI stub or not) or ELF. */
 bool image_parse_kernel(const char *name, const uint8_t *bytes, size_t size, struct image *out,
                         GError **error);

@@ -5,10 +5,10 @@
 
 #include <inttypes.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "os/fd.h"
 
 #define BOARD(name) extern const struct board board_##name;
 #include "board/boards.def"
@@ -43,14 +43,39 @@ static bool check_memory(const struct board *b, uint64_t memory, GError **error)
     return true;
 }
 
+enum machine_start machine_flash_start(const struct machine_config *c, unsigned *bank)
+{
+    for (*bank = 0; *bank < MACHINE_FLASH; ++*bank)
+        if (c->flash[*bank].given && c->flash[*bank].start)
+            return c->flash[*bank].start;
+    *bank = 0;
+    return MACHINE_START_OFF;
+}
+
+static bool check_flash(const struct machine_config *c, GError **error)
+{
+    unsigned bank, starts = 0;
+    for (unsigned i = 0; i < MACHINE_FLASH; i++)
+        starts += c->flash[i].given && c->flash[i].start;
+    if (starts > 1)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "only one bank of flash can be started");
+    if (machine_flash_start(c, &bank) == MACHINE_START_MACHINE && c->firmware_fd >= 0)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "a firmware, and flash that starts instead of it (start=machine): leave one out");
+    return true;
+}
+
 static bool check(const struct board *b, const struct machine_config *c, GError **error)
 {
+    unsigned bank;
     if (!c->vcpus || c->vcpus > b->max_vcpus)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s cannot have %u CPUs: 1 to %u", b->name, c->vcpus,
                            b->max_vcpus);
     if (!check_memory(b, c->memory, error))
         return false;
-    if (c->kernel_fd < 0 && c->firmware_fd < 0)
+    if (!check_flash(c, error))
+        return false;
+    if (c->kernel_fd < 0 && c->firmware_fd < 0 && !machine_flash_start(c, &bank))
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "nothing to run: give a kernel or a firmware");
     if (c->initrd_fd >= 0 && c->kernel_fd < 0)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "an initrd without a kernel: give the kernel, too");
@@ -74,10 +99,15 @@ static void copy_config(struct machine *m, const struct machine_config *config)
 
 static void free_config(struct machine_config *c)
 {
-    const int fds[] = {c->kernel_fd, c->initrd_fd, c->firmware_fd};
-    for (unsigned i = 0; i < ARRAY_SIZE(fds); i++)
-        if (fds[i] >= 0)
-            close(fds[i]);
+    fd_close(&c->kernel_fd);
+    fd_close(&c->initrd_fd);
+    fd_close(&c->firmware_fd);
+    for (unsigned i = 0; i < MACHINE_FLASH; i++)
+        if (c->flash[i].given)
+            fd_close(&c->flash[i].fd);
+    for (unsigned i = 0; i < MACHINE_FW_FILES && c->fw_files[i].name; i++)
+        if (!c->fw_files[i].string)
+            fd_close(&c->fw_files[i].fd);
     g_free((char *)(uintptr_t)c->kernel_name);
     g_free((char *)(uintptr_t)c->initrd_name);
     g_free((char *)(uintptr_t)c->firmware_name);

@@ -8,7 +8,8 @@
  * Without a firmware file, hart 0 starts in S-mode at the kernel's entry with a0 = hart id, a1 = device tree,
  * as SBI says of a supervisor's start; the others wait for HSM. With one, all harts start in M-mode at the
  * reset vector in ROM, which loads a0 = hart id, a1 = device tree, a2 = the structure that OpenSBI's
- * fw_dynamic reads, and jumps to the firmware.
+ * fw_dynamic reads, and jumps to the firmware. A bank of flash may stand for the kernel (its entry is its
+ * beginning) or for the firmware; a kernel is then not loaded, but flash finds it in fw_cfg.
  *
  *     0x80000000             firmware (raw; an ELF file says itself)
  *     0x80200000             kernel: at its text_offset, or at the next 2 MiB behind the firmware
@@ -31,6 +32,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "board/image.h"
+#include "device/pflash.h"
 #include "isa/riscv/cpu.h"
 
 #define BOOT_KERNEL_ALIGN (2 * MiB)
@@ -228,7 +230,12 @@ static bool load_kernel(struct boot *b, GError **error)
     g_autofree char *inside = NULL;
     struct image image;
     size_t size = 0;
+    unsigned bank;
     bool packed = false;
+    if (machine_flash_start(c, &bank)) {
+        b->kernel_entry = VIRT_FLASH + bank * PFLASH_SIZE;
+        return true;
+    }
     if (c->kernel_fd < 0)
         return true;
     if (!file_load(b, c->kernel_fd, c->kernel_name, &bytes, &size, &packed, error))
@@ -236,7 +243,8 @@ static bool load_kernel(struct boot *b, GError **error)
     if (packed)
         inside = g_strdup_printf("%s (unpacked)", c->kernel_name);
     const char *name = inside ? inside : c->kernel_name;
-    if (!image_parse_kernel(name, bytes, size, &image, error))
+    if (b->firmware.size ? !image_parse_payload(name, bytes, size, &image, error)
+                         : !image_parse_kernel(name, bytes, size, &image, error))
         return false;
     uint64_t shift = kernel_shift(b, &image);
     b->kernel_entry = image.entry + shift;
@@ -296,7 +304,7 @@ static bool load_initrd(struct boot *b, GError **error)
     enum { CHUNK = 256 << 10 };
     const struct machine_config *c = &b->m->config;
     uint64_t size;
-    if (c->initrd_fd < 0)
+    if (c->initrd_fd < 0 || !b->kernel.size) /* flash takes it from fw_cfg */
         return true;
     if (!file_size(c->initrd_fd, c->initrd_name, &size, error))
         return false;
@@ -362,7 +370,7 @@ static void write_rom(const struct boot *b)
 static void start_harts(const struct boot *b)
 {
     struct vcpus *vcpus = b->m->vcpus;
-    if (!b->firmware.size) {
+    if (riscv_virt_is_builtin(b->m)) {
         struct env *env = vcpus_env(vcpus, 0);
         env->pc = b->kernel_entry;
         env->reg[REG_A0] = 0;

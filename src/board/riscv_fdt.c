@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "codec/fdt.h"
+#include "device/pflash.h"
 #include "device/plic.h"
 #include "isa/riscv/cpu.h"
 
@@ -177,6 +178,28 @@ static void add_soc(struct machine *m, struct dt *t)
     dt_end(t);
 }
 
+/* Both banks are one memory for drivers. */
+static void add_flash(struct dt *t)
+{
+    const uint32_t reg[] = {0, (uint32_t)VIRT_FLASH, 0, PFLASH_SIZE, 0, (uint32_t)(VIRT_FLASH + PFLASH_SIZE),
+                            0, PFLASH_SIZE};
+    dt_begin(t, "flash@%x", (unsigned)VIRT_FLASH);
+    dt_string(t, "compatible", "cfi-flash");
+    dt_cells(t, "reg", reg, ARRAY_SIZE(reg));
+    dt_u32(t, "bank-width", 4);
+    dt_end(t);
+}
+
+static void add_fw_cfg(struct machine *m, struct dt *t)
+{
+    struct device *d = riscv_virt(m)->fw_cfg;
+    dt_begin(t, "fw-cfg@%x", (unsigned)VIRT_FW_CFG);
+    dt_string(t, "compatible", "qemu,fw-cfg-mmio");
+    dt_reg(t, VIRT_FW_CFG, d->type->extent(d));
+    dt_flag(t, "dma-coherent");
+    dt_end(t);
+}
+
 /* Power off and reset by a word written to the test finisher, for kernels that do not use the firmware for
  * it. */
 static void add_power(struct dt *t, const char *name, const char *compatible, uint32_t value)
@@ -202,6 +225,8 @@ void *riscv_fdt(struct machine *m, const struct riscv_layout *layout, size_t *si
     dt_reg(t, VIRT_DRAM, m->config.memory);
     dt_end(t);
     add_cpus(m, t);
+    add_flash(t);
+    add_fw_cfg(m, t);
     add_soc(m, t);
     add_power(t, "poweroff", "syscon-poweroff", 0x5555);
     add_power(t, "reboot", "syscon-reboot", 0x7777);

@@ -4,13 +4,18 @@
 #include "board/riscv_virt.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "device/fw_cfg.h"
+#include "device/pflash.h"
 #include "device/plic.h"
 #include "device/uart16550.h"
 #include "isa/riscv/cpu.h"
+#include "os/fd.h"
 
 static void on_power(void *opaque, enum device_power what, int code)
 {
@@ -26,6 +31,7 @@ static struct device *add_chip(struct machine *m, const char *type, struct devic
                                const struct device_value *values, uint64_t base, GError **error)
 {
     wires.clock = m->clock;
+    wires.mem = m->mem;
     wires.mem = m->mem;
     wires.power = on_power;
     wires.opaque = m;
@@ -99,6 +105,83 @@ static bool add_chips(struct machine *m, GError **error)
     return add_virtio(m, error);
 }
 
+/* --- flash, and what firmware asks for --- */
+
+/* Before the vCPUs are made, as all memory. */
+static bool add_flash(struct machine *m, GError **error)
+{
+    static const char *const names[MACHINE_FLASH] = {"flash0", "flash1"};
+    struct riscv_virt *v = riscv_virt(m);
+    for (unsigned i = 0; i < MACHINE_FLASH; i++) {
+        struct machine_flash *flash = &m->config.flash[i];
+        const uint64_t base = VIRT_FLASH + i * PFLASH_SIZE;
+        const struct device_wires wires = {.name = names[i]};
+        v->flash[i] = add_chip(m, "pflash", wires, NULL, base, error);
+        if (!v->flash[i] || !pflash_place(v->flash[i], m->mem, GPA(base), error) ||
+            (flash->given && !pflash_load(v->flash[i], fd_steal(&flash->fd), flash->readonly, error)))
+            return false;
+    }
+    return true;
+}
+
+/* A file of the host as an item, with another item for its size. */
+static bool put_file(struct device *d, enum fw_cfg_key size_key, enum fw_cfg_key key, int fd,
+                     const char *name, GError **error)
+{
+    struct stat status;
+    if (fd < 0) {
+        fw_cfg_put_number(d, size_key, 0, 4);
+        return true;
+    }
+    if (fstat(fd, &status) || status.st_size > UINT32_MAX)
+        return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: is not a file of less than 4 GiB", name);
+    fw_cfg_put_number(d, size_key, (uint64_t)status.st_size, 4);
+    fw_cfg_put_fd(d, key, fd, (uint64_t)status.st_size);
+    return true;
+}
+
+static bool add_fw_files(struct machine *m, GError **error)
+{
+    const struct machine_fw_file *files = m->config.fw_files;
+    struct device *d = riscv_virt(m)->fw_cfg;
+    for (unsigned i = 0; i < MACHINE_FW_FILES && files[i].name; i++) {
+        struct stat status = {.st_size = 0};
+        uint64_t size = files[i].string ? strlen(files[i].string) : 0;
+        if (!files[i].string && fstat(files[i].fd, &status))
+            return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: its file cannot be examined: %s", files[i].name,
+                               g_strerror(errno));
+        size = MAX(size, (uint64_t)status.st_size);
+        if (!fw_cfg_add_file(d, files[i].name, files[i].string, files[i].fd, size, error))
+            return false;
+    }
+    return true;
+}
+
+static bool add_fw_cfg(struct machine *m, GError **error)
+{
+    static const uint8_t no_uuid[16];
+    const struct machine_config *c = &m->config;
+    const struct device_wires wires = {.name = "fw_cfg"};
+    struct device *d = riscv_virt(m)->fw_cfg = add_chip(m, "fw-cfg", wires, NULL, VIRT_FW_CFG, error);
+    if (!d)
+        return false;
+    fw_cfg_put(d, FW_CFG_UUID, no_uuid, sizeof(no_uuid));
+    fw_cfg_put_number(d, FW_CFG_NOGRAPHIC, 1, 2);
+    fw_cfg_put_number(d, FW_CFG_NB_CPUS, c->vcpus, 2);
+    fw_cfg_put_number(d, FW_CFG_BOOT_MENU, 0, 2);
+    fw_cfg_put_number(d, FW_CFG_CMDLINE_SIZE, *c->append ? strlen(c->append) + 1 : 0, 4);
+    fw_cfg_put(d, FW_CFG_CMDLINE_DATA, c->append, *c->append ? strlen(c->append) + 1 : 0);
+    return put_file(d, FW_CFG_KERNEL_SIZE, FW_CFG_KERNEL_DATA, c->kernel_fd, c->kernel_name, error) &&
+           put_file(d, FW_CFG_INITRD_SIZE, FW_CFG_INITRD_DATA, c->initrd_fd, c->initrd_name, error) &&
+           add_fw_files(m, error);
+}
+
+bool riscv_virt_is_builtin(const struct machine *m)
+{
+    unsigned bank;
+    return m->config.firmware_fd < 0 && machine_flash_start(&m->config, &bank) != MACHINE_START_MACHINE;
+}
+
 static bool build(struct machine *m, GError **error)
 {
     struct riscv_virt *v = g_new0(struct riscv_virt, 1);
@@ -107,9 +190,9 @@ static bool build(struct machine *m, GError **error)
     if (getrandom(v->seed, sizeof(v->seed), 0) != sizeof(v->seed))
         return hostel_fail(error, HOSTEL_ERROR_HOST, "no random bytes from the host: %s", g_strerror(errno));
     v->ram = mem_add(m->mem, "ram", GPA(VIRT_DRAM), m->config.memory, false, error);
-    if (!v->ram || !mem_add(m->mem, "rom", GPA(VIRT_ROM), VIRT_ROM_SIZE, true, error))
+    if (!v->ram || !mem_add(m->mem, "rom", GPA(VIRT_ROM), VIRT_ROM_SIZE, true, error) || !add_flash(m, error))
         return false;
-    const bool builtin = m->config.firmware_fd < 0;
+    const bool builtin = riscv_virt_is_builtin(m);
     struct vcpus_config config = {
         .isa = m->isa,
         .cpu = {.features = m->config.cpu_features,
@@ -125,7 +208,7 @@ static bool build(struct machine *m, GError **error)
     };
     m->vcpus =
         vcpus_tune(&config, m->config.tuning, error) ? vcpus_new(m->config.accel, &config, error) : NULL;
-    return m->vcpus && add_controllers(m, error) && add_chips(m, error);
+    return m->vcpus && add_controllers(m, error) && add_chips(m, error) && add_fw_cfg(m, error);
 }
 
 /* The controllers first: a chip that lowers its line then finds them fresh. */
@@ -137,6 +220,9 @@ static void reset(struct machine *m)
     device_reset(v->uart);
     device_reset(v->rtc);
     device_reset(v->test);
+    device_reset(v->fw_cfg);
+    for (unsigned i = 0; i < MACHINE_FLASH; i++)
+        device_reset(v->flash[i]);
     for (unsigned i = 0; i < VIRT_VIRTIO_SLOTS; i++)
         device_reset(v->virtio[i]);
 }
@@ -146,6 +232,9 @@ static void destroy(struct machine *m)
     struct riscv_virt *v = riscv_virt(m);
     for (unsigned i = 0; i < VIRT_VIRTIO_SLOTS; i++)
         device_free(v->virtio[i]);
+    for (unsigned i = 0; i < MACHINE_FLASH; i++)
+        device_free(v->flash[i]);
+    device_free(v->fw_cfg);
     device_free(v->test);
     device_free(v->rtc);
     device_free(v->uart);
@@ -156,7 +245,8 @@ static void destroy(struct machine *m)
 
 const struct board board_riscv_virt = {
     .name = "riscv-virt",
-    .help = "RISC-V machine with QEMU virt's address map: 16550 UART, PLIC, ACLINT, RTC, eight virtio slots",
+    .help = "RISC-V machine with QEMU virt's address map: 16550 UART, PLIC, ACLINT, RTC, flash, fw_cfg, "
+            "eight virtio slots",
     .isa = "riscv64",
     .max_vcpus = VIRT_MAX_VCPUS,
     .min_memory = 2 * MiB,

@@ -18,6 +18,8 @@
 #define VIRT_UART UINT64_C(0x10000000)
 #define VIRT_VIRTIO UINT64_C(0x10001000)
 #define VIRT_VIRTIO_STRIDE UINT64_C(0x1000)
+#define VIRT_FW_CFG UINT64_C(0x10100000)
+#define VIRT_FLASH UINT64_C(0x20000000) /* two banks of PFLASH_SIZE */
 #define VIRT_DRAM UINT64_C(0x80000000)
 
 enum {
@@ -32,7 +34,8 @@ enum {
 };
 
 struct riscv_virt {
-    struct device *plic, *aclint, *uart, *rtc, *test;
+    struct device *plic, *aclint, *uart, *rtc, *test, *fw_cfg;
+    struct device *flash[MACHINE_FLASH];
     struct device *virtio[VIRT_VIRTIO_SLOTS];
     struct mem_block *ram;
     uint8_t seed[VIRT_SEED_SIZE]; /* the host's randomness: each boot's seeds are derived from it and it moves
@@ -44,6 +47,9 @@ static inline struct riscv_virt *riscv_virt(struct machine *m)
 {
     return m->state;
 }
+
+/* Does the machine answer SBI calls itself? */
+bool riscv_virt_is_builtin(const struct machine *m);
 
 /* Where the loader put things, for the device tree; sizes 0 = none. */
 struct riscv_layout {

@@ -6,11 +6,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "block/file.h"
 #include "os/fd.h"
 #include "os/process.h"
 
@@ -65,6 +67,56 @@ static bool open_input(const char *option, struct option_file *file, GError **er
     return true;
 }
 
+/* A bank of flash: nobody else may write the file meanwhile, or read it while the guest may write. The lock
+ * is the open file's, so the VMM holds it. */
+static bool open_flash(const struct flash_options *flash, struct option_file *file, GError **error)
+{
+    struct stat status;
+    int mode = flash->readonly ? O_RDONLY : O_RDWR;
+    file->fd = open(file->name, mode | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (file->fd < 0 || fstat(file->fd, &status))
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "--flash file=%s: cannot open it%s: %s; %s", file->name,
+                           flash->readonly ? "" : " for writing", g_strerror(errno),
+                           errno == EACCES && !flash->readonly ? "make it writable or add readonly=on"
+                                                               : advice(errno));
+    if (!S_ISREG(status.st_mode))
+        return hostel_fail(error, HOSTEL_ERROR_INPUT, "--flash file=%s: is %s; give a file", file->name,
+                           S_ISDIR(status.st_mode) ? "a directory" : "not a regular file");
+    if (flock(file->fd, (flash->readonly ? LOCK_SH : LOCK_EX) | LOCK_NB))
+        return hostel_fail(error, HOSTEL_ERROR_HOST,
+                           "--flash file=%s: another guest uses it; give a copy, or readonly=on to both",
+                           file->name);
+    return true;
+}
+
+/* The size is not ours to judge: what it must be depends on the format. */
+static bool open_disk(struct disk_options *disk, GError **error)
+{
+    uint64_t size;
+    disk->file.fd = block_file_open(disk->file.name, disk->readonly, error);
+    if (disk->file.fd >= 0 && block_file_claim(disk->file.fd, disk->file.name, disk->readonly, &size, error))
+        return true;
+    g_prefix_error(error, "--disk file=");
+    return false;
+}
+
+static bool open_lists(struct guest_options *o, GError **error)
+{
+    struct flash_options *flash = o->flash.items;
+    struct fw_cfg_options *fw_cfg = o->fw_cfg.items;
+    struct disk_options *disks = o->disks.items;
+    for (unsigned i = 0; i < o->flash.count; i++)
+        if (!open_flash(&flash[i], &flash[i].file, error))
+            return false;
+    for (unsigned i = 0; i < o->fw_cfg.count; i++)
+        if (!open_input("fw-cfg", &fw_cfg[i].file, error))
+            return false;
+    for (unsigned i = 0; i < o->disks.count; i++)
+        if (!open_disk(&disks[i], error))
+            return false;
+    return true;
+}
+
 /* Last of the files, so that a wrong one among the others leaves no trace. */
 static bool open_console_file(struct option_console *console, GError **error)
 {
@@ -91,7 +143,8 @@ static bool connect_pair(int *ours, int *theirs, GError **error)
 static bool open_everything(struct guest_options *o, struct vmm_process *out, GError **error)
 {
     if (!open_input("kernel", &o->kernel, error) || !open_input("initrd", &o->initrd, error) ||
-        !open_input("firmware", &o->firmware, error) || !open_console_file(&o->console, error))
+        !open_input("firmware", &o->firmware, error) || !open_lists(o, error) ||
+        !open_console_file(&o->console, error))
         return false;
     if (o->console.kind == CONSOLE_STDIO) {
         if (!connect_pair(&out->console, &o->console.file.fd, error))

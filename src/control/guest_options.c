@@ -24,6 +24,20 @@ static const struct option_row disk_options_keys[] = {
 };
 #undef LIST_STRUCT
 
+#define LIST_STRUCT flash_options
+static const struct option_row flash_options_keys[] = {
+#include "control/flash_options.def"
+    {0},
+};
+#undef LIST_STRUCT
+
+#define LIST_STRUCT fw_cfg_options
+static const struct option_row fw_cfg_options_keys[] = {
+#include "control/fw_cfg_options.def"
+    {0},
+};
+#undef LIST_STRUCT
+
 const struct option_row guest_option_rows[] = {
 #define GUEST_OPTION(field, option, TYPE, WHO, argument, preset, choices, heading, text)                     \
     {.name = option,                                                                                         \

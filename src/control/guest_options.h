@@ -13,6 +13,20 @@ struct disk_options {
 #undef LIST_KEY
 };
 
+/* One --flash. */
+struct flash_options {
+#define LIST_KEY(field, name, TYPE, WHO, how, arg, value, choice, help) OPTION_C_TYPE_##TYPE field;
+#include "control/flash_options.def"
+#undef LIST_KEY
+};
+
+/* One --fw-cfg. */
+struct fw_cfg_options {
+#define LIST_KEY(field, name, TYPE, WHO, how, arg, value, choice, help) OPTION_C_TYPE_##TYPE field;
+#include "control/fw_cfg_options.def"
+#undef LIST_KEY
+};
+
 struct guest_options {
 #define GUEST_OPTION(field, name, TYPE, WHO, arg, value, choice, group, help) OPTION_C_TYPE_##TYPE field;
 #define GUEST_LIST(field, name, WHO, arg, item, group, help) struct option_list field;

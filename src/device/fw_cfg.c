@@ -32,8 +32,8 @@
 
 enum { REG_DATA = 0x00, REG_SELECTOR = 0x08, REG_DMA = 0x10, EXTENT = 0x18 };
 
-/* Of a key: the item is to be written; it is of one machine type. Neither makes another item. */
-enum { KEY_FLAGS = 0xc000, KEYS = FW_CFG_FILE_FIRST + FW_CFG_FILES_MAX };
+/* Of a key: the item is to be written, which makes no other item of it. */
+enum { KEY_WRITE = 0x4000, KEYS = FW_CFG_FILE_FIRST + FW_CFG_FILES_MAX };
 
 enum {
     DMA_ERROR = 1 << 0,
@@ -62,7 +62,7 @@ struct fw_cfg {
     char names[FW_CFG_FILES_MAX][FW_CFG_NAME_MAX + 1];
     unsigned files;
 
-    uint16_t key; /* without flags; from KEYS on: no item */
+    uint16_t key; /* without KEY_WRITE; from KEYS on: no item */
     uint64_t position;
     uint32_t dma_high;
 };
@@ -82,7 +82,7 @@ static const struct item *selected(const struct fw_cfg *f)
 
 static void select_key(struct fw_cfg *f, uint16_t key)
 {
-    f->key = key & (uint16_t)~KEY_FLAGS;
+    f->key = key & (uint16_t)~KEY_WRITE;
     f->position = 0;
 }
 

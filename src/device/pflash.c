@@ -21,10 +21,10 @@
  * Operations take no time, so the status is always "ready". 0xff instead of what is awaited goes back to
  * the contents; anything else that is wrong is a command sequence error.
  *
- * Contents. A bank with a file shows its contents as a readonly block of guest memory, hidden (mem.h)
- * whenever reads are to give something else; thus code runs from flash, and reading is as fast as RAM. A bank
- * without a file answers each read itself, from memory that holds the complement of its contents, so that
- * erased flash is untouched memory and costs nothing.
+ * Contents are a readonly block of guest memory, hidden (mem.h) whenever reads are to give something else;
+ * thus code runs from flash, and reading it is as fast as RAM. Erased flash reads as ones, untouched memory
+ * as zeros: a bank without a file is *blank*, hidden and not touched, until something is programmed, so it
+ * costs nothing.
  *
  * Durability. What was programmed is in the file's storage before the guest can learn that it is ready: by
  * reading the status or by going back to the contents. When the host fails, the status says so.
@@ -86,8 +86,8 @@ enum {
 
 struct pflash {
     struct device dev;
-    uint8_t *contents; /* PFLASH_SIZE bytes, each exclusive-or `blank` */
-    uint8_t blank;     /* 0 with a file, 0xff without */
+    uint8_t *contents; /* PFLASH_SIZE bytes; nothing when blank */
+    bool blank;        /* erased as a whole, since the beginning */
     struct mem *mem;   /* NULL: contents are not in guest memory */
     struct gpa base;
     int fd; /* -1: volatile */
@@ -203,8 +203,10 @@ static void file_sync(struct pflash *p)
 static uint64_t contents_get(const struct pflash *p, uint64_t offset, unsigned size)
 {
     uint64_t value = 0;
+    if (p->blank)
+        return bits_mask(8 * size);
     for (unsigned i = 0; i < size; i++)
-        value |= (uint64_t)(uint8_t)(p->contents[offset + i] ^ p->blank) << 8 * i;
+        value |= (uint64_t)p->contents[offset + i] << 8 * i;
     return value;
 }
 
@@ -228,8 +230,11 @@ static void program(struct pflash *p, uint64_t offset, const uint8_t *bytes, siz
         p->status |= STATUS_PROGRAM_FAILED | STATUS_LOCKED;
         return;
     }
+    if (p->blank)
+        memset(p->contents, 0xff, PFLASH_SIZE);
+    p->blank = false;
     for (size_t i = 0; i < size; i++)
-        p->contents[offset + i] = (uint8_t)(((p->contents[offset + i] ^ p->blank) & bytes[i]) ^ p->blank);
+        p->contents[offset + i] &= bytes[i];
     if (!contents_changed(p, offset, size))
         p->status |= STATUS_PROGRAM_FAILED;
 }
@@ -241,7 +246,9 @@ static void erase(struct pflash *p, uint64_t offset)
         p->status |= STATUS_ERASE_FAILED | STATUS_LOCKED;
         return;
     }
-    memset(p->contents + offset, 0xff ^ p->blank, PFLASH_SECTOR);
+    if (p->blank)
+        return;
+    memset(p->contents + offset, 0xff, PFLASH_SECTOR);
     if (!contents_changed(p, offset, PFLASH_SECTOR))
         p->status |= STATUS_ERASE_FAILED;
 }
@@ -295,7 +302,7 @@ static void show(struct pflash *p, enum pflash_show what)
     if (what == SHOW_CONTENTS)
         file_sync(p);
     if (p->mem)
-        mem_hide(p->mem, p->base, what != SHOW_CONTENTS);
+        mem_hide(p->mem, p->base, p->blank || what != SHOW_CONTENTS);
 }
 
 /* --- what writes do --- */
@@ -433,7 +440,7 @@ static bool pflash_init(struct device *d, GError **error)
 {
     struct pflash *p = pflash(d);
     p->fd = -1;
-    p->blank = 0xff;
+    p->blank = true;
     p->contents =
         mmap(NULL, PFLASH_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p->contents != MAP_FAILED)
@@ -483,12 +490,9 @@ static bool load(struct pflash *p, GError **error)
     return true;
 }
 
-bool pflash_attach(struct device *d, struct mem *m, struct gpa base, int fd, bool readonly, GError **error)
+bool pflash_place(struct device *d, struct mem *m, struct gpa base, GError **error)
 {
     struct pflash *p = pflash(d);
-    g_assert(p->fd < 0);
-    p->fd = fd;
-    p->readonly = readonly;
     const struct mem_block *block = mem_add(m, d->wires.name, base, PFLASH_SIZE, true, error);
     if (!block)
         return false;
@@ -496,8 +500,21 @@ bool pflash_attach(struct device *d, struct mem *m, struct gpa base, int fd, boo
     p->mem = m;
     p->base = base;
     p->contents = block->host;
-    p->blank = 0;
-    return load(p, error);
+    show(p, SHOW_CONTENTS);
+    return true;
+}
+
+bool pflash_load(struct device *d, int fd, bool readonly, GError **error)
+{
+    struct pflash *p = pflash(d);
+    fd_close(&p->fd);
+    p->fd = fd;
+    p->readonly = readonly;
+    p->blank = false;
+    if (!load(p, error))
+        return false;
+    show(p, SHOW_CONTENTS);
+    return true;
 }
 
 /* The contents stay. Locks go with the power. */
@@ -525,10 +542,15 @@ static bool pflash_post_load(struct device *d)
 }
 
 static const struct device_field pflash_state[] = {
-    DEVICE_FIELD(pflash, show, DEVICE_U8, 1),   DEVICE_FIELD(pflash, step, DEVICE_U8, 1),
-    DEVICE_FIELD(pflash, status, DEVICE_U8, 1), DEVICE_FIELD(pflash, locked, DEVICE_U8, 1),
-    DEVICE_FIELD(pflash, left, DEVICE_U32, 1),  DEVICE_FIELD(pflash, buffer_at, DEVICE_U32, 1),
-    DEVICE_FIELD(pflash, buffer, DEVICE_U8, 1), {0},
+    DEVICE_FIELD(pflash, blank, DEVICE_BOOL, 1),
+    DEVICE_FIELD(pflash, show, DEVICE_U8, 1),
+    DEVICE_FIELD(pflash, step, DEVICE_U8, 1),
+    DEVICE_FIELD(pflash, status, DEVICE_U8, 1),
+    DEVICE_FIELD(pflash, locked, DEVICE_U8, 1),
+    DEVICE_FIELD(pflash, left, DEVICE_U32, 1),
+    DEVICE_FIELD(pflash, buffer_at, DEVICE_U32, 1),
+    DEVICE_FIELD(pflash, buffer, DEVICE_U8, 1),
+    {0},
 };
 
 const struct device_type device_pflash = {

@@ -10,9 +10,12 @@
 
 #define PFLASH_SIZE (32 * MiB)
 
-/* Gives the bank, not yet mapped, the contents of a file of at most PFLASH_SIZE bytes (what is missing is
- * erased flash) and memory at base of m to show them from; m is borrowed. fd, owned by the chip from now on
- * in any case, is open for writing, too, unless readonly. d's wires name both. Set-up. */
-bool pflash_attach(struct device *d, struct mem *m, struct gpa base, int fd, bool readonly, GError **error);
+/* Gives the bank, erased and mapped at base, memory of m (borrowed) to keep its contents in and to show them
+ * from. Set-up. */
+bool pflash_place(struct device *d, struct mem *m, struct gpa base, GError **error);
+
+/* Gives it the contents of a file of at most PFLASH_SIZE bytes; what is missing is erased. fd, owned by the
+ * chip from now on in any case, is open for writing, too, unless readonly. Set-up. */
+bool pflash_load(struct device *d, int fd, bool readonly, GError **error);
 
 #endif

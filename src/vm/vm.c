@@ -197,15 +197,54 @@ static struct stream *open_console(struct option_console *console)
     return stream_new_fd(NULL, console->kind == CONSOLE_STDIO ? fd : -1, fd);
 }
 
+/* The banks of flash; without a word about it, the first is started when there is no kernel. */
+static bool take_flash(struct guest_options *o, struct machine_config *c, GError **error)
+{
+    static const char *const words[] = {[MACHINE_START_OFF] = "off",
+                                        [MACHINE_START_SUPERVISOR] = "supervisor",
+                                        [MACHINE_START_MACHINE] = "machine"};
+    struct flash_options *items = o->flash.items;
+    if (o->flash.count > MACHINE_FLASH)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--flash is given %u times; there are %d banks",
+                           o->flash.count, MACHINE_FLASH);
+    for (unsigned i = 0; i < o->flash.count; i++) {
+        struct machine_flash *flash = &c->flash[i];
+        *flash = (struct machine_flash){
+            .given = true, .fd = fd_steal(&items[i].file.fd), .readonly = items[i].readonly};
+        if (!items[i].start && !i && c->kernel_fd < 0)
+            flash->start = MACHINE_START_SUPERVISOR;
+        for (unsigned k = 0; items[i].start && k < G_N_ELEMENTS(words); k++)
+            if (!strcmp(items[i].start, words[k]))
+                flash->start = (enum machine_start)k;
+    }
+    return true;
+}
+
+static bool take_fw_files(struct guest_options *o, struct machine_config *c, GError **error)
+{
+    struct fw_cfg_options *items = o->fw_cfg.items;
+    if (o->fw_cfg.count > MACHINE_FW_FILES)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--fw-cfg is given %u times; at most %d are possible",
+                           o->fw_cfg.count, MACHINE_FW_FILES);
+    for (unsigned i = 0; i < o->fw_cfg.count; i++) {
+        if ((items[i].file.fd < 0) == !items[i].string)
+            return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                               "--fw-cfg name=%s: give either file= or string=", items[i].name);
+        c->fw_files[i] = (struct machine_fw_file){
+            .name = items[i].name, .string = items[i].string, .fd = fd_steal(&items[i].file.fd)};
+    }
+    return true;
+}
+
 static struct machine *build_machine(struct vm *vm, struct guest_options *o, GError **error)
 {
     const struct accel *accel = choose_method(o->method, error);
     const struct board *board = accel ? choose_board(o, error) : NULL;
     if (!board)
         return NULL;
-    if (o->kernel.fd < 0 && o->firmware.fd < 0) {
+    if (o->kernel.fd < 0 && o->firmware.fd < 0 && !o->flash.count) {
         hostel_fail(error, HOSTEL_ERROR_USAGE,
-                    "nothing to boot: give --kernel FILE, --firmware FILE or both");
+                    "nothing to boot: give --kernel FILE, --firmware FILE, both, or --flash FILE");
         return NULL;
     }
     struct machine_config config = {
@@ -225,6 +264,8 @@ static struct machine *build_machine(struct vm *vm, struct guest_options *o, GEr
         .power = on_power,
         .opaque = vm,
     };
+    if (!take_flash(o, &config, error) || !take_fw_files(o, &config, error))
+        return NULL;
     struct vm_functions functions;
     if (!vm_functions_collect(vm, o, &functions, error))
         return NULL;
@@ -289,6 +330,7 @@ void vm_free(struct vm *vm)
     if (!vm)
         return;
     machine_free(vm->machine);
+    g_clear_pointer(&vm->disks, g_ptr_array_unref);
     stream_free(vm->console);
     qmp_free(vm->control);
     free_source(vm->power_source);

@@ -21,20 +21,27 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 QEMU = "qemu-system-riscv64"
+SCRATCH = tempfile.TemporaryDirectory()
 # H off because Hostel has no hypervisor extension; the others are off by default in 7.2.
 CPU = "rv64,h=false,svinval=true,svnapot=true"
 
 
 class Program:
-    """How a program is run: on how many harts, with which QEMU options, and the exit status that is right."""
+    """How a program is run: on how many harts, with which options of each, and the exit status that is right.
 
-    def __init__(self, name, cpus=(1,), qemu=(), oracle=True, status=0, timeout=40):
-        self.name, self.cpus, self.qemu, self.oracle = name, cpus, list(qemu), oracle
-        self.status, self.timeout = status, timeout
+    In options {file} and {flash} stand for scratch files, made for each run.
+    """
+
+    def __init__(self, name, cpus=(1,), qemu=(), hostel=(), oracle=True, status=0, timeout=40,
+                 elf=None, as_bios=False):
+        self.name, self.cpus, self.qemu, self.hostel, self.oracle = name, cpus, list(qemu), list(hostel), oracle
+        self.status, self.timeout, self.elf = status, timeout, elf or name
+        self.as_bios = as_bios  # to QEMU: with flash, a kernel is not loaded
 
 
 PROGRAMS = [
@@ -53,6 +60,13 @@ PROGRAMS = [
     Program("pmp"),
     Program("precise"),
     Program("finisher", status=42),
+    Program("flash"),
+    Program("flash_file", elf="flash", qemu=["-drive", "if=pflash,unit=1,format=raw,file={flash}"],
+            hostel=["--flash", "{flash},start=off", "--flash", "{flash}"], as_bios=True),
+    Program("fw_cfg"),
+    # QEMU's board has the device too late for -fw_cfg.
+    Program("fw_cfg_files", oracle=False,
+            hostel=["--fw-cfg", "name=opt/test/string,string=hello", "--fw-cfg", "name=opt/test/file,file={file}"]),
     Program("torture", cpus=(1, 2, 4), timeout=100),
     Program("mips_short", cpus=(1, 2)),
     Program("mips_count", qemu=["-icount", "shift=0"]),
@@ -110,15 +124,31 @@ def execute(command, timeout):
     return Result(text.splitlines(), process.returncode, time.monotonic() - begin, problem)
 
 
+def with_files(options):
+    """The options with names of fresh files in place of {file} and {flash}, a bank's worth of zeros."""
+    out = []
+    for option in options:
+        for word, content, size in (("{file}", bytes(range(1, 20)), 19), ("{flash}", b"", 32 << 20)):
+            if word in option:
+                name = os.path.join(SCRATCH.name, f"{len(os.listdir(SCRATCH.name))}")
+                with open(name, "wb") as f:
+                    f.write(content)
+                    f.truncate(size)
+                option = option.replace(word, name)
+        out.append(option)
+    return out
+
+
 def run_qemu(program, elf, cpus, timeout):
-    return execute([QEMU, "-M", "virt", "-bios", "none", "-kernel", elf, "-nographic", "-m", "128M", "-cpu", CPU,
-                    "-smp", str(cpus)] + program.qemu, timeout)
+    boot = ["-bios", elf] if program.as_bios else ["-bios", "none", "-kernel", elf]
+    return execute([QEMU, "-M", "virt", *boot, "-nographic", "-m", "128M", "-cpu", CPU,
+                    "-smp", str(cpus)] + with_files(program.qemu), timeout)
 
 
-def run_hostel(hostel, method, elf, cpus, timeout, tuning=""):
+def run_hostel(program, hostel, method, elf, cpus, timeout, tuning=""):
     return execute([hostel, "run", "--isa", "riscv64", "--board", "riscv-virt", "--method", method, "--cpus", str(cpus),
                     "--memory", "128M", "--firmware", elf, "--console", "stdio", "--net", "none"] +
-                   (["--x-tuning", tuning] if tuning else []), timeout)
+                   (["--x-tuning", tuning] if tuning else []) + with_files(program.hostel), timeout)
 
 
 def load_deviations():
@@ -200,7 +230,7 @@ def difference(want, got):
 
 
 def run_program(tap, args, program, deviations):
-    elf = os.path.join(args.elf_dir, program.name + ".elf")
+    elf = os.path.join(args.elf_dir, program.elf + ".elf")
     if not os.path.exists(elf):
         tap.result(False, program.name, [f"{elf} is not there"])
         return
@@ -223,7 +253,7 @@ def run_program(tap, args, program, deviations):
             if program.oracle and oracle is None:
                 tap.result(True, name, skip="nothing to compare with")
                 continue
-            result = run_hostel(args.hostel, method, elf, cpus, program.timeout, tuning)
+            result = run_hostel(program, args.hostel, method, elf, cpus, program.timeout, tuning)
             check_hostel(tap, program, result, oracle, name)
             if result.problem:
                 return  # one hang is enough: the next would cost as much time again
@@ -234,7 +264,7 @@ def show_vectors(args, name, prefix):
     elf = os.path.join(args.elf_dir, name + "_verbose.elf")
     program = Program(name)
     want = run_qemu(program, elf, 1, 300).plain()
-    got = run_hostel(args.hostel, args.method[0], elf, 1, 600).plain()
+    got = run_hostel(program, args.hostel, args.method[0], elf, 1, 600).plain()
     shown = 0
     for a, b in zip(want, got):
         if a != b and a.startswith(prefix):
