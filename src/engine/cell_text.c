@@ -47,6 +47,13 @@ static bool print_table_field(size_t offset, char *text, size_t size)
         g_snprintf(text, size, "tlb[%zu].%s", n / 3, tlb[n % 3]);
         return true;
     }
+    at = offset - offsetof(struct env, slots);
+    if (at < ENV_MMU_INDEXES * sizeof(struct env_slots) && at % 8 == 0) {
+        size_t n = at % sizeof(struct env_slots) / 8;
+        g_snprintf(text, size, "slots[%zu].%s[%zu]", at / sizeof(struct env_slots),
+                   n < ENV_SLOTS ? "tag" : "addend", n % ENV_SLOTS);
+        return true;
+    }
     at = offset - offsetof(struct env, jump);
     if (at >= sizeof(struct env_jump) || at % 8)
         return false;

@@ -42,6 +42,7 @@ enum {
     ENV_JUMP_SIZE = 1 << ENV_JUMP_BITS,
     ENV_REGS = 96,
     ENV_TEMPS = 512,
+    ENV_SLOTS = 64, /* half of them for loads, half for stores */
 };
 #define ENV_PAGE_SIZE (UINT64_C(1) << ENV_PAGE_BITS)
 #define ENV_PAGE_MASK (~(ENV_PAGE_SIZE - 1))
@@ -68,6 +69,14 @@ struct env_tlb {
     uint64_t tag_r[ENV_TLB_SIZE];
     uint64_t tag_w[ENV_TLB_SIZE];
     uint64_t addend[ENV_TLB_SIZE];
+};
+
+/* Page slots: what a load or store in a loop looked up last, so that its next turn need not compute where in
+ * the TLB to look. tag as in env_tlb (of a load's slot tag_r, of a store's tag_w). A slot may be shared by
+ * several places of the code. Cleared with the TLB and on the vCPU's own thread, like that. */
+struct env_slots {
+    uint64_t tag[ENV_SLOTS];
+    uint64_t addend[ENV_SLOTS];
 };
 
 struct env_jump {
@@ -119,6 +128,7 @@ struct env {
 
     /* --- big tables --- */
     struct env_tlb tlb[ENV_MMU_INDEXES];
+    struct env_slots slots[ENV_MMU_INDEXES];
     struct env_jump jump[ENV_JUMP_SIZE];
 };
 

@@ -37,8 +37,17 @@ static unsigned l3_set(uint64_t va, unsigned mmu)
 
 /* --- inline TLB --- */
 
+/* There are few slots, and they fill again at once: whatever is flushed, all are. */
+static void slots_clear(struct soft_vcpu *s)
+{
+    for (unsigned i = 0; i < ENV_MMU_INDEXES; i++)
+        if (s->mmu_used >> i & 1)
+            memset(s->env->slots[i].tag, 0xff, sizeof(s->env->slots[i].tag));
+}
+
 static void inline_clear(struct soft_vcpu *s)
 {
+    slots_clear(s);
     for (unsigned i = 0; i < ENV_MMU_INDEXES; i++) {
         if (!(s->mmu_used >> i & 1))
             continue;
@@ -51,6 +60,7 @@ static void inline_clear(struct soft_vcpu *s)
 static void inline_clear_page(struct soft_vcpu *s, uint64_t va)
 {
     unsigned at = env_tlb_index(va);
+    slots_clear(s);
     for (unsigned i = 0; i < ENV_MMU_INDEXES; i++)
         if (s->mmu_used >> i & 1)
             s->env->tlb[i].tag_r[at] = s->env->tlb[i].tag_w[at] = ENV_TLB_EMPTY;
@@ -58,6 +68,7 @@ static void inline_clear_page(struct soft_vcpu *s, uint64_t va)
 
 void tlb_revoke(struct soft_vcpu *s, uintptr_t start, size_t size, bool reads)
 {
+    slots_clear(s);
     for (unsigned i = 0; i < ENV_MMU_INDEXES; i++) {
         if (!(s->mmu_used >> i & 1))
             continue;

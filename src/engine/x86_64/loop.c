@@ -16,7 +16,7 @@
 
 enum { MOST_KEPT = 8 }; /* of T0_FP_SLOTS: the others are for the body */
 
-static bool leads_back(const struct block *b)
+bool t0_leads_back(const struct block *b)
 {
     for (uint32_t i = 0; i < b->n_exits; i++)
         if (b->exits[i].target == b->pc && b->exits[i].kind == IR_EXIT_NEAR)
@@ -46,7 +46,7 @@ void t0_loop_begin(struct t0_translation *t)
     bool seen[ENV_REGS] = {false};
     unsigned kept = 0;
     t->loop = false;
-    if (t->t0->tuning & (ENGINE_COUNTED | ENGINE_NO_FLOAT) || !leads_back(t->block))
+    if (t->t0->tuning & (ENGINE_COUNTED | ENGINE_NO_FLOAT) || !t->leads_back)
         return;
     for (uint32_t i = 0; i < t->n_cells; i++) {
         const struct cell *c = &t->cells[i];

@@ -80,6 +80,7 @@ struct t0_sites {
 
 struct t0 {
     struct codemem mem;
+    unsigned next_slot;               /* page slots are given out in turn */
     unsigned tuning;                  /* enum engine_tuning */
     const struct host_features *have; /* what the host has, or is to have */
     struct prepare *prepare;
@@ -140,12 +141,14 @@ struct t0_fp_cache {
 struct t0_slow {
     uint8_t kind;
     bool is_fp;    /* load: the result goes to its cell and an XMM register */
+    bool has_slot; /* load, store: the lookup in the TLB is here, out of line, */
     uint8_t value; /* load, store: host register of the result, of the operand (not rax, not rcx) */
     const struct cell *cell;
     uint32_t site;
     uint8_t group; /* a group: cells in it */
     uint32_t mark; /* and the mark of its first */
-    struct emit_label here, back;
+    uint16_t slot; /* and fills this slot of env_slots for what is at `hit` */
+    struct emit_label here, back, hit;
     struct t0_fp_cache fp; /* what registers hold: at `back`; where an exit was taken */
 };
 
@@ -161,7 +164,8 @@ struct t0_translation {
     uint32_t sites;                     /* offset in code memory of the block's first site */
     struct t0_code *code;
     struct t0_fp_cache fp;
-    bool loop; /* it has a body to come back to, with this in registers: */
+    bool leads_back; /* an exit leads to the block itself */
+    bool loop;       /* it has a body to come back to, with this in registers: */
     struct t0_fp_cache head;
     struct emit_label body;
     uint32_t start[IR_MAX_GUEST_INSNS]; /* by mark: where its code begins, from code->rw; for people */
@@ -235,6 +239,7 @@ void t0_fp_forget_all(struct t0_translation *t);
 void t0_fp_reload(struct t0_translation *t, const struct t0_fp_cache *cache);
 
 /* loop.c: at a block's head, */
+bool t0_leads_back(const struct block *b);
 void t0_loop_begin(struct t0_translation *t);
 /* and behind the code of a near exit, which nothing runs into: registers are as `at` says. */
 void t0_loop_back(struct t0_translation *t, const struct block_exit *exit, const struct t0_fp_cache *at);
@@ -269,6 +274,8 @@ void t0_look_up_span(struct t0_translation *t, uint32_t mem, unsigned bytes, boo
 /* Looks rax up in the inline TLB; goes to `miss`, or leaves the distance from guest to host address in rcx.
  * Uses rdx. */
 void t0_look_up(struct t0_translation *t, uint32_t mem, bool is_store, struct emit_label *miss);
+/* Out of line: looks up what missed its page slot, fills the slot and goes to slow->hit. */
+void t0_fill_slot(struct t0_translation *t, struct t0_slow *slow, struct emit_label *miss);
 bool t0_float(struct t0_translation *t, const struct cell *cell, unsigned op);
 bool t0_flow(struct t0_translation *t, const struct cell *cell, unsigned op);
 bool t0_call(struct t0_translation *t, const struct cell *cell, unsigned op);

@@ -219,8 +219,19 @@ static void back(struct t0_translation *t, struct t0_slow *s)
     emit_jmp(&t->e, &s->back);
 }
 
+/* A slot's miss comes here first, and to C when the TLB misses, too. */
+static void slow_look_up(struct t0_translation *t, struct t0_slow *s)
+{
+    struct emit_label miss = {0};
+    if (!s->has_slot)
+        return;
+    t0_fill_slot(t, s, &miss);
+    emit_bind(&t->e, &miss);
+}
+
 static void slow_load(struct t0_translation *t, struct t0_slow *s)
 {
+    slow_look_up(t, s);
     emit_push_i(&t->e, (int32_t)s->site);
     emit_mov_ri(&t->e, 32, HOST_RCX, (uint32_t)s->cell->imm);
     emit_call_to(&t->e, t->t0->thunks.load);
@@ -234,6 +245,7 @@ static void slow_load(struct t0_translation *t, struct t0_slow *s)
 /* The value is in its register or, when it is a constant (s->value is rax), in the cell. */
 static void slow_store(struct t0_translation *t, struct t0_slow *s)
 {
+    slow_look_up(t, s);
     emit_push_i(&t->e, (int32_t)s->site);
     if (s->value == HOST_RAX)
         emit_mov_ri(&t->e, 64, HOST_RDX, (uint64_t)(int64_t)(int16_t)s->cell->b);
@@ -327,6 +339,7 @@ int t0_translate(struct t0_translation *t)
     t->code->rw = e->at;
     t->start[0] = 0;
     t0_fp_forget_all(t);
+    t->leads_back = t0_leads_back(t->block);
     struct t0_slow *poll = t0_slow_new(t, T0_SLOW_POLL, NULL);
     emit_cmp_mi(e, 32, t0_field(offsetof(struct env, exit_request)), 0);
     emit_jcc(e, HOST_NE, &poll->here);

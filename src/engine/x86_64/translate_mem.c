@@ -56,6 +56,59 @@ void t0_look_up(struct t0_translation *t, uint32_t mem, bool is_store, struct em
     t0_look_up_span(t, mem, 1u << ir_mem_log2(mem), is_store, miss);
 }
 
+/* --- page slots --- */
+
+/*
+ * A lookup in the TLB delays the access it is made for: the entry's place must be computed before the addend
+ * can be loaded. In a loop most accesses stay on the page of the turn before. So each access of a block that
+ * leads back to itself has a slot of its own at a fixed place: the addend is at hand before the address is,
+ * and only a comparison, which is predicted, depends on the address. A miss looks into the TLB, fills the
+ * slot, and comes back. Elsewhere slots would only be fought for: most code runs seldom.
+ *
+ * The comparison is of the page and the bits that must be zero in an aligned address, so what is misaligned
+ * is looked up in the TLB each time, and nothing crosses into another page.
+ */
+
+static size_t slot_field(const struct cell *c, size_t offset)
+{
+    return offsetof(struct env, slots) +
+           ir_mem_mmu((uint32_t)c->imm) % ENV_MMU_INDEXES * sizeof(struct env_slots) + offset;
+}
+
+/* The address is in rax: its addend comes to rcx. */
+static void find_page(struct t0_translation *t, struct t0_slow *s, bool is_store)
+{
+    struct emit *e = &t->e;
+    const struct cell *c = s->cell;
+    uint32_t mem = (uint32_t)c->imm;
+    if (!t->leads_back || t->t0->tuning & (ENGINE_NO_SLOTS | ENGINE_NO_TLB)) {
+        t0_look_up(t, mem, is_store, &s->here);
+        return;
+    }
+    s->has_slot = true;
+    s->slot = (uint16_t)(t->t0->next_slot++ % (ENV_SLOTS / 2) * 2 + is_store);
+    emit_mov_rm(e, 64, HOST_RCX, t0_field(slot_field(c, offsetof(struct env_slots, addend[s->slot]))));
+    emit_mov_rr(e, 64, HOST_RDX, HOST_RAX);
+    emit_and_ri(e, 64, HOST_RDX, (int32_t)(ENV_PAGE_MASK | ((1u << ir_mem_log2(mem)) - 1)));
+    emit_cmp_rm(e, 64, HOST_RDX, t0_field(slot_field(c, offsetof(struct env_slots, tag[s->slot]))));
+    emit_jcc(e, HOST_NE, &s->here);
+    emit_bind(e, &s->hit);
+}
+
+void t0_fill_slot(struct t0_translation *t, struct t0_slow *s, struct emit_label *miss)
+{
+    struct emit *e = &t->e;
+    const struct cell *c = s->cell;
+    t0_look_up(t, (uint32_t)c->imm, s->kind == T0_SLOW_STORE, miss);
+    emit_mov_rr(e, 64, HOST_RDX, HOST_RAX);
+    emit_and_ri(e, 64, HOST_RDX, (int32_t)ENV_PAGE_MASK);
+    emit_mov_mr(e, 64, t0_field(slot_field(c, offsetof(struct env_slots, tag[s->slot]))), HOST_RDX);
+    emit_mov_mr(e, 64, t0_field(slot_field(c, offsetof(struct env_slots, addend[s->slot]))), HOST_RCX);
+    emit_jmp(e, &s->hit);
+}
+
+/* --- loads and stores --- */
+
 bool t0_loads_fp(const struct t0_translation *t, const struct cell *c, unsigned log2)
 {
     const struct cell *next = c + 1;
@@ -72,7 +125,7 @@ static void load(struct t0_translation *t, const struct cell *c, unsigned log2, 
     struct t0_slow *slow = t0_slow_new(t, T0_SLOW_LOAD, c);
     enum host_reg d = t0_target(t, c->dst, HOST_RAX);
     t0_address(t, c);
-    t0_look_up(t, (uint32_t)c->imm, false, &slow->here);
+    find_page(t, slow, false);
     struct host_mem from = host_mem_index(HOST_RAX, HOST_RCX, 1, 0);
     if (!sign && t0_loads_fp(t, c, log2)) {
         enum host_xmm x = t0_fp_new(t);
@@ -103,7 +156,7 @@ static void store(struct t0_translation *t, const struct cell *c, unsigned log2,
     enum host_reg b = HOST_RAX;
     enum host_xmm x;
     t0_address(t, c);
-    t0_look_up(t, (uint32_t)c->imm, true, &slow->here);
+    find_page(t, slow, true);
     struct host_mem to = host_mem_index(HOST_RAX, HOST_RCX, 1, 0);
     if (constant) {
         emit_mov_mi(e, 8u << log2, to, (int16_t)c->b);
