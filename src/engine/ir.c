@@ -11,6 +11,11 @@
 /* The words of ir_ops.def's effects column. */
 enum { R = IR_EFFECT_R, W = IR_EFFECT_W, M = IR_EFFECT_M, E = IR_EFFECT_E, X = IR_EFFECT_X };
 
+#define IS_VALUE(what)                                                                                       \
+    ((what) == IR_OPERAND_T || (what) == IR_OPERAND_V || (what) == IR_OPERAND_I1 ||                          \
+     (what) == IR_OPERAND_I64 || (what) == IR_OPERAND_FL)
+#define VALUES(what, n) (IS_VALUE(what) << (n) | ((what) == IR_OPERAND_OPT) << (4 + (n)))
+
 const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
 #define IR_OP(id, name, res, a, b, c, ax, eff)                                                               \
     [IR_##id] = {                                                                                            \
@@ -19,31 +24,28 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
         .operand = {IR_OPERAND_##a, IR_OPERAND_##b, IR_OPERAND_##c},                                         \
         .aux = IR_AUX_##ax,                                                                                  \
         .effects = (eff),                                                                                    \
+        .values = VALUES(IR_OPERAND_##a, 0) | VALUES(IR_OPERAND_##b, 1) | VALUES(IR_OPERAND_##c, 2),         \
     },
 #include "engine/ir_ops.def"
 #undef IR_OP
 };
 
-static const struct {
-    const char *name;
-    uint16_t bits;
-} types[] = {
-    [IR_TYPE_NONE] = {"none", 0}, [IR_I1] = {"i1", 1},       [IR_I8] = {"i8", 8},
-    [IR_I16] = {"i16", 16},       [IR_I32] = {"i32", 32},    [IR_I64] = {"i64", 64},
-    [IR_I128] = {"i128", 128},    [IR_F32] = {"f32", 32},    [IR_F64] = {"f64", 64},
-    [IR_FL] = {"fl", 64},         [IR_V128] = {"v128", 128}, [IR_V256] = {"v256", 256},
-    [IR_V512] = {"v512", 512},
+const uint16_t ir_type_width[IR_TYPE_COUNT] = {
+    [IR_TYPE_NONE] = 0, [IR_I1] = 1,     [IR_I8] = 8,     [IR_I16] = 16, [IR_I32] = 32,
+    [IR_I64] = 64,      [IR_I128] = 128, [IR_F32] = 32,   [IR_F64] = 64, [IR_FL] = 64,
+    [IR_V128] = 128,    [IR_V256] = 256, [IR_V512] = 512,
 };
-_Static_assert(ARRAY_SIZE(types) == IR_TYPE_COUNT, "every type has a row");
 
-unsigned ir_type_bits(enum ir_type type)
-{
-    return (unsigned)type < IR_TYPE_COUNT ? types[type].bits : 0;
-}
+static const char *const type_names[] = {
+    [IR_TYPE_NONE] = "none", [IR_I1] = "i1",     [IR_I8] = "i8",     [IR_I16] = "i16", [IR_I32] = "i32",
+    [IR_I64] = "i64",        [IR_I128] = "i128", [IR_F32] = "f32",   [IR_F64] = "f64", [IR_FL] = "fl",
+    [IR_V128] = "v128",      [IR_V256] = "v256", [IR_V512] = "v512",
+};
+_Static_assert(ARRAY_SIZE(type_names) == IR_TYPE_COUNT, "every type has a name");
 
 const char *ir_type_name(enum ir_type type)
 {
-    return (unsigned)type < IR_TYPE_COUNT ? types[type].name : "?";
+    return (unsigned)type < IR_TYPE_COUNT ? type_names[type] : "?";
 }
 
 enum ir_type ir_value_type(const struct ir_block *b, ir_ref v)
@@ -112,18 +114,6 @@ ir_ref ir_const(struct ir_block *b, enum ir_type type, uint64_t value)
     b->konst[b->n_consts] = value;
     b->konst_type[b->n_consts] = (uint8_t)type;
     return IR_CONST | b->n_consts++;
-}
-
-bool ir_is_const(ir_ref v)
-{
-    return (v & IR_CONST) != 0;
-}
-
-uint64_t ir_const_value(const struct ir_block *b, ir_ref v)
-{
-    uint32_t i = v & ~IR_CONST;
-
-    return ir_is_const(v) && i < b->n_consts ? b->konst[i] : 0;
 }
 
 /* --- Folding --- */

@@ -252,11 +252,16 @@ struct ir_op_info {
     uint8_t operand[3]; /* enum ir_operand */
     uint8_t aux;        /* enum ir_aux */
     uint8_t effects;    /* enum ir_effect */
+    uint8_t values;     /* bits 0..2: operand a, b, c is a value; 4..6: it is one unless it is 0 */
 };
 extern const struct ir_op_info ir_op_info[IR_OP_COUNT];
+extern const uint16_t ir_type_width[IR_TYPE_COUNT];
 
 /* Bits of a type (1, 8 .. 512); 0 for none, 64 for fl. */
-unsigned ir_type_bits(enum ir_type type);
+static inline unsigned ir_type_bits(enum ir_type type)
+{
+    return (unsigned)type < IR_TYPE_COUNT ? ir_type_width[type] : 0;
+}
 const char *ir_type_name(enum ir_type type);
 
 /* Type of a value of this block (an instruction's result or a constant); IR_TYPE_NONE when it has none. */
@@ -273,8 +278,15 @@ ir_ref ir_emit(struct ir_block *b, enum ir_op op, enum ir_type type, uint8_t aux
 
 /* A constant of the type, the value cut to its bits; equal ones share an entry. */
 ir_ref ir_const(struct ir_block *b, enum ir_type type, uint64_t value);
-bool ir_is_const(ir_ref v);
-uint64_t ir_const_value(const struct ir_block *b, ir_ref v);
+static inline bool ir_is_const(ir_ref v)
+{
+    return (v & IR_CONST) != 0;
+}
+static inline uint64_t ir_const_value(const struct ir_block *b, ir_ref v)
+{
+    uint32_t i = v & ~IR_CONST;
+    return ir_is_const(v) && i < b->n_consts ? b->konst[i] : 0;
+}
 
 /* Operators that fold constants and identities (x + 0, x & 0, ...) while building: what a lifter should use.
  */

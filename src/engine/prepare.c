@@ -56,30 +56,6 @@ bool prepare_fills_register(const struct ir_block *b, const struct ir_insn *i, u
     return ir_type_bits((enum ir_type)i->type) == ir_type_bits((enum ir_type)b->target->regs[reg].type);
 }
 
-unsigned prepare_operands(const struct ir_insn *i, ir_ref ref[3])
-{
-    const uint32_t operand[3] = {i->a, i->b, i->c};
-    unsigned n = 0;
-
-    for (unsigned k = 0; k < 3; k++) {
-        switch (ir_op_info[i->op].operand[k]) {
-        case IR_OPERAND_OPT:
-            if (!operand[k]) {
-                break;
-            }
-            ref[n++] = operand[k];
-            break;
-        case IR_OPERAND_T:
-        case IR_OPERAND_V:
-        case IR_OPERAND_I1:
-        case IR_OPERAND_I64:
-        case IR_OPERAND_FL: ref[n++] = operand[k]; break;
-        default: break;
-        }
-    }
-    return n;
-}
-
 bool prepare_is_arith(enum ir_op op)
 {
     switch (op) {

@@ -57,7 +57,19 @@ uint16_t prepare_register(const struct ir_block *b, uint32_t reg);
 bool prepare_fills_register(const struct ir_block *b, const struct ir_insn *i, uint32_t reg);
 
 /* The values an instruction reads, ARGs not among them; returns how many. */
-unsigned prepare_operands(const struct ir_insn *i, ir_ref ref[3]);
+static inline unsigned prepare_operands(const struct ir_insn *i, ir_ref ref[3])
+{
+    const uint32_t operand[3] = {i->a, i->b, i->c};
+    unsigned values = ir_op_info[i->op].values, n = 0;
+
+    for (unsigned k = 0; values; k++, values >>= 1) {
+        if ((values & 1) || ((values & 16) && operand[k])) {
+            ref[n++] = operand[k];
+        }
+        values &= ~17u;
+    }
+    return n;
+}
 
 /* Is the operation one of arith.def's? */
 bool prepare_is_arith(enum ir_op op);
