@@ -201,6 +201,9 @@ ir_ref ir_binary(struct ir_block *b, enum ir_op op, enum ir_type type, ir_ref x,
         ir_fold_binary(op, type, ir_const_value(b, x), ir_const_value(b, y), &r)) {
         return ir_const(b, type, r);
     }
+    if (op == IR_SUB && ir_is_const(x) && ir_const_value(b, x) == 0) {
+        return ir_unary(b, IR_NEG, type, y);
+    }
     if (ir_is_const(x) && commutes(op)) {
         ir_ref t = x;
         x = y;

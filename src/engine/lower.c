@@ -244,8 +244,29 @@ static void lower_field(struct prepare *p, const struct ir_insn *in, uint16_t ds
     }
 }
 
-static void lower_sext(struct prepare *p, const struct ir_insn *in, uint16_t dst)
+/* The 32-bit operation as one of 64 bits. */
+static void lower_wide(struct prepare *p, const struct ir_insn *in, uint16_t dst)
 {
+    bool binary;
+    unsigned base = arith_base((enum ir_op)in->op, &binary);
+    uint16_t a = use(p, in->a);
+    uint64_t k;
+
+    if (!binary) {
+        emit(p, base + 4, dst, a, 0, 0, 0);
+    } else if (constant(p, in->b, &k)) {
+        emit(p, base + 9, dst, a, 0, 0, (uint64_t)bits_sext(k, 32));
+    } else {
+        emit(p, base + 8, dst, a, use(p, in->b), 0, 0);
+    }
+}
+
+static void lower_sext(struct prepare *p, uint32_t i, const struct ir_insn *in, uint16_t dst)
+{
+    if (p->v[i].wide) {
+        lower_wide(p, &p->ir->insn[in->a], dst);
+        return;
+    }
     if (!ir_is_const(in->a) && p->v[in->a].absorbed) {
         lower_arith(p, &p->ir->insn[in->a], dst, true);
         return;
@@ -613,7 +634,7 @@ static void lower_value(struct prepare *p, uint32_t i, const struct ir_insn *in)
     case IR_ZEXT:
     case IR_BITCAST: emit(p, zext_op(type_of(p, in->a)), dst, use(p, in->a), 0, 0, 0); break;
     case IR_TRUNC: emit(p, zext_op((enum ir_type)in->type), dst, use(p, in->a), 0, 0, 0); break;
-    case IR_SEXT: lower_sext(p, in, dst); break;
+    case IR_SEXT: lower_sext(p, i, in, dst); break;
     case IR_PAIR: lower_pair(p, in, dst); break;
     case IR_PAIRLO:
     case IR_FL_PACK: emit(p, CELL_MOV, dst, use(p, in->a), 0, 0, 0); break;

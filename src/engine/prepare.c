@@ -179,9 +179,12 @@ static void classify(struct prepare *p, uint32_t i)
         break;
     case IR_GETREG: p->v[i].dirty = ir_type_bits((enum ir_type)in->type) < 64; break;
     case IR_SEXT:
-        if (in->type == IR_I64 && absorbs(p, i, a) && b->insn[a].type == IR_I32 &&
-            prepare_is_arith((enum ir_op)b->insn[a].op)) {
+        if (in->type == IR_I64 && value && prepare_is_extended(p, a)) {
+            share(p, i, a, 0, false);
+        } else if (in->type == IR_I64 && absorbs(p, i, a) && b->insn[a].type == IR_I32 &&
+                   prepare_is_arith((enum ir_op)b->insn[a].op)) {
             p->v[a].absorbed = true;
+            p->v[i].wide = prepare_is_same_in_64(p, a);
         }
         break;
     case IR_EXIT_IF:
@@ -362,6 +365,9 @@ int prepare_cells(struct prepare *p, const struct ir_block *ir, struct prepared_
     }
     p->ir = ir;
     find_live(p);
+    if (!p->plain) {
+        prepare_widths(p);
+    }
     for (uint32_t i = 1; i < ir->n && !p->plain; i++) {
         if (p->v[i].live) {
             classify(p, i);

@@ -26,6 +26,9 @@ struct prepare_value {
     uint16_t uses;         /* by instructions that are alive */
     uint16_t address_uses; /* among these, as the address of a memory operation */
     uint16_t cell;         /* of a root: where it lives */
+    uint8_t width;         /* prepare_width.c: of an integer, bits that are more than copies of its sign */
+    bool positive;         /* and it is not negative */
+    bool wide;             /* of a sign extension: the cell of 64 bits does it all */
     uint8_t part;          /* 1: the second cell of the root, a pair */
     bool live;
     bool dirty;       /* bits above the type's are not zero: the storage of a wider value */
@@ -73,6 +76,12 @@ static inline unsigned prepare_operands(const struct ir_insn *i, ir_ref ref[3])
 
 /* Is the operation one of arith.def's? */
 bool prepare_is_arith(enum ir_op op);
+
+/* prepare_width.c: fills width and positive of all values. Then: has the 32-bit value been cut from one whose
+ * extension it is? Is the sign extension of the operation what it results in with 64 bits? */
+void prepare_widths(struct prepare *p);
+bool prepare_is_extended(const struct prepare *p, ir_ref ref);
+bool prepare_is_same_in_64(const struct prepare *p, ir_ref ref);
 
 /* lower.c: fills cells and marks from ir and v. */
 void prepare_lower(struct prepare *p);
