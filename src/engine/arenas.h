@@ -26,7 +26,8 @@ struct arenas {
     } arena[ARENAS_MAX];
 };
 
-/* Divides `total` bytes into arenas of no fewer than `least`; less than ARENAS_FEWEST of them is rounded up. */
+/* Divides `total` bytes into arenas of no fewer than `least`; less than ARENAS_FEWEST of them is rounded up.
+ */
 void arenas_init(struct arenas *a, size_t total, size_t least);
 /* Bytes left in the current arena. */
 size_t arenas_room(const struct arenas *a);

@@ -124,8 +124,8 @@ struct backend {
     void (*tune)(void *state, unsigned tuning);
 
     /* Compiles IR into block->code. Called by the translating vCPU's thread with the dispatcher's code lock
-     * held. 0, -ENOSPC when the code memory is full (the dispatcher evicts the blocks of arena oldest() and tries again), -E2BIG when this
-     * block is too large (it is lifted again with half the instructions). */
+     * held. 0, -ENOSPC when the code memory is full (the dispatcher evicts the blocks of arena oldest() and
+     * tries again), -E2BIG when this block is too large (it is lifted again with half the instructions). */
     int (*compile)(void *state, const struct ir_block *ir, struct block *block);
     unsigned (*oldest)(const void *state); /* under the code lock: the arena to be given up next */
     void (*release)(void *state, struct block *block); /* under the code lock, when no vCPU can be in it */

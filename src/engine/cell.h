@@ -28,6 +28,9 @@ enum cell_op {
     CELL_COUNT
 };
 
+/* In c of a MOVK to a temporary: only the instruction at hand reads it. */
+enum { CELL_MOVK_FLEETING = 1 };
+
 /* Where a guest instruction begins: consulted only when one faults. */
 struct cell_mark {
     uint32_t cell; /* its first cell */

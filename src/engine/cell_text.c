@@ -42,9 +42,12 @@ static bool print_table_field(size_t offset, char *text, size_t size)
     static const char *const tlb[] = {"tag_r", "tag_w", "addend"};
     static const char *const jump[] = {"pc", "salt", "block", "host"};
     size_t at = offset - offsetof(struct env, tlb);
-    if (at < ENV_MMU_INDEXES * sizeof(struct env_tlb) && at % (8 * ENV_TLB_SIZE) == 0) {
-        size_t n = at / (8 * ENV_TLB_SIZE);
-        g_snprintf(text, size, "tlb[%zu].%s", n / 3, tlb[n % 3]);
+    if (at < ENV_MMU_INDEXES * sizeof(struct env_tlb) && at % 8 == 0) {
+        size_t n = at / (8 * ENV_TLB_SIZE), i = at / 8 % ENV_TLB_SIZE;
+        if (i)
+            g_snprintf(text, size, "tlb[%zu].%s[%zu]", n / 3, tlb[n % 3], i);
+        else
+            g_snprintf(text, size, "tlb[%zu].%s", n / 3, tlb[n % 3]);
         return true;
     }
     at = offset - offsetof(struct env, slots);

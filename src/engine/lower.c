@@ -96,7 +96,7 @@ static uint16_t use(struct prepare *p, ir_ref ref)
     if (ir_is_const(ref)) {
         unsigned n = cells_of(type_of(p, ref));
         uint16_t cell = scratch_new(p, n);
-        emit(p, CELL_MOVK, cell, 0, 0, 0, ir_const_value(p->ir, ref));
+        emit(p, CELL_MOVK, cell, 0, 0, CELL_MOVK_FLEETING, ir_const_value(p->ir, ref));
         if (n == 2) {
             emit(p, CELL_MOVK, cell + 1u, 0, 0, 0, 0);
         }

@@ -147,6 +147,8 @@ struct t0_slow {
     uint32_t site;
     uint8_t group; /* a group: cells in it */
     uint32_t mark; /* and the mark of its first */
+    bool constant; /* load, store: the address is known: */
+    uint64_t va;
     uint16_t slot; /* and fills this slot of env_slots for what is at `hit` */
     struct emit_label here, back, hit;
     struct t0_fp_cache fp; /* what registers hold: at `back`; where an exit was taken */
@@ -164,8 +166,10 @@ struct t0_translation {
     uint32_t sites;                     /* offset in code memory of the block's first site */
     struct t0_code *code;
     struct t0_fp_cache fp;
-    bool leads_back; /* an exit leads to the block itself */
-    bool loop;       /* it has a body to come back to, with this in registers: */
+    uint16_t folded; /* a temporary that was not written, since the cell behind only has it as its address: */
+    uint64_t folded_k; /* what would be in it */
+    bool leads_back;   /* an exit leads to the block itself */
+    bool loop;         /* it has a body to come back to, with this in registers: */
     struct t0_fp_cache head;
     struct emit_label body;
     uint32_t start[IR_MAX_GUEST_INSNS]; /* by mark: where its code begins, from code->rw; for people */
@@ -274,6 +278,10 @@ void t0_look_up_span(struct t0_translation *t, uint32_t mem, unsigned bytes, boo
 /* Looks rax up in the inline TLB; goes to `miss`, or leaves the distance from guest to host address in rcx.
  * Uses rdx. */
 void t0_look_up(struct t0_translation *t, uint32_t mem, bool is_store, struct emit_label *miss);
+/* Is the access behind the constant c the only reader of it? Then it is not written anywhere, and the access
+ * has a known address. */
+bool t0_fold_address(struct t0_translation *t, const struct cell *c);
+bool t0_is_plain_access(const struct cell *c);
 /* Out of line: looks up what missed its page slot, fills the slot and goes to slow->hit. */
 void t0_fill_slot(struct t0_translation *t, struct t0_slow *slow, struct emit_label *miss);
 bool t0_float(struct t0_translation *t, const struct cell *cell, unsigned op);

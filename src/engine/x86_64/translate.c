@@ -223,6 +223,8 @@ static void back(struct t0_translation *t, struct t0_slow *s)
 static void slow_look_up(struct t0_translation *t, struct t0_slow *s)
 {
     struct emit_label miss = {0};
+    if (s->constant)
+        emit_mov_ri(&t->e, 64, HOST_RAX, s->va);
     if (!s->has_slot)
         return;
     t0_fill_slot(t, s, &miss);
@@ -339,6 +341,7 @@ int t0_translate(struct t0_translation *t)
     t->code->rw = e->at;
     t->start[0] = 0;
     t0_fp_forget_all(t);
+    t->folded = 0;
     t->leads_back = t0_leads_back(t->block);
     struct t0_slow *poll = t0_slow_new(t, T0_SLOW_POLL, NULL);
     emit_cmp_mi(e, 32, t0_field(offsetof(struct env, exit_request)), 0);
@@ -353,6 +356,8 @@ int t0_translate(struct t0_translation *t)
         unsigned op = (unsigned)(uintptr_t)cell->handler, more = data_behind(op);
         while (t->at_mark + 1 < t->n_marks && t->marks[t->at_mark + 1].cell <= i)
             t->start[++t->at_mark] = (uint32_t)(e->at - t->code->rw);
+        if (op == CELL_MOVK && !(t->t0->tuning & ENGINE_NO_INTEGER) && t0_fold_address(t, cell))
+            continue;
         unsigned grouped = t0_group(t, i);
         if (grouped) {
             i += grouped - 1;
@@ -364,6 +369,7 @@ int t0_translate(struct t0_translation *t)
                 !t0_call(t, cell, op) && !t0_atomic(t, cell, op))
                 t0_step(t, cell, more);
         }
+        t->folded = 0;
         i += more;
     }
     t->out_of_line = (uint32_t)(e->at - t->code->rw);

@@ -33,6 +33,11 @@ static const struct plain plain_cells[CELL_COUNT] = {
     [CELL_ST_64K] = {true, true, false, true, 3},
 };
 
+bool t0_is_plain_access(const struct cell *c)
+{
+    return plain_cells[(uintptr_t)c->handler].known;
+}
+
 static const struct plain *plain(const struct cell *c)
 {
     return &plain_cells[(uintptr_t)c->handler];
@@ -111,7 +116,8 @@ unsigned t0_group(struct t0_translation *t, uint32_t at)
 {
     struct emit *e = &t->e;
     const struct cell *first = &t->cells[at];
-    if (t->t0->tuning & (ENGINE_NO_GROUPS | ENGINE_NO_TLB | ENGINE_NO_INTEGER) || !plain(first)->known)
+    if (t->t0->tuning & (ENGINE_NO_GROUPS | ENGINE_NO_TLB | ENGINE_NO_INTEGER) || !plain(first)->known ||
+        first->a == t->folded)
         return 0;
     struct group g = find(t, at);
     if (g.n < 2)

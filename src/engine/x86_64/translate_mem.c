@@ -5,6 +5,17 @@
 #include "base/bits.h"
 #include "engine/x86_64/t0.h"
 
+bool t0_fold_address(struct t0_translation *t, const struct cell *c)
+{
+    const struct cell *next = c + 1;
+    bool fits = c->c == CELL_MOVK_FLEETING && next < t->cells + t->n_cells && t0_is_plain_access(next);
+    if (!fits || next->a != c->dst || next->b == c->dst)
+        return false;
+    t->folded = c->dst;
+    t->folded_k = c->imm;
+    return true;
+}
+
 void t0_base_to_rax(struct t0_translation *t, unsigned cell, int32_t displacement)
 {
     enum host_reg a;
@@ -109,6 +120,50 @@ void t0_fill_slot(struct t0_translation *t, struct t0_slow *s, struct emit_label
 
 /* --- loads and stores --- */
 
+static bool fits(uint64_t value)
+{
+    return value == (uint64_t)(int64_t)(int32_t)value;
+}
+
+/* Where the access at a known address is to be made: where in the TLB to look is known, too. */
+static struct host_mem locate_constant(struct t0_translation *t, struct t0_slow *s, bool is_store)
+{
+    struct emit *e = &t->e;
+    uint32_t mem = (uint32_t)s->cell->imm;
+    uint64_t va = t->folded_k + (uint64_t)((int64_t)s->cell->imm >> 32), page = va & ENV_PAGE_MASK;
+    size_t tlb = offsetof(struct env, tlb) + ir_mem_mmu(mem) % ENV_MMU_INDEXES * sizeof(struct env_tlb) +
+                 env_tlb_index(va) * sizeof(uint64_t),
+           tag = tlb + (is_store ? offsetof(struct env_tlb, tag_w) : offsetof(struct env_tlb, tag_r));
+    if (t->t0->tuning & ENGINE_NO_TLB || va & ((1u << ir_mem_log2(mem)) - 1)) {
+        emit_mov_ri(e, 64, HOST_RAX, va);
+        t0_look_up(t, mem, is_store, &s->here);
+        return host_mem_index(HOST_RAX, HOST_RCX, 1, 0);
+    }
+    s->constant = true;
+    s->va = va;
+    if (fits(page)) {
+        emit_cmp_mi(e, 64, t0_field(tag), (int32_t)page);
+    } else {
+        emit_mov_ri(e, 64, HOST_RDX, page);
+        emit_cmp_rm(e, 64, HOST_RDX, t0_field(tag));
+    }
+    emit_jcc(e, HOST_NE, &s->here);
+    emit_mov_rm(e, 64, HOST_RCX, t0_field(tlb + offsetof(struct env_tlb, addend)));
+    if (fits(va))
+        return host_mem(HOST_RCX, (int32_t)va);
+    emit_mov_ri(e, 64, HOST_RAX, va);
+    return host_mem_index(HOST_RAX, HOST_RCX, 1, 0);
+}
+
+static struct host_mem locate(struct t0_translation *t, struct t0_slow *s, bool is_store)
+{
+    if (t->folded == s->cell->a)
+        return locate_constant(t, s, is_store);
+    t0_address(t, s->cell);
+    find_page(t, s, is_store);
+    return host_mem_index(HOST_RAX, HOST_RCX, 1, 0);
+}
+
 bool t0_loads_fp(const struct t0_translation *t, const struct cell *c, unsigned log2)
 {
     const struct cell *next = c + 1;
@@ -124,9 +179,7 @@ static void load(struct t0_translation *t, const struct cell *c, unsigned log2, 
     struct emit *e = &t->e;
     struct t0_slow *slow = t0_slow_new(t, T0_SLOW_LOAD, c);
     enum host_reg d = t0_target(t, c->dst, HOST_RAX);
-    t0_address(t, c);
-    find_page(t, slow, false);
-    struct host_mem from = host_mem_index(HOST_RAX, HOST_RCX, 1, 0);
+    struct host_mem from = locate(t, slow, false);
     if (!sign && t0_loads_fp(t, c, log2)) {
         enum host_xmm x = t0_fp_new(t);
         slow->is_fp = true;
@@ -155,9 +208,7 @@ static void store(struct t0_translation *t, const struct cell *c, unsigned log2,
     struct t0_slow *slow = t0_slow_new(t, T0_SLOW_STORE, c);
     enum host_reg b = HOST_RAX;
     enum host_xmm x;
-    t0_address(t, c);
-    find_page(t, slow, true);
-    struct host_mem to = host_mem_index(HOST_RAX, HOST_RCX, 1, 0);
+    struct host_mem to = locate(t, slow, true);
     if (constant) {
         emit_mov_mi(e, 8u << log2, to, (int16_t)c->b);
     } else if (log2 == 3 && t0_fp_cached(t, c->b, T0_FP_DOUBLE, &x)) {
