@@ -56,6 +56,7 @@ static void prepare_process(void)
     /* vCPU threads allocate next to nothing; an arena for each would cost more than it saves. */
     mallopt(M_ARENA_MAX, 1);
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a disk's file that may not grow is an error of that write */
     /* Read from a descriptor by the main loop; threads inherit the mask. */
     sigset_t signals;
     sigemptyset(&signals);
