@@ -13,30 +13,35 @@
 
 #include "base/error.h"
 #include "block/file.h"
+#include "cli/launch_net.h"
 #include "os/fd.h"
 #include "os/process.h"
 
-/* The name a VMM has beside the program, and below the folder of helpers. */
 #define VMM_NAME "hostel-vmm"
+
+char *launch_find_helper(const char *name, const char *variable, GError **error)
+{
+    const char *named = g_getenv(variable);
+    if (named)
+        return g_strdup(named);
+    g_autofree char *below = g_strconcat(HOSTEL_LIBEXEC_FROM_BIN "/", name, NULL);
+    g_autofree char *installed = g_strconcat(HOSTEL_LIBEXECDIR "/", name, NULL);
+    g_autofree char *beside = process_sibling(name), *moved = process_sibling(below);
+    if (beside && access(beside, X_OK) == 0)
+        return g_steal_pointer(&beside);
+    if (moved && access(moved, X_OK) == 0)
+        return g_steal_pointer(&moved);
+    if (access(installed, X_OK) == 0)
+        return g_steal_pointer(&installed);
+    hostel_fail(error, HOSTEL_ERROR_HOST,
+                "cannot find the program %s beside hostel or in %s; install Hostel again", name,
+                HOSTEL_LIBEXECDIR);
+    return NULL;
+}
 
 char *launch_find_vmm(GError **error)
 {
-    const char *named = g_getenv("HOSTEL_VMM");
-    if (named)
-        return g_strdup(named);
-    g_autofree char *beside = process_sibling(VMM_NAME);
-    if (beside && access(beside, X_OK) == 0)
-        return g_steal_pointer(&beside);
-    g_autofree char *moved = process_sibling(HOSTEL_LIBEXEC_FROM_BIN "/" VMM_NAME);
-    if (moved && access(moved, X_OK) == 0)
-        return g_steal_pointer(&moved);
-    static const char installed[] = HOSTEL_LIBEXECDIR "/" VMM_NAME;
-    if (access(installed, X_OK) == 0)
-        return g_strdup(installed);
-    hostel_fail(error, HOSTEL_ERROR_HOST,
-                "cannot find the program %s beside hostel or in %s; install Hostel again", VMM_NAME,
-                HOSTEL_LIBEXECDIR);
-    return NULL;
+    return launch_find_helper(VMM_NAME, "HOSTEL_VMM", error);
 }
 
 static const char *advice(int why)
@@ -154,12 +159,10 @@ static bool open_everything(struct guest_options *o, struct vmm_process *out, GE
     return connect_pair(&out->control, &o->control.fd, error);
 }
 
-static bool start(const char *path, const struct guest_options *o, struct vmm_process *out, GError **error)
+/* errors: where the VMM writes what there is to say. */
+static bool start(const char *path, const struct guest_options *o, int errors, struct vmm_process *out,
+                  GError **error)
 {
-    int errors[2];
-    if (pipe2(errors, O_CLOEXEC))
-        return hostel_fail(error, HOSTEL_ERROR_HOST, "cannot make a pipe: %s", g_strerror(errno));
-    out->errors = errors[0];
     g_autoptr(GPtrArray) argv = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
     g_ptr_array_add(argv, g_strdup(VMM_NAME));
@@ -170,22 +173,35 @@ static bool start(const char *path, const struct guest_options *o, struct vmm_pr
         .argv = (char *const *)argv->pdata,
         .in = -1,
         .out = -1,
-        .err = errors[1],
+        .err = errors,
         .keep = (const int *)(const void *)fds->data,
         .n_keep = fds->len,
         .own_session = true,
         .die_with_parent = true,
     };
     out->pid = process_spawn(&how, error);
-    close(errors[1]);
     return out->pid > 0;
+}
+
+/* The pipe that we read messages from; the end to write to is the caller's. -1 with *error. */
+static int open_errors(struct vmm_process *out, GError **error)
+{
+    int errors[2];
+    if (pipe2(errors, O_CLOEXEC)) {
+        hostel_fail(error, HOSTEL_ERROR_HOST, "cannot make a pipe: %s", g_strerror(errno));
+        return -1;
+    }
+    out->errors = errors[0];
+    return errors[1];
 }
 
 bool launch_vmm(struct guest_options *options, struct vmm_process *out, GError **error)
 {
     *out = (struct vmm_process){.pid = -1, .console = -1, .control = -1, .errors = -1};
     g_autofree char *path = launch_find_vmm(error);
-    if (path && open_everything(options, out, error) && start(path, options, out, error))
+    AUTO_FD errors = path ? open_errors(out, error) : -1;
+    if (errors >= 0 && open_everything(options, out, error) && launch_networks(options, errors, error) &&
+        start(path, options, errors, out, error))
         return true;
     fd_close(&out->console);
     fd_close(&out->control);

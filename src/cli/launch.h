@@ -17,8 +17,11 @@ struct vmm_process {
     int errors;  /* reads its standard error */
 };
 
-/* The path of hostel-vmm: from the environment's HOSTEL_VMM, beside this program, or where it was installed.
- * Owned; NULL with *error. */
+/* The path of a helper program: from an environment's variable, beside this program, or where it was
+ * installed. Owned; NULL with *error. */
+char *launch_find_helper(const char *name, const char *variable, GError **error);
+
+/* That of hostel-vmm (HOSTEL_VMM). */
 char *launch_find_vmm(GError **error);
 
 /* Opens what the options name and starts a VMM, which ends with us. The descriptors in options are closed by

@@ -38,6 +38,13 @@ static const struct option_row fw_cfg_options_keys[] = {
 };
 #undef LIST_STRUCT
 
+#define LIST_STRUCT net_options
+static const struct option_row net_options_keys[] = {
+#include "control/net_options.def"
+    {0},
+};
+#undef LIST_STRUCT
+
 const struct option_row guest_option_rows[] = {
 #define GUEST_OPTION(field, option, TYPE, WHO, argument, preset, choices, heading, text)                     \
     {.name = option,                                                                                         \

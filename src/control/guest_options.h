@@ -27,6 +27,13 @@ struct fw_cfg_options {
 #undef LIST_KEY
 };
 
+/* One --net. */
+struct net_options {
+#define LIST_KEY(field, name, TYPE, WHO, how, arg, value, choice, help) OPTION_C_TYPE_##TYPE field;
+#include "control/net_options.def"
+#undef LIST_KEY
+};
+
 struct guest_options {
 #define GUEST_OPTION(field, name, TYPE, WHO, arg, value, choice, group, help) OPTION_C_TYPE_##TYPE field;
 #define GUEST_LIST(field, name, WHO, arg, item, group, help) struct option_list field;

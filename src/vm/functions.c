@@ -85,5 +85,6 @@ static bool add_disks(struct vm *vm, struct guest_options *o, struct vm_function
 bool vm_functions_collect(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error)
 {
     f->count = 0;
-    return add_disks(vm, o, f, error) && (!o->rng || vm_functions_add(f, "virtio-rng", NULL, NULL, error));
+    return add_disks(vm, o, f, error) && vm_functions_add_networks(vm, o, f, error) &&
+           (!o->rng || vm_functions_add(f, "virtio-rng", NULL, NULL, error));
 }

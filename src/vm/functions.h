@@ -13,14 +13,18 @@ struct vm_functions {
     unsigned count;
 };
 
-/* The next function: type row, options (borrowed; NULL = none), and wires with its back ends. False when there
- * are too many for any board. */
+/* The next function: type row, options (borrowed; NULL = none), and wires with its back ends. False when
+ * there are too many for any board. */
 bool vm_functions_add(struct vm_functions *f, const char *type, const struct device_value *values,
                       const struct device_wires *back_ends, GError **error);
 
-/* All that options ask for: disks, then networks, then the console, then the source of random numbers, so that
- * what a guest's files name by number (/dev/vda, eth0) depends on nothing else. Their back ends belong to vm.
- * Main thread, before the machine is built. */
+/* All that options ask for: disks, then networks, then the console, then the source of random numbers, so
+ * that what a guest's files name by number (/dev/vda, eth0) depends on nothing else. Their back ends belong
+ * to vm. Main thread, before the machine is built. */
 bool vm_functions_collect(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error);
+
+/* Of these, the networks (networks.c). */
+bool vm_functions_add_networks(struct vm *vm, struct guest_options *o, struct vm_functions *f,
+                               GError **error);
 
 #endif

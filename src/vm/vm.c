@@ -331,6 +331,7 @@ void vm_free(struct vm *vm)
         return;
     machine_free(vm->machine);
     g_clear_pointer(&vm->disks, g_ptr_array_unref);
+    g_clear_pointer(&vm->nets, g_ptr_array_unref);
     stream_free(vm->console);
     qmp_free(vm->control);
     free_source(vm->power_source);

@@ -39,6 +39,7 @@ struct vm {
     struct machine *machine;
     struct stream *console;
     GPtrArray *disks;        /* of struct block, owned; the machine borrows them */
+    GPtrArray *nets;         /* of the network cards' back ends, likewise */
     struct qmp *control;     /* NULL: nobody to obey */
     struct sandbox *sandbox; /* borrowed: what is in force */
     pid_t *threads;          /* of the vCPUs, in their order */

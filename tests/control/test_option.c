@@ -66,7 +66,7 @@ static void test_defaults(void)
     g_assert_cmpint(o.kernel.fd, ==, -1);
     g_assert_cmpint(o.console.kind, ==, CONSOLE_STDIO);
     g_assert_cmpint(o.console.file.fd, ==, -1);
-    g_assert_cmpstr(o.net, ==, "none");
+    g_assert_cmpuint(o.nets.count, ==, 0);
     g_assert_false(o.stats);
     guest_options_fini(&o);
 }
@@ -163,7 +163,7 @@ static void test_mistakes(void)
     assert_refused(OPTION_CLI, "--cpus", "4294967296", "whole number");
     assert_refused(OPTION_CLI, "--memory", "-1", "such as 512M");
     assert_refused(OPTION_CLI, "--memory", "512", "512M");
-    assert_refused(OPTION_CLI, "--net", "user", "must be none");
+    assert_refused(OPTION_CLI, "--net", "bridge", "must be user|tap|none");
     assert_refused(OPTION_CLI, "--kernel", "", "empty");
     assert_refused(OPTION_CLI, "--console", "pty", "stdio, none or file=FILE");
     assert_refused(OPTION_CLI, "--control", "fd:3", "unknown option");

@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* A guest's networks before it starts: hostel-netd running, tap interfaces opened. */
+#ifndef HOSTEL_CLI_LAUNCH_NET_H
+#define HOSTEL_CLI_LAUNCH_NET_H
+
+#include <stdbool.h>
+
+#include "control/guest_options.h"
+
+/* Fills in each network's `link`. A hostel-netd says on `errors` (borrowed) what there is to say; it ends
+ * with its guest and with us. False with *error when a network cannot be had. */
+bool launch_networks(struct guest_options *options, int errors, GError **error);
+
+#endif

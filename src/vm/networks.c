@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* From options to a guest's network cards. */
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/error.h"
+#include "net/net.h"
+#include "os/fd.h"
+#include "vm/functions.h"
+
+/* One card's back end, and the options of its chip. */
+struct vm_network {
+    struct net *net;
+    struct device_value values[3];
+};
+
+static void network_free(gpointer data)
+{
+    struct vm_network *n = data;
+    net_free(n->net);
+    g_free(n);
+}
+
+/* "02:00:5e:00:53:01"; an address of one card, so not of a group. */
+static bool parse_mac(const char *text, uint64_t *mac, GError **error)
+{
+    *mac = 0;
+    const char *c = text;
+    for (unsigned i = 0; i < NET_MAC_SIZE; i++, c += 3) {
+        int high = g_ascii_xdigit_value(c[0]), low = high < 0 ? -1 : g_ascii_xdigit_value(c[1]);
+        if (low < 0 || c[2] != (i + 1 < NET_MAC_SIZE ? ':' : '\0'))
+            return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                               "--net mac=%s: must be six pairs of digits, as in 02:00:5e:00:53:01", text);
+        *mac = *mac << 8 | (unsigned)(high << 4 | low);
+    }
+    return (*mac && !(*mac >> 40 & 1)) ||
+           hostel_fail(error, HOSTEL_ERROR_USAGE, "--net mac=%s: is the address of a group, or nobody's",
+                       text);
+}
+
+/* Locally administered (the second bit of the first byte), so nobody's hardware has it; the same for each
+ * start of a guest with a name, whose own files may remember the card by it. A guest without one has no such
+ * files. */
+static uint64_t default_mac(const char *name, unsigned index)
+{
+    uint8_t digest[32];
+    gsize size = sizeof(digest);
+    g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
+    g_autofree char *text = g_strdup_printf("%s%c%u", name ? name : "", name ? '=' : ' ', index);
+    g_checksum_update(sum, (const guchar *)text, -1);
+    uint64_t random = 0;
+    if (!name && getrandom(&random, sizeof(random), 0) == sizeof(random))
+        g_checksum_update(sum, (const guchar *)&random, sizeof(random));
+    g_checksum_get_digest(sum, digest, &size);
+    uint64_t mac = 0x02;
+    for (unsigned i = 1; i < NET_MAC_SIZE; i++)
+        mac = mac << 8 | digest[i];
+    return mac;
+}
+
+static bool check_mtu(unsigned mtu, GError **error)
+{
+    return !mtu || (mtu >= NET_MTU_MIN && mtu <= NET_MTU_MAX) ||
+           hostel_fail(error, HOSTEL_ERROR_USAGE, "--net mtu=%u: must be %d to %d", mtu, NET_MTU_MIN,
+                       NET_MTU_MAX);
+}
+
+static bool add_network(struct vm *vm, struct net_options *o, unsigned index, struct vm_functions *f,
+                        GError **error)
+{
+    uint64_t mac = 0, mtu = o->mtu;
+    if (!check_mtu(o->mtu, error) || (o->mac && !parse_mac(o->mac, &mac, error)))
+        return false;
+    if (o->link.fd < 0)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--net %s: link=fd:N is missing", o->backend);
+    struct net *net = net_new(net_backend_find(o->backend), fd_steal(&o->link.fd), NULL, error);
+    if (!net)
+        return false;
+    if (!mtu && !strcmp(o->backend, "user"))
+        mtu = NET_MTU_MAX;
+    struct vm_network *n = g_new0(struct vm_network, 1);
+    *n = (struct vm_network){
+        .net = net,
+        .values = {{"mac", o->mac ? mac : default_mac(vm->options->name, index)}, {"mtu", mtu}, {0}},
+    };
+    g_ptr_array_add(vm->nets, n);
+    const struct device_wires wires = {.net = net};
+    return vm_functions_add(f, "virtio-net", n->values, &wires, error);
+}
+
+bool vm_functions_add_networks(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error)
+{
+    struct net_options *items = o->nets.items;
+    vm->nets = g_ptr_array_new_with_free_func(network_free);
+    for (unsigned i = 0; i < o->nets.count; i++)
+        if (strcmp(items[i].backend, "none") != 0 && !add_network(vm, &items[i], i, f, error))
+            return false;
+    return true;
+}
