@@ -282,13 +282,19 @@ static char *console_argument(const struct option_console *console, GArray *fds)
     return file ? g_strconcat(console->kind == CONSOLE_FILE ? "file=" : "", file, NULL) : NULL;
 }
 
+/* No count is 0: it was not given, and there is no default. */
+static char *count_text(unsigned count)
+{
+    return count ? g_strdup_printf("%u", count) : NULL;
+}
+
 char *option_value_text(const struct option_row *row, const void *values, GArray *fds)
 {
     switch (row->type) {
     case OPTION_FLAG: return *CONST_VALUE(bool, values, row) ? g_strdup("") : NULL;
     case OPTION_SWITCH: return g_strdup(*CONST_VALUE(bool, values, row) ? "on" : "off");
     case OPTION_TEXT: return g_strdup(*CONST_VALUE(const char *, values, row));
-    case OPTION_COUNT: return g_strdup_printf("%u", *CONST_VALUE(unsigned, values, row));
+    case OPTION_COUNT: return count_text(*CONST_VALUE(unsigned, values, row));
     case OPTION_SIZE: return g_strdup_printf("%" G_GUINT64_FORMAT, *CONST_VALUE(uint64_t, values, row));
     case OPTION_FILE: return file_argument(CONST_VALUE(struct option_file, values, row), fds);
     case OPTION_CONSOLE: return console_argument(CONST_VALUE(struct option_console, values, row), fds);
