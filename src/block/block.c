@@ -13,6 +13,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "os/fd.h"
 
 #define BLOCK_DRIVER(name) extern const struct block_driver block_driver_##name;
 #include "block/drivers.def"
@@ -65,14 +66,28 @@ static bool is_power(uint32_t n)
     return n && !(n & (n - 1));
 }
 
+static bool check_base(const struct block_driver *driver, const struct block_config *config, GError **error)
+{
+    if (driver->needs_base == (config->base != NULL))
+        return true;
+    return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                       driver->needs_base
+                           ? "%s: a disk of format %s lies over another one, which is missing; give base="
+                           : "%s: a disk of format %s lies over no other; leave out base=",
+                       config->name, driver->name);
+}
+
 struct disk *block_open(const struct block_driver *driver, struct block_config *config, GError **error)
 {
     struct disk *b = alloc(driver, config->name);
     b->facts.readonly = config->readonly;
-    if (driver->open(b, config, error)) {
+    if (check_base(driver, config, error) && driver->open(b, config, error)) {
         g_assert(is_power(b->facts.alignment) && is_power(b->facts.preferred));
         return b;
     }
+    fd_close(&config->fd);
+    if (config->base)
+        fd_close(&config->base->fd);
     dealloc(b);
     return NULL;
 }

@@ -70,12 +70,15 @@ struct block_config {
     int fd;           /* of the file, for drivers that need one; taken; else -1 */
     bool readonly;
     uint64_t size; /* bytes, for drivers without a file */
+    struct block_config
+        *base; /* the disk it lies over, for drivers that need one; its fd is taken; else NULL */
 };
 
 /* All operations: on any thread, several at once; arguments were checked against facts. */
 struct block_driver {
     const char *name, *help;
     bool needs_file; /* config.fd; such formats can be given to --disk */
+    bool needs_base; /* config.base */
     size_t size;     /* of the struct that begins with struct disk */
 
     /* Fills in facts. What it takes from config it owns, also when it fails; close is called only after it
@@ -111,7 +114,8 @@ const struct block_driver *block_driver_find(const char *name);
 /* The names of the formats that people can give, "raw, qcow2"; owned by the caller. */
 char *block_driver_names(void);
 
-/* Opens a disk. Takes config->fd in any case. NULL with *error. Set-up, before a process is locked down. */
+/* Opens a disk. Takes config->fd, and that of its base, in any case. NULL with *error. Set-up, before a
+ * process is locked down. */
 struct disk *block_open(const struct block_driver *driver, struct block_config *config, GError **error);
 
 /* Nothing is under way any more. Does not flush. NULL is fine. */

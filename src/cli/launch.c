@@ -95,14 +95,20 @@ static bool open_flash(const struct flash_options *flash, struct option_file *fi
 }
 
 /* The size is not ours to judge: what it must be depends on the format. */
-static bool open_disk(struct disk_options *disk, GError **error)
+static bool open_image(struct option_file *file, const char *key, bool readonly, GError **error)
 {
     uint64_t size;
-    disk->file.fd = block_file_open(disk->file.name, disk->readonly, error);
-    if (disk->file.fd >= 0 && block_file_claim(disk->file.fd, disk->file.name, disk->readonly, &size, error))
+    file->fd = block_file_open(file->name, readonly, error);
+    if (file->fd >= 0 && block_file_claim(file->fd, file->name, readonly, &size, error))
         return true;
-    g_prefix_error(error, "--disk file=");
+    g_prefix_error(error, "--disk %s=", key);
     return false;
+}
+
+static bool open_disk(struct disk_options *disk, GError **error)
+{
+    return open_image(&disk->file, "file", disk->readonly, error) &&
+           (!disk->base.name || open_image(&disk->base, "base", true, error));
 }
 
 static bool open_lists(struct guest_options *o, GError **error)

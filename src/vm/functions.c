@@ -51,7 +51,11 @@ static struct disk *open_disk(struct disk_options *o, GError **error)
                     DISK_SERIAL_MAX);
         return NULL;
     }
-    struct block_config config = {.name = o->file.name, .fd = fd_steal(&o->file.fd), .readonly = o->readonly};
+    struct block_config base = {.name = o->base.name, .fd = fd_steal(&o->base.fd), .readonly = true};
+    struct block_config config = {.name = o->file.name,
+                                  .fd = fd_steal(&o->file.fd),
+                                  .readonly = o->readonly,
+                                  .base = o->base.name ? &base : NULL};
     struct disk *disk = block_open(driver, &config, error);
     if (!disk)
         g_prefix_error(error, "--disk ");
