@@ -241,6 +241,62 @@ static void test_crossing_itself(void)
     rig_fini(&r);
 }
 
+/* A loop of loads, which remembers its page, called again and again with that page mapped elsewhere. */
+static void test_loop_remapped(gconstpointer fence)
+{
+    enum { N = 1000, TURNS = 4, A = FUNCTION, B = FUNCTION + 0x2000, C = FUNCTION + 0x4000 };
+    struct rig r;
+    rig_init(&r, &(struct rig_config){.supervisor = true});
+    uint64_t satp = rig_tables(&r, 1);
+    rig_put(&r, pte_addr(0), pte(A, PTE_LEAF));
+    rig_put(&r, B, 1);
+    rig_put(&r, C, 1000);
+    const uint32_t code[] = {ADDI(T4, ZERO, TURNS), rv_jal(ZERO, 4), /* so that the loop is a block */
+                             LD(T5, S3, 0),         ADD(A0, A0, T5),
+                             ADDI(T4, T4, -1),      rv_b(BNE, T4, ZERO, -12),
+                             RET()};
+    g_assert_cmpint(mem_write(r.mem, GPA(A), code, sizeof(code)), ==, 0);
+    struct rv p = {.base = CODE};
+    remap_and_call(&p, pte_addr(1), WINDOW + PAGE, WINDOW, pte(B, PTE_LEAF), pte(C, PTE_LEAF),
+                   (enum fence)GPOINTER_TO_INT(fence), N);
+    run_one(&r, &p, satp, N * TURNS * 1001);
+    rig_fini(&r);
+}
+
+/* A loop of stores, which remembers its page, changes code that has been run since. */
+static void test_loop_patches(void)
+{
+    enum { N = 1000, TURNS = 4 };
+    struct rig r;
+    rig_init(&r, &(struct rig_config){0});
+    const uint32_t code[] = {ADDI(A0, A0, 0), RET()};
+    g_assert_cmpint(mem_write(r.mem, GPA(FUNCTION), code, sizeof(code)), ==, 0);
+    struct rv p = {.base = CODE};
+    rv_li(&p, S1, FUNCTION);
+    rv_li(&p, S2, ADDI(A0, A0, 1));
+    rv_li(&p, S3, ADDI(A0, A0, 2));
+    rv_li(&p, S4, N);
+    rv(&p, ADDI(A0, ZERO, 0));
+    rv(&p, ADDI(S11, ZERO, 0));
+    uint64_t outer = rv_here(&p);
+    rv(&p, ADDI(T4, ZERO, TURNS));
+    rv(&p, rv_jal(ZERO, 4)); /* so that the loop is a block */
+    uint64_t inner = rv_here(&p);
+    rv(&p, SW(S2, S1, 0));
+    rv(&p, ADDI(T4, T4, -1));
+    rv_branch(&p, BNE, T4, ZERO, inner);
+    rv(&p, FENCE_I());
+    rv(&p, JALR(RA, S1));
+    rv(&p, ADD(T5, S2, ZERO));
+    rv(&p, ADD(S2, S3, ZERO));
+    rv(&p, ADD(S3, T5, ZERO));
+    rv(&p, ADDI(S4, S4, -1));
+    rv_branch(&p, BNE, S4, ZERO, outer);
+    rv_finish(&p);
+    run_one(&r, &p, 0, N / 2 * 3);
+    rig_fini(&r);
+}
+
 /* Two instructions on one page joined by a link, the page mapped to one or another physical page. */
 static void test_remapped(gconstpointer fence)
 {
@@ -501,10 +557,14 @@ int main(int argc, char **argv)
         g_autofree char *plain = g_strdup_printf("/code/remapped/%s", fence_names[i]);
         g_test_add_data_func(crossing, GINT_TO_POINTER(i), test_crossing_remapped);
         g_test_add_data_func(plain, GINT_TO_POINTER(i), test_remapped);
+        g_autofree char *loop = g_strdup_printf("/code/remapped/loop/%s", fence_names[i]);
+        g_test_add_data_func(loop, GINT_TO_POINTER(i), test_loop_remapped);
     }
+    g_test_add_func("/code/patch/loop", test_loop_patches);
     g_test_add_func("/code/dma", test_dma);
     g_test_add_func("/code/unlink", test_unlink);
-    static const struct eviction k64 = {64 * KiB, 4800, 192};
+    static const struct eviction k16 = {16 * KiB, 600, PAGE + 64}, k64 = {64 * KiB, 4800, 192};
+    g_test_add_data_func("/code/eviction/16k", &k16, test_eviction);
     g_test_add_data_func("/code/eviction/64k", &k64, test_eviction);
     if (!strcmp(rig_method, "emulation")) { /* translators need more room than that */
         static const struct eviction k8 = {8 * KiB, 150, PAGE + 64}, k1 = {1 * KiB, 150, PAGE + 64};

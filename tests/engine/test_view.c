@@ -72,7 +72,9 @@ static void check_fields(void)
         {offsetof(struct env, tlb[6].tag_w), "tlb[6].tag_w"},
         {offsetof(struct env, tlb[0].addend), "tlb[0].addend"},
         {offsetof(struct env, jump) + offsetof(struct env_jump, salt), "jump.salt"},
-        {offsetof(struct env, tlb[0].tag_r[1]), "+0x"},
+        {offsetof(struct env, tlb[0].tag_r[1]), "tlb[0].tag_r[1]"},
+        {offsetof(struct env, slots[2].addend[5]), "slots[2].addend[5]"},
+        {offsetof(struct env, slots[2].addend[5]) + 1, "+0x"},
         {SIZE_MAX, "+0xffffffffffffffff"},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(fields); i++) {

@@ -11,7 +11,7 @@
 
 /* No arena is smaller than this; the size of the whole is rounded up accordingly. Blocks begin at multiples
  * of CODEMEM_ALIGN. */
-enum { CODEMEM_LEAST = 8 * 1024, CODEMEM_ALIGN = 16 };
+enum { CODEMEM_LEAST = 4 * 1024, CODEMEM_ALIGN = 16 };
 
 /* Blocks are cut from arenas (engine/arenas.h) one behind the other. Not thread-safe: the dispatcher's code
  * lock is held. */
