@@ -251,10 +251,9 @@ static void test_loop_remapped(gconstpointer fence)
     rig_put(&r, pte_addr(0), pte(A, PTE_LEAF));
     rig_put(&r, B, 1);
     rig_put(&r, C, 1000);
-    const uint32_t code[] = {ADDI(T4, ZERO, TURNS), rv_jal(ZERO, 4), /* so that the loop is a block */
-                             LD(T5, S3, 0),         ADD(A0, A0, T5),
-                             ADDI(T4, T4, -1),      rv_b(BNE, T4, ZERO, -12),
-                             RET()};
+    const uint32_t code[] = {
+        ADDI(T4, ZERO, TURNS), rv_jal(ZERO, 4), /* so that the loop is a block */
+        LD(T5, S3, 0),         ADD(A0, A0, T5), ADDI(T4, T4, -1), rv_b(BNE, T4, ZERO, -12), RET()};
     g_assert_cmpint(mem_write(r.mem, GPA(A), code, sizeof(code)), ==, 0);
     struct rv p = {.base = CODE};
     remap_and_call(&p, pte_addr(1), WINDOW + PAGE, WINDOW, pte(B, PTE_LEAF), pte(C, PTE_LEAF),
