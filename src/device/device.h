@@ -81,15 +81,23 @@ enum device_power { DEVICE_POWER_OFF, DEVICE_POWER_FAIL, DEVICE_POWER_RESET };
 struct disk;
 struct device;
 
+/* A byte stream with a name that the guest sees, such as "org.example.agent.0". */
+struct device_port {
+    const char *name;
+    struct stream *stream;
+};
+
 /* The wires of one chip, all borrowed. What a chip does not use may be left out. */
 struct device_wires {
     const char *name; /* of this chip, for messages: "serial0" */
     struct clock *clock;
-    struct mem *mem;                /* guest RAM, for chips that do DMA */
-    struct stream *stream;          /* NULL: not connected */
-    struct net *net;                /* the same, of a network card */
-    struct disk *disk;              /* NULL: none */
-    const char *serial;             /* the disk's serial number; NULL: none */
+    struct mem *mem;                 /* guest RAM, for chips that do DMA */
+    struct stream *stream;           /* NULL: not connected */
+    struct net *net;                 /* the same, of a network card */
+    struct disk *disk;               /* NULL: none */
+    const char *serial;              /* the disk's serial number; NULL: none */
+    const struct device_port *ports; /* more streams; for chips that can have them */
+    unsigned port_count;
     const struct irq_line *outputs; /* copied; pins beyond output_count are not connected */
     unsigned output_count;
     /* Called on any thread with no lock held. code: 1..255 for DEVICE_POWER_FAIL, else 0. */

@@ -86,9 +86,17 @@ static bool add_disks(struct vm *vm, struct guest_options *o, struct vm_function
     return true;
 }
 
+/* --- the console, when it is not the serial port --- */
+
+static bool add_console(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error)
+{
+    const struct device_wires wires = {.stream = vm->console};
+    return strcmp(o->console_via, "virtio") || vm_functions_add(f, "virtio-console", NULL, &wires, error);
+}
+
 bool vm_functions_collect(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error)
 {
     f->count = 0;
     return add_disks(vm, o, f, error) && vm_functions_add_networks(vm, o, f, error) &&
-           (!o->rng || vm_functions_add(f, "virtio-rng", NULL, NULL, error));
+           add_console(vm, o, f, error) && (!o->rng || vm_functions_add(f, "virtio-rng", NULL, NULL, error));
 }

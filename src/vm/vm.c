@@ -260,7 +260,7 @@ static struct machine *build_machine(struct vm *vm, struct guest_options *o, GEr
         .append = o->append,
         .cpu_features = o->cpu_features,
         .tuning = o->x_tuning,
-        .console = vm->console,
+        .console = strcmp(o->console_via, "virtio") ? vm->console : NULL, /* else a function has it */
         .power = on_power,
         .opaque = vm,
     };

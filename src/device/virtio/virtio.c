@@ -308,30 +308,6 @@ bool virtio_post_load(struct device *d)
     return true;
 }
 
-#define RINGS(field, value_type)                                                                             \
-    {                                                                                                        \
-        .name = "queue-" #field, .type = (value_type), .offset = offsetof(struct virtio, rings.field),       \
-        .count = VIRTIO_QUEUES_MAX, .since = 1                                                               \
-    }
-
-const struct device_field virtio_state[] = {
-    DEVICE_FIELD(virtio, status, DEVICE_U32, 1),
-    DEVICE_FIELD(virtio, interrupt, DEVICE_U32, 1),
-    DEVICE_FIELD(virtio, generation, DEVICE_U32, 1),
-    DEVICE_FIELD(virtio, device_features_sel, DEVICE_U32, 1),
-    DEVICE_FIELD(virtio, driver_features_sel, DEVICE_U32, 1),
-    DEVICE_FIELD(virtio, queue_sel, DEVICE_U32, 1),
-    DEVICE_FIELD(virtio, shm_sel, DEVICE_U32, 1),
-    DEVICE_FIELD(virtio, driver_features, DEVICE_U64, 1),
-    DEVICE_FIELD(virtio, config, DEVICE_U8, 1),
-    RINGS(descriptors, DEVICE_U64),
-    RINGS(driver, DEVICE_U64),
-    RINGS(device, DEVICE_U64),
-    RINGS(size, DEVICE_U32),
-    RINGS(ready, DEVICE_BOOL),
-    RINGS(taken, DEVICE_U32),
-    RINGS(given, DEVICE_U32),
-    {0},
-};
+const struct device_field virtio_state[] = {VIRTIO_STATE, {0}};
 
 const struct device_option virtio_options[] = {VIRTIO_OPTIONS, {0}};

@@ -143,7 +143,7 @@ static inline bool virtio_has(const struct virtio *v, uint64_t feature)
 }
 
 /* The rest of a type row. */
-extern const struct device_field virtio_state[];
+extern const struct device_field virtio_state[];    /* just VIRTIO_STATE */
 extern const struct device_option virtio_options[]; /* just VIRTIO_OPTIONS */
 extern const struct bus_ops virtio_mmio_ops;
 uint64_t virtio_mmio_extent(const struct device *d);
@@ -151,9 +151,28 @@ void virtio_reset(struct device *d);
 void virtio_pre_save(struct device *d);
 bool virtio_post_load(struct device *d);
 
+/* State every function has; a table with state of its own begins with it. */
+#define VIRTIO_RINGS(field, value_type)                                                                      \
+    {                                                                                                        \
+        .name = "queue-" #field, .type = (value_type), .offset = offsetof(struct virtio, rings.field),       \
+        .count = VIRTIO_QUEUES_MAX, .since = 1                                                               \
+    }
+#define VIRTIO_STATE                                                                                         \
+    DEVICE_FIELD(virtio, status, DEVICE_U32, 1), DEVICE_FIELD(virtio, interrupt, DEVICE_U32, 1),             \
+        DEVICE_FIELD(virtio, generation, DEVICE_U32, 1),                                                     \
+        DEVICE_FIELD(virtio, device_features_sel, DEVICE_U32, 1),                                            \
+        DEVICE_FIELD(virtio, driver_features_sel, DEVICE_U32, 1),                                            \
+        DEVICE_FIELD(virtio, queue_sel, DEVICE_U32, 1), DEVICE_FIELD(virtio, shm_sel, DEVICE_U32, 1),        \
+        DEVICE_FIELD(virtio, driver_features, DEVICE_U64, 1), DEVICE_FIELD(virtio, config, DEVICE_U8, 1),    \
+        VIRTIO_RINGS(descriptors, DEVICE_U64), VIRTIO_RINGS(driver, DEVICE_U64),                             \
+        VIRTIO_RINGS(device, DEVICE_U64), VIRTIO_RINGS(size, DEVICE_U32), VIRTIO_RINGS(ready, DEVICE_BOOL),  \
+        VIRTIO_RINGS(taken, DEVICE_U32), VIRTIO_RINGS(given, DEVICE_U32)
+
+/* A function with state of its own gives state, pre_save and post_load itself; the latter two call ours. */
+#define VIRTIO_TYPE_BASE                                                                                     \
+    .version = 1, .ops = &virtio_mmio_ops, .extent = virtio_mmio_extent, .reset = virtio_reset
 #define VIRTIO_TYPE                                                                                          \
-    .state = virtio_state, .version = 1, .ops = &virtio_mmio_ops, .extent = virtio_mmio_extent,              \
-    .reset = virtio_reset, .pre_save = virtio_pre_save, .post_load = virtio_post_load
+    VIRTIO_TYPE_BASE, .state = virtio_state, .pre_save = virtio_pre_save, .post_load = virtio_post_load
 
 /* Options every function has; a row of its own options begins with them. */
 #define VIRTIO_OPTION_FLAG(option, field, text)                                                              \
