@@ -58,7 +58,8 @@ class UBoot(Pipes):
 
 
 def test_uboot_reaches_its_prompt():
-    for firmware, kernel in (("fw_jump.bin", "u-boot.bin"), ("fw_jump.elf", "uboot.elf"), ("fw_dynamic.bin", "u-boot.bin")):
+    for firmware, kernel in (("fw_jump.bin", "u-boot.bin"), ("fw_jump.elf", "uboot.elf"),
+                             ("fw_dynamic.bin", "u-boot.bin")):
         with UBoot(firmware=firmware, kernel=kernel) as guest:
             assert "riscv64-linux-gnu-gcc" in guest.command("version")
             assert "cfi-flash" in guest.command("fdt addr ${fdtcontroladdr}; fdt print /flash@20000000")
