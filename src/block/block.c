@@ -249,6 +249,9 @@ void block_report(struct disk *b, const char *what, uint64_t offset, uint64_t si
     char more[48] = "";
     if (left)
         g_snprintf(more, sizeof(more), " (%u more errors since the last line)", left);
-    log_error(LOG_BLOCK, "disk %s: cannot %s %" PRIu64 " bytes at %" PRIu64 ": %s; %s%s", b->name, what, size,
-              offset, g_strerror(-error), consequence(b, error), more);
+    char where[64] = "";
+    if (size)
+        g_snprintf(where, sizeof(where), " %" PRIu64 " bytes at %" PRIu64, size, offset);
+    log_error(LOG_BLOCK, "disk %s: cannot %s%s: %s; %s%s", b->name, what, where, g_strerror(-error),
+              consequence(b, error), more);
 }

@@ -143,8 +143,8 @@ int block_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_ex
 /* Bytes of n buffers. */
 uint64_t block_iov_size(const struct iovec *iov, unsigned n);
 
-/* Tells people about an operation ("write", "flush") that failed with error (-errno): one line, then silence
- * for some seconds. Any thread. */
+/* Tells people about an operation ("write", "flush" with size 0) that failed with error (-errno): one line,
+ * then silence for some seconds. Any thread. */
 void block_report(struct disk *b, const char *what, uint64_t offset, uint64_t size, int error);
 
 /* --- for drivers --- */

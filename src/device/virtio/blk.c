@@ -92,7 +92,6 @@ struct blk {
     struct virtio virtio;
     struct disk *disk;       /* borrowed; NULL: nothing in the drive */
     struct block_pool *pool; /* with a disk */
-    _Atomic bool writeback;  /* completed writes may be volatile until a flush */
     uint8_t queues;          /* option */
     struct blk_queue queue[VIRTIO_QUEUES_MAX];
 };
@@ -153,14 +152,17 @@ static int do_flush(struct disk *disk)
 {
     int status = block_flush(disk);
     if (status)
-        block_report(disk, "flush", 0, disk->facts.size, status);
+        block_report(disk, "flush", 0, 0, status);
     return status;
 }
 
-/* After a change that shall be durable when it is completed. */
+/* After a change: makes it durable unless the driver knows of a cache that it can flush. */
 static int settle(struct blk *b)
 {
-    return atomic_load_explicit(&b->writeback, memory_order_relaxed) ? 0 : do_flush(b->disk);
+    const struct virtio *v = &b->virtio;
+    const bool writeback =
+        virtio_has(v, BLK_F_FLUSH) && __atomic_load_n(&v->config[CONFIG_WRITEBACK], __ATOMIC_RELAXED);
+    return writeback ? 0 : do_flush(b->disk);
 }
 
 static int do_write(struct blk_request *r)
@@ -259,11 +261,18 @@ static int read_now(struct blk_request *r, uint64_t *budget)
     return 0;
 }
 
+/* -EAGAIN, which sends a request to the pool, when there is a disk that takes it. */
+static int may_change(const struct blk *b, uint64_t feature)
+{
+    if (!virtio_has(&b->virtio, feature))
+        return -EOPNOTSUPP;
+    return b->disk->facts.readonly ? -EROFS : -EAGAIN;
+}
+
 /* Begins a request whose header has been cut off: -EAGAIN when it is for the pool, otherwise how it ended. */
 static int begin(struct blk_request *r, uint32_t type, uint64_t sector, uint64_t *budget)
 {
     const struct blk *b = owner(r);
-    const bool readonly = b->disk && b->disk->facts.readonly;
     int status;
     r->type = (enum blk_type)type;
     r->filled = 0;
@@ -276,11 +285,11 @@ static int begin(struct blk_request *r, uint32_t type, uint64_t sector, uint64_t
         status = find_place(r, sector, r->vq.writable_size);
         return status ? status : read_now(r, budget);
     case T_OUT:
-        status = readonly ? -EROFS : find_place(r, sector, r->vq.readable_size);
+        status = b->disk->facts.readonly ? -EROFS : find_place(r, sector, r->vq.readable_size);
         return status ? status : -EAGAIN;
     case T_FLUSH: return -EAGAIN;
-    case T_DISCARD: return virtio_has(&b->virtio, BLK_F_DISCARD) ? -EAGAIN : -EOPNOTSUPP;
-    case T_WRITE_ZEROES: return virtio_has(&b->virtio, BLK_F_WRITE_ZEROES) ? -EAGAIN : -EOPNOTSUPP;
+    case T_DISCARD: return may_change(b, BLK_F_DISCARD);
+    case T_WRITE_ZEROES: return may_change(b, BLK_F_WRITE_ZEROES);
     default: return -EOPNOTSUPP;
     }
 }
@@ -352,8 +361,9 @@ static void kick(struct virtq *q)
 /* Whether there is a volatile cache is the driver's choice; without flushes there must be none. */
 static bool accept(struct virtio *v, uint64_t features)
 {
-    v->config[CONFIG_WRITEBACK] = (features & BLK_F_FLUSH) != 0;
-    atomic_store(&blk_of(v)->writeback, v->config[CONFIG_WRITEBACK]);
+    if (!(v->status &
+          VIRTIO_FEATURES_OK)) /* else a saved device is loaded, whose driver has chosen already */
+        v->config[CONFIG_WRITEBACK] = (features & BLK_F_FLUSH) != 0;
     return true;
 }
 
@@ -361,8 +371,7 @@ static void config_written(struct virtio *v, unsigned offset, unsigned size, uin
 {
     if (offset != CONFIG_WRITEBACK || size != 1 || value > 1 || !(v->driver_features & BLK_F_CONFIG_WCE))
         return;
-    v->config[CONFIG_WRITEBACK] = (uint8_t)value;
-    atomic_store(&blk_of(v)->writeback, value);
+    __atomic_store_n(&v->config[CONFIG_WRITEBACK], (uint8_t)value, __ATOMIC_RELAXED);
 }
 
 static void stop(struct virtio *v)
@@ -379,6 +388,15 @@ static const struct virtio_function function = {
     .stop = stop,
     .config_written = config_written,
 };
+
+/* Nothing may be under way in what is saved. The lock is held, which requests need in order to end. */
+static void pre_save(struct device *d)
+{
+    device_unlock(d);
+    stop((struct virtio *)(void *)d);
+    device_lock(d);
+    virtio_pre_save(d);
+}
 
 static unsigned log2_of(uint32_t power)
 {
@@ -464,5 +482,8 @@ const struct device_type device_virtio_blk = {
     .options = options,
     .init = init,
     .destroy = destroy,
-    VIRTIO_TYPE,
+    .state = virtio_state,
+    .pre_save = pre_save,
+    .post_load = virtio_post_load,
+    VIRTIO_TYPE_BASE,
 };

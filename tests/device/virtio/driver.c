@@ -7,6 +7,13 @@
 
 void drv_new(struct drv *t, const struct device_type *type)
 {
+    static const struct device_wires none;
+    drv_new_wired(t, type, &none, NULL);
+}
+
+void drv_new_wired(struct drv *t, const struct device_type *type, const struct device_wires *back_ends,
+                   const struct device_value *values)
+{
     struct irq_line line;
     memset(t, 0, sizeof(*t));
     t->stream.room = SIZE_MAX;
@@ -17,13 +24,14 @@ void drv_new(struct drv *t, const struct device_type *type)
     t->ram = mem_find(t->mem, GPA(DRV_RAM))->host;
     t->rom = mem_find(t->mem, GPA(DRV_ROM))->host;
     pins_lines(&t->pins, &line, 1);
-    const struct device_wires wires = {.name = "device",
-                                       .clock = t->clock,
-                                       .mem = t->mem,
-                                       .stream = &t->stream,
-                                       .outputs = &line,
-                                       .output_count = 1};
-    t->d = device_new(type, &wires, NULL, NULL);
+    struct device_wires wires = *back_ends;
+    wires.name = "device";
+    wires.clock = t->clock;
+    wires.mem = t->mem;
+    wires.stream = &t->stream;
+    wires.outputs = &line;
+    wires.output_count = 1;
+    t->d = device_new(type, &wires, values, NULL);
     g_assert_nonnull(t->d);
     t->v = (struct virtio *)(void *)t->d;
 }

@@ -79,6 +79,9 @@ struct drv {
 
 /* RAM and a device of the type, in its reset state. */
 void drv_new(struct drv *t, const struct device_type *type);
+/* The same with back ends of the device's own and option values, as for device_new(). */
+void drv_new_wired(struct drv *t, const struct device_type *type, const struct device_wires *back_ends,
+                   const struct device_value *values);
 void drv_free(struct drv *t);
 
 uint32_t drv_read(struct drv *t, unsigned reg);
