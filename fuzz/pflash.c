@@ -58,7 +58,7 @@ static void check(struct mem *m, struct device *d)
     const struct mem_block *b = mem_find(m, GPA(BASE));
     to_contents(d);
     for (unsigned i = 0; i < G_N_ELEMENTS(sectors) && !mem_is_chip(b, false); i++)
-        for (uint64_t at = sectors[i]; at < sectors[i] + 0x10000; at += 8) {
+        for (uint64_t at = sectors[i]; at < sectors[i] + 0x10000; at += 520) {
             uint64_t shown;
             g_assert_cmpint(mem_read(m, GPA(BASE + at), &shown, 8), ==, 0);
             g_assert_cmphex(GUINT64_FROM_LE(shown), ==, d->type->ops->read(d, at, 8));
