@@ -57,6 +57,9 @@ systemctl enable systemd-networkd.service systemd-resolved.service ssh.service >
 # Nobody can look at these terminals; and nobody waits for a network that may not be there.
 systemctl disable getty@tty1.service systemd-networkd-wait-online.service >/dev/null 2>&1
 systemctl disable e2scrub_all.timer e2scrub_reap.service >/dev/null 2>&1 # for LVM, which is not here
+# It offers ssh through a kind of socket that there is none of here, and complains.
+mkdir -p /etc/systemd/system-generators
+ln -s /dev/null /etc/systemd/system-generators/systemd-ssh-generator
 # Caches were made by the packages' scripts: systemd needs not make them again at the first start.
 touch /etc/.updated /var/.updated
 rm -rf /var/log/*.log /var/log/apt /var/cache/debconf/*-old /var/lib/dpkg/*-old /tmp/* /var/tmp/*

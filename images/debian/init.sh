@@ -56,6 +56,7 @@ fi
 # A seed that was sown already is left alone: the host does not always learn that it was.
 if [ -e /seed/id ] && ! cmp -s /seed/id /disk/var/lib/hostel-seed; then
     cp -r /seed /disk/run/hostel-seed
+    cp /sow /disk/run/hostel-seed/sow
     chroot /disk /bin/sh /run/hostel-seed/sow
     rm -rf /disk/run/hostel-seed
 fi

@@ -51,6 +51,12 @@ static char *escape(const char *path)
     return g_strjoinv(",,", parts);
 }
 
+static void add_disk(struct run *run, const char *disk, const char *base)
+{
+    g_autofree char *file = escape(disk), *below = escape(base);
+    add(run, "--disk=file=%s,format=overlay,base=%s", file, below);
+}
+
 /* Programs in the guest ask the terminal for its size, and wait for answers that only a terminal gives. */
 static void add_terminal(GString *append)
 {
@@ -69,15 +75,18 @@ static bool has_seed(const struct named *guest)
     return g_file_test(seed, G_FILE_TEST_EXISTS);
 }
 
-/* The last --append given; it is added to what the guest needs. */
-static const char *users_append(const GPtrArray *words)
+/* The argument of an option, the last one if there are several; NULL when it was not given. */
+static const char *given(const GPtrArray *words, const char *option)
 {
     const char *found = NULL;
+    size_t length = strlen(option);
     for (unsigned i = 0; i < words->len; i++) {
         const char *word = words->pdata[i];
-        if (g_str_has_prefix(word, "--append="))
-            found = word + strlen("--append=");
-        else if (!strcmp(word, "--append") && i + 1 < words->len)
+        if (!g_str_has_prefix(word, option))
+            continue;
+        if (word[length] == '=')
+            found = word + length + 1;
+        else if (!word[length] && i + 1 < words->len)
             found = words->pdata[i + 1];
     }
     return found;
@@ -87,13 +96,13 @@ static bool compose(struct run *run, GError **error)
 {
     g_autofree char *kernel = named_path(run->guest, "kernel"), *initrd = named_path(run->guest, "initrd");
     g_autofree char *seed = named_path(run->guest, "seed"), *disk = named_path(run->guest, "disk");
-    g_autofree char *escaped = escape(disk),
-                    *isa = g_key_file_get_string(run->guest->definition, "guest", "isa", NULL);
+    g_autofree char *base = named_path(run->guest, "base");
+    g_autofree char *isa = g_key_file_get_string(run->guest->definition, "guest", "isa", NULL);
     g_autoptr(GString) append = g_string_new("console=ttyS0 root=/dev/vda quiet");
     const GPtrArray *words = run->request->guest;
     add_terminal(append);
-    if (users_append(words))
-        g_string_append_printf(append, " %s", users_append(words));
+    if (given(words, "--append"))
+        g_string_append_printf(append, " %s", given(words, "--append"));
     if (has_seed(run->guest)) {
         run->initrd = seed_append(initrd, seed, error);
         if (run->initrd < 0)
@@ -101,12 +110,13 @@ static bool compose(struct run *run, GError **error)
         g_free(initrd);
         initrd = g_strdup_printf("/proc/self/fd/%d", run->initrd);
     }
-    const char *const first[] = {"--isa",    isa,        "--name",   run->guest->name, "--cpus",
-                                 "2",        "--memory", "1G",       "--net",          "none",
-                                 "--kernel", kernel,     "--initrd", initrd,           "--disk"};
+    const char *const first[] = {"--isa",    isa,  "--name",   run->guest->name, "--cpus",   "2",
+                                 "--memory", "1G", "--kernel", kernel,           "--initrd", initrd};
     for (unsigned i = 0; i < G_N_ELEMENTS(first); i++)
         add(run, "%s", first[i]);
-    add(run, "file=%s,format=raw", escaped);
+    if (!given(words, "--net")) /* a second one would be another card */
+        add(run, "--net=user");
+    add_disk(run, disk, base);
     for (unsigned i = 0; i < words->len; i++)
         add(run, "%s", (const char *)words->pdata[i]);
     add(run, "--append=%s", append->str);

@@ -144,14 +144,18 @@ static bool write_seed(struct named *guest, const struct debian_options *o, char
 
 static bool take_files(struct named *guest, const char *image, uint64_t size, GError **error)
 {
-    static const char *const shared[] = {"kernel", "initrd"};
+    /* The guest's own links: whoever empties the cache takes nothing from it. */
+    static const struct {
+        const char *image, *guest;
+    } shared[] = {{"kernel", "kernel"}, {"initrd", "initrd"}, {"disk", "base"}};
     for (unsigned i = 0; i < G_N_ELEMENTS(shared); i++) {
-        g_autofree char *from = g_build_filename(image, shared[i], NULL), *to = named_path(guest, shared[i]);
+        g_autofree char *from = g_build_filename(image, shared[i].image, NULL);
+        g_autofree char *to = named_path(guest, shared[i].guest);
         if (!thin_share(from, to, error))
             return false;
     }
-    g_autofree char *base = g_build_filename(image, "disk", NULL), *disk = named_path(guest, "disk");
-    return thin_disk(base, disk, size, error);
+    g_autofree char *base = named_path(guest, "base"), *disk = named_path(guest, "disk");
+    return thin_overlay(base, disk, size, error);
 }
 
 bool debian_make(struct named *guest, const struct debian_request *r, const char *image, char **password,

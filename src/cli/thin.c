@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "block/overlay.h"
 #include "os/fd.h"
 
 static bool fail(const char *path, GError **error)
@@ -19,55 +20,34 @@ static bool fail(const char *path, GError **error)
                        errno == ENOSPC ? "; make room on that disk" : "");
 }
 
-/* One piece that is in use. */
-static bool copy_data(int from, int to, off_t at, off_t end)
+static bool copy(int in, int out)
 {
-    for (off_t out = at; at < end;) {
-        ssize_t n = copy_file_range(from, &at, to, &out, (size_t)(end - at), 0);
+    for (;;) {
+        ssize_t n = copy_file_range(in, NULL, out, NULL, 1 << 30, 0);
         if (n == 0)
-            errno = EIO;
-        if (n == 0 || (n < 0 && errno != EINTR))
+            return true;
+        if (n < 0 && errno != EINTR)
             return false;
     }
-    return true;
-}
-
-static bool copy_sparse(int from, int to, off_t size)
-{
-    for (off_t at = 0; at < size;) {
-        off_t data = lseek(from, at, SEEK_DATA);
-        if (data < 0)
-            return errno == ENXIO; /* a hole up to the end */
-        off_t hole = lseek(from, data, SEEK_HOLE);
-        if (hole < 0 || !copy_data(from, to, data, hole))
-            return false;
-        at = hole;
-    }
-    return true;
-}
-
-static bool copy(const char *from, const char *to, mode_t mode, uint64_t size, GError **error)
-{
-    AUTO_FD in = open(from, O_RDONLY | O_CLOEXEC);
-    struct stat status;
-    if (in < 0 || fstat(in, &status))
-        return fail(from, error);
-    AUTO_FD out = open(to, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode);
-    if (out < 0)
-        return fail(to, error);
-    bool shared = ioctl(out, FICLONE, in) == 0;
-    if ((!shared && !copy_sparse(in, out, status.st_size)) ||
-        ftruncate(out, MAX((off_t)size, status.st_size)))
-        return fail(to, error);
-    return true;
 }
 
 bool thin_share(const char *from, const char *to, GError **error)
 {
-    return link(from, to) == 0 || copy(from, to, 0400, 0, error);
+    if (link(from, to) == 0)
+        return true;
+    AUTO_FD in = open(from, O_RDONLY | O_CLOEXEC);
+    if (in < 0)
+        return fail(from, error);
+    AUTO_FD out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0400);
+    /* Blocks are shared where the file system can; holes are lost where it cannot even copy by itself. */
+    return (out >= 0 && (ioctl(out, FICLONE, in) == 0 || copy(in, out))) || fail(to, error);
 }
 
-bool thin_disk(const char *from, const char *to, uint64_t size, GError **error)
+bool thin_overlay(const char *base, const char *to, uint64_t size, GError **error)
 {
-    return copy(from, to, 0600, size, error);
+    struct stat status;
+    if (stat(base, &status))
+        return fail(base, error);
+    AUTO_FD out = open(to, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    return out < 0 ? fail(to, error) : block_overlay_create(out, to, size, (uint64_t)status.st_size, error);
 }

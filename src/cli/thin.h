@@ -11,8 +11,8 @@
 /* The file once more, under another name, for reading only: a link; a copy where that cannot be. */
 bool thin_share(const char *from, const char *to, GError **error);
 
-/* A raw disk of size bytes that begins as the disk `from`, which is not longer, and can be written. Shares
- * blocks where the file system can; else copies what is in use. */
-bool thin_disk(const char *from, const char *to, uint64_t size, GError **error);
+/* A disk of size bytes that begins as the raw disk `base`, which is not longer and must stay as it is: an
+ * overlay. */
+bool thin_overlay(const char *base, const char *to, uint64_t size, GError **error);
 
 #endif
