@@ -14,10 +14,27 @@ fail() {
 
 # What would take long and be thrown away, or was done already.
 mkdir /run/stub
-for name in ssh-keygen update-initramfs policy-rc.d; do
+for name in depmod ssh-keygen update-initramfs; do
     printf '#!/bin/sh\nexit 0\n' >/run/stub/$name
 done
-ls /lib/modules/*/modules.dep.bin >/dev/null 2>&1 && cp /run/stub/ssh-keygen /run/stub/depmod
+# What the real one leaves, with a hundredth of its processes.
+cat >/run/stub/update-ca-certificates <<'END'
+#!/bin/sh
+cd /etc/ssl/certs || exit 1
+[ ! -s ca-certificates.crt ] || exit 0
+set --
+while read -r crt; do
+    case $crt in
+    '' | '#'* | '!'*) continue ;;
+    *[\ ,\(\)]*) exec /usr/sbin/update-ca-certificates ;;
+    esac
+    name=${crt##*/}
+    ln -sf "/usr/share/ca-certificates/$crt" "${name%.crt}.pem"
+    set -- "$@" "/usr/share/ca-certificates/$crt"
+done </etc/ca-certificates.conf
+cat "$@" >ca-certificates.crt
+openssl rehash . >/dev/null
+END
 chmod +x /run/stub/*
 # Asked by invoke-rc.d, by its path: start nothing here.
 printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d

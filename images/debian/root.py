@@ -179,10 +179,8 @@ def initramfs(root, release, settings):
 
 
 def prepare_modules(root, release):
-    """The index of the kernel's modules. Made here where the host can: it takes the guest long."""
-    depmod = shutil.which("depmod")
-    if depmod:
-        subprocess.run([depmod, "-b", root, release], check=False)
+    """The index of the kernel's modules, which would take the guest long."""
+    subprocess.run(["depmod", "-b", root, release], check=True)
 
 
 # ---- The disk ------------------------------------------------------------------------------------------------------
