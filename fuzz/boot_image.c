@@ -36,6 +36,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         g_assert_true(!unpacked || size <= CAP);
         if (image_parse_kernel("file", bytes, size, &image, &error))
             check_image(&image, size);
+        g_clear_error(&error);
+        if (image_parse_payload("file", bytes, size, &image, &error))
+            check_image(&image, size);
     }
     if (error) {
         g_assert_null(strchr(error->message, '\n'));
