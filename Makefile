@@ -5,15 +5,15 @@
 
 BUILD  ?= build
 PREFIX ?= /usr/local
-# What `make run` gives the guest; ARGS adds options of `hostel run`, as in `make run ARGS='--memory 1G'`.
+# What `make run` gives the guest; ARGS adds options of `hostel run`, as in `make run ARGS='--name web'`.
 CPUS   ?= 2
-MEMORY ?= 512M
+MEMORY ?= 1G
 ARGS   ?=
 
 PROGRAMS := $(patsubst src/bin/%.c,src/bin/%,$(wildcard src/bin/*.c))
 
 .DEFAULT_GOAL := build
-.PHONY: help build compile run test check-fast bench lint format asan tsan clang aarch64 fuzz install clean
+.PHONY: help build compile run run-kernel test check-fast bench lint format asan tsan clang aarch64 fuzz install clean
 
 help:              ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -28,12 +28,15 @@ compile: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) $(PROGRAMS)
 
 # Meson notices build files that change, but not a folder that is new.
-$(BUILD)/build.ninja: $(wildcard src/*/meson.build tests/*/meson.build)
+$(BUILD)/build.ninja: $(wildcard src/*/meson.build images/*/meson.build tests/*/meson.build)
 	@options=-Dprefix=$(PREFIX); [ ! -e $@ ] || options=--reconfigure; \
 		said=$$(meson setup $$options $(BUILD) 2>&1) || { echo "$$said"; exit 1; }
 	@touch $@
 
-run: build         ## boot Debian's riscv64 kernel to a shell (Ctrl-] opens Hostel's menu)
+run: build         ## make a Debian guest and run it, or run it again (Ctrl-] opens Hostel's menu)
+	@$(BUILD)/bin/hostel run debian --cpus $(CPUS) --memory $(MEMORY) $(ARGS)
+
+run-kernel: build  ## boot Debian's riscv64 kernel with busybox's shell, in a second
 	@guest=$$(tools/debian-guest fetch) && $(BUILD)/bin/hostel run --isa riscv64 --cpus $(CPUS) --memory $(MEMORY) \
 		--kernel $$guest/kernel --initrd $$guest/initramfs.gz --append "console=ttyS0 quiet" $(ARGS)
 

@@ -52,6 +52,10 @@ _hostel()
         mapfile -t COMPREPLY < <(compgen -W "$(_hostel_commands)" -- "$current")
         return
     fi
+    if [ "${COMP_WORDS[1]}" = remove ]; then
+        mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names guests)" -- "$current")
+        return
+    fi
     [ "${COMP_WORDS[1]}" = run ] || return 0
     local i=$((COMP_CWORD - 1))
     while [ "$i" -gt 1 ] && [[ "${COMP_WORDS[i]}" != --* ]]; do i=$((i - 1)); done
@@ -73,11 +77,14 @@ _hostel()
             -- "$current")
         ;;
     --net) mapfile -t COMPREPLY < <(compgen -W "none" -- "$current") ;;
-    --kernel | --initrd | --firmware)
+    --kernel | --initrd | --firmware | --password-file | --ssh-key | --user-data)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         ;;
-    --cpus | --cpu-features | --memory | --append | --name | --trace-at) ;;
+    --name) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names guests)" -- "$current") ;;
+    --cpus | --cpu-features | --memory | --append | --trace-at) ;;
+    --size | --hostname | --user | --password | --package) ;;
+    run) mapfile -t COMPREPLY < <(compgen -W "debian $(_hostel_options)" -- "$current") ;;
     *) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_options)" -- "$current") ;;
     esac
 }
