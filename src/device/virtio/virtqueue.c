@@ -39,12 +39,12 @@ struct virtq_desc virtq_load_desc(const struct virtq *q, const uint8_t *at)
 
 bool virtq_add_buffer(struct virtq *q, struct virtq_request *r, uint64_t addr, uint32_t len, bool write)
 {
+    if (!len) /* nothing to move: as if it were not there */
+        return true;
     if (!write && r->n_writable) {
         q->fault = "a readable buffer behind a writable one";
         return false;
     }
-    if (!len) /* nothing to move: as if it were not there */
-        return true;
     if (r->n_readable + r->n_writable == q->max) {
         q->fault = "a chain of too many buffers";
         return false;
