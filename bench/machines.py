@@ -281,6 +281,32 @@ class Machines:
                          f"file={files['qemu']},format=raw,if=none,id=disk", "-device", "virtio-blk-device,drive=disk"]
         return boot
 
+    @functools.cached_property
+    def image(self):
+        """The folder of the image that `hostel run debian` uses; made when it is not there, which takes minutes."""
+        maker = [ROOT / "images/debian/hostel-image-debian", "--hostel", self.hostel_program]
+        return pathlib.Path(succeed(maker).decode().strip())
+
+    @functools.cached_property
+    def whole_debian(self):
+        """How each system is told to boot a whole Debian from a disk of its own, with a network card."""
+        kernel, initrd = str(self.image / "kernel"), str(self.image / "initrd")
+        append = "console=ttyS0 quiet root=/dev/vda systemd.tty.rows.ttyS0=24 systemd.tty.columns.ttyS0=80"
+        files = {system: self.folder / f"debian-{system}.img" for system in ("hostel", "qemu")}
+        for path in files.values():
+            path.unlink(missing_ok=True)
+            succeed(["cp", "--sparse=always", self.image / "disk", path])
+            path.chmod(0o600)
+        return {
+            "hostel": ["--kernel", kernel, "--initrd", initrd, "--append", append, "--net", "user",
+                       "--disk", f"file={files['hostel']},format=raw"],
+            "qemu": ["-kernel", kernel, "-initrd", initrd, "-append", append,
+                     "-global", "virtio-mmio.force-legacy=false", "-netdev", "user,id=net",
+                     "-device", "virtio-net-device,netdev=net",
+                     "-drive", f"file={files['qemu']},format=raw,if=none,id=disk",
+                     "-device", "virtio-blk-device,drive=disk"],
+        }
+
     def bare(self, name):
         """How each system is told to run a bare-metal program."""
         elf = str(self.elf(name))

@@ -7,6 +7,7 @@ import contextlib
 import fnmatch
 import os
 import re
+import subprocess
 import time
 
 from machines import FIRST_LINE, READY, Run, Unavailable
@@ -67,7 +68,7 @@ def turns(rounds, best, cpu, threads=1):
     for turn in range(rounds * PATIENCE_TURNS):
         if turn >= rounds and time.monotonic() - start > PATIENCE_SECONDS:
             break
-        if turn >= rounds and all(best[system] <= 1.15 * cpu[system] / threads for system in ("hostel", "qemu")):
+        if turn >= rounds and all(best[system] <= 1.15 * cpu[system] / threads for system in best):
             break
         yield turn
 
@@ -147,9 +148,9 @@ def disk(context):
 # ---- Start -----------------------------------------------------------------------------------------------------------
 
 
-def boot_once(command, seconds, cpu, system):
+def boot_once(command, seconds, cpu, system, text=FIRST_LINE):
     with Run(command) as guest:
-        seconds.see(system, guest.wait_for(FIRST_LINE))
+        seconds.see(system, guest.wait_for(text))
         cpu.see(system, guest.cpu_seconds())
 
 
@@ -163,6 +164,34 @@ def boot(context):
                 for system, command in context.machines.both(context.machines.linux, cpus=cpus).items():
                     boot_once(command, seconds, cpu, system)
             yield Row(name, "s", dict(seconds), dict(cpu))
+
+
+@bench("debian/login_1_vcpu", "debian/login_2_vcpus")
+def debian(context):
+    """a whole Debian, from process start to its login prompt"""
+    for name, cpus in (("debian/login_1_vcpu", 1), ("debian/login_2_vcpus", 2)):
+        if context.wants(name):
+            seconds, cpu = Best(), Best()
+            for _ in turns(context.rounds, seconds, cpu):
+                commands = context.machines.both(context.machines.whole_debian, cpus=cpus, megabytes=1024)
+                for system, command in commands.items():
+                    boot_once(command, seconds, cpu, system, " login: ")
+            yield Row(name, "s", dict(seconds), dict(cpu))
+
+
+@bench("debian/new_guest")
+def debian_new_guest(context):
+    """`hostel run debian` with its image in the cache, from the command to a new guest's login prompt"""
+    seconds, cpu = Best(), Best()
+    name = f"bench-{os.getpid()}"
+    program = str(context.machines.hostel_program)
+    context.machines.image  # is made first
+    for _ in turns(context.rounds, seconds, cpu):
+        try:
+            boot_once([program, "run", "debian", "--name", name], seconds, cpu, "hostel", " login: ")
+        finally:
+            subprocess.run([program, "remove", name], check=False, stderr=subprocess.DEVNULL)
+    yield Row("debian/new_guest", "s", dict(seconds), dict(cpu))
 
 
 def first_byte_once(command):
