@@ -198,6 +198,19 @@ def test_linux_reads_fw_cfg():
     assert "\n3\n" in text, text
 
 
+def test_edk2_starts_linux_twice():
+    """EDK2 in one bank of flash, its variables in the other, and the kernel by fw_cfg."""
+    variables = scratch((files() / "edk2/RISCV_VIRT_VARS.fd").read_bytes())
+    before = variables.read_bytes()
+    script = "test -d /sys/firmware/efi && grep -o 'from=[a-z0-9]*' /proc/cmdline"
+    for _ in range(2):
+        text = run(script, "--flash", f"{files()}/edk2/RISCV_VIRT_CODE.fd,readonly=on,start=supervisor", "--flash",
+                   variables, "--append", "console=ttyS0 quiet from=edk2", memory="512M")
+        assert "EDK2 firmware" in text and "from=edk2\n" in text, text
+    after = variables.read_bytes()
+    assert after != before and len(before) <= len(after) <= BANK
+
+
 def refused(*args, says):
     done = hostel("run", "--isa", "riscv64", *map(str, args))
     lines = done.stderr.strip().splitlines()
