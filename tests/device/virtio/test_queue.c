@@ -366,7 +366,7 @@ static void test_state(gconstpointer data)
             device_state_save(a.d, bytes);
             memcpy(b.ram, a.ram, DRV_RAM_SIZE);
             memcpy(b.q, a.q, sizeof(b.q));
-            for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+            for (unsigned i = 0; i < a.v->setup.queues; i++) {
                 b.q[i].desc = b.ram + (a.q[i].desc - a.ram);
                 b.q[i].driver = b.ram + (a.q[i].driver - a.ram);
                 b.q[i].device = b.ram + (a.q[i].device - a.ram);

@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) the Hostel authors
+"""Linux's own drivers at the small virtio devices: random numbers, and the console that is a virtio one."""
+
+import gzip
+import hashlib
+import re
+
+from debian import BOOT, files, initramfs, run
+from guest import HOSTEL, Pipes, tap
+
+# Bytes in hexadecimal, so that they pass a terminal; the driver taken away and put back, and gone altogether.
+RANDOM = r"""
+echo "from: $(cat /sys/class/misc/hw_random/rng_current)"
+for i in 1 2; do
+    echo "bytes: $(dd if=/dev/hwrng bs=1024 count=4 2>/dev/null | od -An -v -tx1 | tr -d ' \n')"
+done
+while :; do dd if=/dev/hwrng of=/dev/null bs=1k count=10 2>/dev/null; done &
+for i in 1 2 3 4 5 6 7 8; do
+    rmmod virtio_rng || exit 1
+    insmod /modules/virtio-rng.ko || exit 1
+done
+kill $!
+echo "again: $(dd if=/dev/hwrng bs=1024 count=64 2>/dev/null | wc -c)"
+"""
+
+
+def check_random(cpus):
+    text = run(RANDOM, cpus=cpus)
+    assert "from: virtio_rng.0\n" in text, text
+    found = [bytes.fromhex(b) for b in re.findall(r"^bytes: (\w+)$", text, re.M)]
+    assert [len(b) for b in found] == [4096, 4096] and found[0] != found[1], text
+    for some in found:  # what cannot be compressed has nothing to predict it by
+        assert len(gzip.compress(some)) > len(some), some
+    assert re.search(r"^again: 65536$", text, re.M), text
+
+
+def test_random_numbers():
+    check_random(1)
+
+
+def test_random_numbers_with_2_vcpus():
+    check_random(2)
+
+
+NO_RANDOM = r"""
+echo "devices: $(ls /sys/bus/virtio/devices | wc -l)"
+"""
+
+
+def test_no_random_numbers():
+    assert "devices: 0\n" in run(NO_RANDOM, "--rng", "off")
+
+
+# There is no terminal before the driver is loaded.
+CONSOLE = r"""
+exec </dev/hvc0 >/dev/hvc0 2>&1
+stty -echo
+grep -c hvc0 /proc/consoles
+seq 1 20000
+echo "say something"
+read -r words
+echo "heard: $words"
+echo "typed: $(head -n 400 | md5sum)"
+echo "that was all"
+poweroff -f
+"""
+
+
+def check_console(cpus):
+    typed = "".join(f"a line of some length, number {i}\n" for i in range(400)).encode()
+    command = [HOSTEL, "run", "--isa", "riscv64", "--memory", "256M", "--console-via", "virtio"]
+    with Pipes("--initrd", initramfs(CONSOLE, "virtio"), "--kernel", files() / "kernel", "--cpus", str(cpus),
+               "--append", "console=hvc0 quiet", command=command) as guest:
+        text = guest.wait_for(b"say something", BOOT).replace(b"\r\n", b"\n")
+        numbers = "".join(f"{i}\n" for i in range(1, 20001)).encode()
+        assert b"\n" + numbers in text, text[-200:]
+        guest.send(b"the quick brown fox\n")
+        guest.wait_for(b"heard: the quick brown fox", BOOT)
+        guest.send(typed)
+        guest.wait_for(b"typed: " + hashlib.md5(typed).hexdigest().encode(), BOOT)
+        guest.wait_for(b"that was all", BOOT)
+        assert guest.end(BOOT) == 0, guest.seen
+
+
+def test_console():
+    check_console(1)
+
+
+def test_console_with_2_vcpus():
+    check_console(2)
+
+
+if __name__ == "__main__":
+    tap([value for name, value in sorted(globals().items()) if name.startswith("test_")])
