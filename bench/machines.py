@@ -266,6 +266,17 @@ class Machines:
                 "qemu": ["-kernel", kernel, "-initrd", initrd, "-append", append]}
 
     @functools.cached_property
+    def uboot(self):
+        """How each system is told to start Debian's U-Boot on the host's OpenSBI."""
+        opensbi = pathlib.Path("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_jump.bin")
+        uboot = pathlib.Path("/usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin")
+        for path in (opensbi, uboot):
+            if not path.exists():
+                raise Unavailable(f"{path} is not there; run tools/install-deps test")
+        return {"hostel": ["--firmware", str(opensbi), "--kernel", str(uboot)],
+                "qemu": ["-bios", str(opensbi), "-kernel", str(uboot)]}
+
+    @functools.cached_property
     def linux_with_disk(self):
         """The same with a virtio disk, of which each system has a file of its own, in the host's page cache."""
         boot = self.boot_linux(self.initrd("virtio"))

@@ -166,6 +166,16 @@ def boot(context):
             yield Row(name, "s", dict(seconds), dict(cpu))
 
 
+@bench("boot/uboot")
+def boot_uboot(context):
+    """U-Boot on OpenSBI, from process start until it waits for a key"""
+    seconds, cpu = Best(), Best()
+    for _ in turns(context.rounds, seconds, cpu):
+        for system, command in context.machines.both(context.machines.uboot).items():
+            boot_once(command, seconds, cpu, system, "Hit any key to stop autoboot")
+    yield Row("boot/uboot", "s", dict(seconds), dict(cpu))
+
+
 @bench("debian/login_1_vcpu", "debian/login_2_vcpus")
 def debian(context):
     """a whole Debian, from process start to its login prompt"""
