@@ -254,6 +254,21 @@ void stream_attach(struct stream *s, const struct stream_client *client, void *o
         wake(s); /* input is watched from now on */
 }
 
+static size_t nobody_input(void *opaque, const uint8_t *bytes, size_t size)
+{
+    (void)opaque;
+    (void)bytes;
+    (void)size;
+    return 0;
+}
+
+void stream_detach(struct stream *s)
+{
+    static const struct stream_client nobody = {.input = nobody_input};
+    if (s)
+        stream_attach(s, &nobody, NULL);
+}
+
 /* The guest has ended: what it said last should be read by somebody, but nobody can make us wait for long. */
 static void drain_before_close(struct stream *s)
 {

@@ -40,6 +40,8 @@ CLEANUP_DEFINE(stream, stream_free)
 
 /* Set-up. client and opaque borrowed. */
 void stream_attach(struct stream *s, const struct stream_client *client, void *opaque);
+/* Nobody listens from now on; the stream lives on. Tear-down. NULL is fine. */
+void stream_detach(struct stream *s);
 
 /* Any thread, never blocks: how many bytes were taken (all, unless the ring is full). */
 size_t stream_write(struct stream *s, const void *bytes, size_t size);

@@ -422,20 +422,9 @@ static bool uart_init(struct device *d, GError **error)
     return true;
 }
 
-static size_t nobody_input(void *opaque, const uint8_t *bytes, size_t size)
-{
-    (void)opaque;
-    (void)bytes;
-    (void)size;
-    return 0;
-}
-
-/* The stream lives on: nobody listens to it from now on. */
 static void uart_destroy(struct device *d)
 {
-    static const struct stream_client nobody = {.input = nobody_input};
-    if (d->wires.stream)
-        stream_attach(d->wires.stream, &nobody, NULL);
+    stream_detach(d->wires.stream);
 }
 
 static void uart_reset(struct device *d)

@@ -386,22 +386,11 @@ static bool console_init(struct device *d, GError **error)
     return true;
 }
 
-static size_t nobody_input(void *opaque, const uint8_t *bytes, size_t size)
-{
-    (void)opaque;
-    (void)bytes;
-    (void)size;
-    return 0;
-}
-
-/* The streams live on: nobody listens to them from now on. */
 static void console_destroy(struct device *d)
 {
-    static const struct stream_client nobody = {.input = nobody_input};
     struct virtio_console *c = (struct virtio_console *)(void *)d;
     for (unsigned i = 0; i < c->ports; i++)
-        if (c->port[i].stream)
-            stream_attach(c->port[i].stream, &nobody, NULL);
+        stream_detach(c->port[i].stream);
     virtio_destroy(d);
     pthread_mutex_destroy(&c->lock);
 }
