@@ -59,7 +59,27 @@ static void add_chosen(struct machine *m, struct dt *t, const struct riscv_layou
     dt_end(t);
 }
 
-static void add_cpu(struct dt *t, unsigned hart)
+/* The hart's extensions. A kernel that is told of both Svade and Svadu may rely on page faults to update A
+ * and D until it asks the firmware for hardware updates. Built-in firmware begins so. A firmware of the
+ * user's that knows nothing of it leaves the reset value, hardware updates: then Svadu alone is told of. */
+static void add_extensions(struct machine *m, struct dt *t)
+{
+    const char *const *all = riscv_isa_extensions();
+    g_autoptr(GPtrArray) told = g_ptr_array_new();
+    g_autoptr(GString) isa = g_string_new("rv64");
+    for (; *all; all++) {
+        if (!riscv_virt_is_builtin(m) && !strcmp(*all, "svade"))
+            continue;
+        g_string_append_printf(isa, "%s%s", (*all)[1] ? "_" : "", *all);
+        g_ptr_array_add(told, (char *)(uintptr_t)*all);
+    }
+    g_ptr_array_add(told, NULL);
+    dt_string(t, "riscv,isa", isa->str);
+    dt_string(t, "riscv,isa-base", "rv64i");
+    dt_strings(t, "riscv,isa-extensions", (const char *const *)told->pdata);
+}
+
+static void add_cpu(struct machine *m, struct dt *t, unsigned hart)
 {
     dt_begin(t, "cpu@%x", hart);
     dt_u32(t, "phandle", PHANDLE_CPU + hart);
@@ -67,9 +87,7 @@ static void add_cpu(struct dt *t, unsigned hart)
     dt_u32(t, "reg", hart);
     dt_string(t, "status", "okay");
     dt_string(t, "compatible", "riscv");
-    dt_string(t, "riscv,isa", riscv_isa_string());
-    dt_string(t, "riscv,isa-base", "rv64i");
-    dt_strings(t, "riscv,isa-extensions", riscv_isa_extensions());
+    add_extensions(m, t);
     dt_string(t, "mmu-type", "riscv,sv57");
     dt_u32(t, "riscv,cbom-block-size", 64);
     dt_u32(t, "riscv,cboz-block-size", 64);
@@ -90,7 +108,7 @@ static void add_cpus(struct machine *m, struct dt *t)
     dt_u32(t, "#size-cells", 0);
     dt_u32(t, "timebase-frequency", VIRT_TIMEBASE_HZ);
     for (unsigned i = 0; i < m->config.vcpus; i++)
-        add_cpu(t, i);
+        add_cpu(m, t, i);
     dt_begin(t, "cpu-map");
     dt_begin(t, "cluster0");
     for (unsigned i = 0; i < m->config.vcpus; i++) {

@@ -2,6 +2,7 @@
 /* Copyright (C) the Hostel authors */
 /* riscv-virt started from flash, payloads of a firmware, and what fw_cfg then has. */
 #include <errno.h>
+#include <libfdt.h>
 
 #include "base/error.h"
 #include "bench.h"
@@ -114,6 +115,30 @@ static void test_raw_payload(void)
     g_assert_cmpmem(p, kernel->len, kernel->data, kernel->len);
 }
 
+static const char *isa(struct machine *m)
+{
+    /* Where hart 0 or its firmware finds the tree. */
+    uint64_t at = riscv_virt_is_builtin(m) ? bench_reg(m, 0, 11) : rom64(m, 1);
+    const void *fdt = mem_host_read(m->mem, GPA(at), 64);
+    return fdt_getprop(fdt, fdt_path_offset(fdt, "/cpus/cpu@0"), "riscv,isa", NULL);
+}
+
+/* Told of both, a kernel relies on Svade; a firmware that knows neither leaves Svadu on. */
+static void test_svade_is_told_when_it_is_so(void)
+{
+    g_autoptr(GByteArray) firmware = make_bytes(100, 0x13), kernel = make_image(8192, 0x200000, 0);
+    g_autoptr(GError) error = NULL;
+    AUTO(machine) a = bench_machine(&(struct parts){.kernel = kernel}, &error);
+    AUTO(machine) b = bench_machine(&(struct parts){.firmware = firmware, .kernel = kernel}, &error);
+    g_assert_no_error(error);
+    const uint64_t adue = UINT64_C(1) << 61;
+    g_assert_nonnull(strstr(isa(a), "_svade_svadu_"));
+    g_assert_cmphex(riscv_cpu(vcpus_env(a->vcpus, 0))->menvcfg & adue, ==, 0);
+    g_assert_nonnull(strstr(isa(b), "_sstc_svadu_"));
+    g_assert_cmphex(riscv_cpu(vcpus_env(b->vcpus, 0))->menvcfg & adue, ==, adue);
+    g_assert_true(g_str_has_prefix(isa(b), "rv64imafdc_z"));
+}
+
 static void refused(struct machine_config *c, const char *says)
 {
     GError *error = NULL;
@@ -150,6 +175,7 @@ int main(int argc, char **argv)
     g_test_add_func("/flash/kernel-is-offered", test_kernel_is_offered);
     g_test_add_func("/flash/storage", test_storage);
     g_test_add_func("/flash/raw-payload", test_raw_payload);
+    g_test_add_func("/flash/svade", test_svade_is_told_when_it_is_so);
     g_test_add_func("/flash/refused", test_refused);
     return g_test_run();
 }
