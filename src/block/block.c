@@ -224,13 +224,11 @@ int block_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_ex
 
 /* --- what people are told --- */
 
-static const char *consequence(const struct disk *b, int error)
+static const char *consequence(const struct disk *b)
 {
     if (atomic_load_explicit(&b->lost, memory_order_relaxed))
         return "writes may be lost, so the disk takes no more of them; mend the host's storage, then restart "
                "the guest";
-    if (error == -ENOSPC || error == -EDQUOT)
-        return "the guest gets an I/O error; make room on the host";
     return "the guest gets an I/O error";
 }
 
@@ -253,5 +251,5 @@ void block_report(struct disk *b, const char *what, uint64_t offset, uint64_t si
     if (size)
         g_snprintf(where, sizeof(where), " %" PRIu64 " bytes at %" PRIu64, size, offset);
     log_error(LOG_BLOCK, "disk %s: cannot %s%s: %s; %s%s", b->name, what, where, g_strerror(-error),
-              consequence(b, error), more);
+              consequence(b), more);
 }

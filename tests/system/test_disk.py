@@ -9,6 +9,7 @@ import pathlib
 import re
 import resource
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -194,12 +195,11 @@ def test_what_was_flushed_outlives_a_killed_vmm():
 
 # --- trouble ---
 
-# Writes where there is no room, each request on its own; then where there is some again; and reads.
+# Writes where the file may not be, each request on its own; then where it may; and reads.
 TROUBLE = r"""
 for i in 1 2 3 4 5 6 7 8 9; do
-    dd if=/dev/zero of=/dev/vda bs=1M seek=$((START + i)) count=4 oflag=direct 2>/dev/null
+    dd if=/dev/zero of=/dev/vda bs=1M seek=$((299 + i)) count=4 oflag=direct 2>/dev/null
 done
-blkdiscard -o $((START << 20)) -l 16777216 /dev/vda
 dd if=/dev/urandom of=/dev/vda bs=4k count=16 conv=fsync 2>/dev/null
 echo "early: $?"
 dd if=/dev/vda of=/dev/null bs=1M iflag=direct 2>/dev/null
@@ -207,35 +207,61 @@ echo "read: $?"
 """
 
 
-def check_trouble(text, what):
-    told = [line for line in text.splitlines() if "cannot write" in line]
-    assert len(told) == 1, text  # many requests fail, and one line says it
-    assert what in told[0] and "the guest gets an I/O error" in told[0], told
-    assert "early: 0" in text and "read: 0" in text, text
-
-
 def test_a_file_that_may_not_grow():
     disk, limit = Disk(400 * MIB), 300 * MIB  # more than guest RAM, which is a file, too
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, old[1]))
     try:
-        text = run(TROUBLE.replace("START", "299"), *disk.option())
+        text = run(TROUBLE, *disk.option())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, old)
-    check_trouble(text, "File too large")
+    told = [line for line in text.splitlines() if "cannot write" in line]
+    assert len(told) == 1, text  # many requests fail, and one line says it
+    assert "File too large; the guest gets an I/O error" in told[0], told
+    assert "early: 0" in text and "read: 0" in text, text
+
+
+FILL = r"""
+dd if=/dev/vdb of=/dev/vda bs=1M seek=1 oflag=direct 2>/dev/null
+echo "filled: $?"
+echo 3 >/proc/sys/vm/drop_caches
+echo "sum: $(dd if=/dev/vda bs=1M skip=1 count=4 2>/dev/null | md5sum)"
+"""
+
+
+def full_host(folder, image, freed):
+    """A command before hostel's: a file system of 8 MiB of which 6 are used until the file `freed` is there."""
+    script = (f"mount -t tmpfs -o size=8m small {folder} && truncate -s 64M {image} && "
+              f"head -c 6M /dev/zero >{folder}/ballast || exit 1; "
+              f"(for i in $(seq 600); do [ ! -e {freed} ] || break; sleep 0.1; done; rm {folder}/ballast) & "
+              'exec "$@"')
+    return ["unshare", "-m", "sh", "-c", script, "sh"]
 
 
 def test_a_host_without_room():
+    """The guest waits, and what it wrote is there in the end; one that waits can be ended, too."""
     if os.geteuid():
         raise Skip("only root can make a small file system")
-    mount = tempfile.mkdtemp(dir=SCRATCH.name)
-    image = f"{mount}/full.img"
-    script = f'mount -t tmpfs -o size=8m small {mount} && truncate -s 64M {image} && exec "$@"'
-    before = ["unshare", "-m", "sh", "-c", script, "sh"]
-    if subprocess.run([*before, "true"], capture_output=True, check=False).returncode:
+    folder = tempfile.mkdtemp(dir=SCRATCH.name)
+    freed, image, content = f"{folder}.freed", f"{folder}/full.img", pattern(4 * MIB, 3)
+    before = full_host(folder, image, freed)
+    mount = ["unshare", "-m", "mount", "-t", "tmpfs", "trial", folder]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
         raise Skip("file systems cannot be mounted here")
-    text = run(TROUBLE.replace("START", "7"), "--disk", f"{image},format=raw", before=before)
-    check_trouble(text, "make room on the host")
+    disks = ("--disk", f"{image},format=raw", *Disk(4 * MIB, content).option(",readonly=on"))
+    with boot(FILL, *disks, before=before) as guest:
+        guest.wait_for(b"disk full.img: no room on the host", BOOT)
+        pathlib.Path(freed).touch()
+        guest.wait_for(b"there is room again", BOOT)
+        guest.wait_for(b"filled: 0", BOOT)
+        guest.wait_for(b"sum: " + hashlib.md5(content).hexdigest().encode(), BOOT)
+        assert guest.end(BOOT) == 0
+    os.unlink(freed)
+    with boot(FILL, *disks, before=before) as guest:
+        guest.wait_for(b"disk full.img: no room on the host", BOOT)
+        guest.process.terminate()
+        assert guest.end() == -signal.SIGTERM
+    pathlib.Path(freed).touch()
 
 
 # --- refusals ---

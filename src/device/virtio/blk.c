@@ -17,6 +17,10 @@
  * Whoever kicks also stays bounded in the number of requests (another vCPU could refill the queue forever):
  * after one queueful the rest is left to a job of the pool, `more`.
  *
+ * A host without room (ENOSPC, EDQUOT) is no error of the guest's: its write waits, on its thread of the
+ * pool, and is tried again until there is room or the device is reset. When all threads wait, so does the
+ * disk. Every other error is reported to the guest.
+ *
  * Reset. stop() waits for the pool: the core has made the queues such that nothing is found in them and
  * results are dropped. So a request under way ends, with its own sector and its own buffers, and no thread
  * touches guest RAM behind the reset.
@@ -24,10 +28,12 @@
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/bits.h"
 #include "base/byteorder.h"
 #include "base/checked.h"
+#include "base/log.h"
 #include "block/block.h"
 #include "block/pool.h"
 #include "device/virtio/virtio.h"
@@ -78,6 +84,7 @@ enum {
     DISCARD_SECTORS = 1 << 22, /* of one segment: 2 GiB */
     INLINE_BYTES = 256 * 1024, /* copied by one kick */
     THREADS = 4,
+    RETRY_MS = 200, /* how often a write that found no room is tried again */
 };
 
 struct blk;
@@ -92,7 +99,11 @@ struct blk {
     struct virtio virtio;
     struct disk *disk;       /* borrowed; NULL: nothing in the drive */
     struct block_pool *pool; /* with a disk */
-    uint8_t queues;          /* option */
+    pthread_mutex_t waiting; /* guards what requests that wait for room look at: */
+    pthread_cond_t stopped;
+    bool stopping;
+    unsigned waiters;
+    uint8_t queues; /* option */
     struct blk_queue queue[VIRTIO_QUEUES_MAX];
 };
 
@@ -165,13 +176,77 @@ static int settle(struct blk *b)
     return writeback ? 0 : do_flush(b->disk);
 }
 
+/* Sleeps for a while before a write that found no room is tried again. False when the device stops. */
+static bool wait_for_room(struct blk *b)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += RETRY_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_mutex_lock(&b->waiting);
+    if (!b->stopping)
+        pthread_cond_timedwait(&b->stopped, &b->waiting, &until);
+    bool again = !b->stopping;
+    pthread_mutex_unlock(&b->waiting);
+    return again;
+}
+
+/* Counts those who wait, so that people hear about the first and the last of them. */
+static void tell_waiting(struct blk *b, bool waits)
+{
+    pthread_mutex_lock(&b->waiting);
+    bool tell = waits ? b->waiters++ == 0 : --b->waiters == 0 && !b->stopping;
+    pthread_mutex_unlock(&b->waiting);
+    if (tell && waits)
+        log_warn(LOG_BLOCK, "disk %s: no room on the host for what the guest writes; it waits: make room",
+                 b->disk->name);
+    else if (tell)
+        log_warn(LOG_BLOCK, "disk %s: there is room again; the guest goes on", b->disk->name);
+}
+
+static bool is_full(int status)
+{
+    return status == -ENOSPC || status == -EDQUOT;
+}
+
+/* Does try(b, what) until there is room for it. */
+static int with_room(struct blk *b, int (*try)(struct blk *b, const void *what), const void *what)
+{
+    int status = try(b, what);
+    if (!is_full(status))
+        return status;
+    tell_waiting(b, true);
+    while (is_full(status) && wait_for_room(b))
+        status = try(b, what);
+    tell_waiting(b, false);
+    return status;
+}
+
+static int try_write(struct blk *b, const void *what)
+{
+    const struct blk_request *r = what;
+    return block_write(b->disk, r->vq.readable, r->vq.n_readable, r->offset);
+}
+
 static int do_write(struct blk_request *r)
 {
     struct blk *b = owner(r);
-    int status = block_write(b->disk, r->vq.readable, r->vq.n_readable, r->offset);
-    if (status)
+    int status = with_room(b, try_write, r);
+    if (status && !is_full(status))
         block_report(b->disk, "write", r->offset, r->vq.readable_size, status);
     return status ? status : settle(b);
+}
+
+struct range {
+    uint64_t offset, size; /* bytes */
+    bool may_unmap;
+};
+
+static int try_zero(struct blk *b, const void *what)
+{
+    const struct range *range = what;
+    return block_zero(b->disk, range->offset, range->size, range->may_unmap ? BLOCK_MAY_UNMAP : 0);
 }
 
 /* One range of a discard or of zeroes, as the driver wrote it down. */
@@ -184,11 +259,10 @@ static int do_segment(struct blk *b, enum blk_type type, const uint8_t *bytes)
         return -EOPNOTSUPP;
     if (sectors > DISCARD_SECTORS || !range_inside(sector, sectors, 0, b->disk->facts.size / BLOCK_SECTOR))
         return -EINVAL;
-    const uint64_t offset = sector * BLOCK_SECTOR, size = sectors * BLOCK_SECTOR;
-    int status = zeroes ? block_zero(b->disk, offset, size, flags & SEGMENT_UNMAP ? BLOCK_MAY_UNMAP : 0)
-                        : block_discard(b->disk, offset, size);
-    if (status)
-        block_report(b->disk, zeroes ? "zero" : "discard", offset, size, status);
+    const struct range range = {sector * BLOCK_SECTOR, sectors * BLOCK_SECTOR, flags & SEGMENT_UNMAP};
+    int status = zeroes ? with_room(b, try_zero, &range) : block_discard(b->disk, range.offset, range.size);
+    if (status && !is_full(status))
+        block_report(b->disk, zeroes ? "zero" : "discard", range.offset, range.size, status);
     return status;
 }
 
@@ -376,8 +450,15 @@ static void config_written(struct virtio *v, unsigned offset, unsigned size, uin
 
 static void stop(struct virtio *v)
 {
-    if (blk_of(v)->pool)
-        block_pool_drain(blk_of(v)->pool);
+    struct blk *b = blk_of(v);
+    if (!b->pool)
+        return;
+    pthread_mutex_lock(&b->waiting);
+    b->stopping = true;
+    pthread_cond_broadcast(&b->stopped);
+    pthread_mutex_unlock(&b->waiting);
+    block_pool_drain(b->pool);
+    b->stopping = false;
 }
 
 static const struct virtio_function function = {
@@ -435,32 +516,46 @@ static uint64_t fill_config(struct blk *b)
     return features | BLK_F_DISCARD;
 }
 
+static void fini(struct blk *b)
+{
+    pthread_cond_destroy(&b->stopped);
+    pthread_mutex_destroy(&b->waiting);
+}
+
 static bool init(struct device *d, GError **error)
 {
     struct blk *b = (struct blk *)(void *)d;
     b->disk = d->wires.disk;
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_mutex_init(&b->waiting, NULL);
+    pthread_cond_init(&b->stopped, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     const struct virtio_setup setup = {.features = fill_config(b),
                                        .queues = b->queues,
                                        .queue_size = QUEUE_SIZE,
                                        .config_size = CONFIG_BYTES};
-    if (b->disk) {
-        b->pool = block_pool_new(THREADS, error);
-        if (!b->pool)
-            return false;
-    }
-    if (!virtio_init(d, &function, &setup, error)) {
-        block_pool_free(b->pool);
-        return false;
-    }
+    if (b->disk && !(b->pool = block_pool_new(THREADS, error)))
+        goto undo_init;
+    if (!virtio_init(d, &function, &setup, error))
+        goto undo_pool;
     for (unsigned i = 0; i < b->queues; i++)
         b->queue[i] = (struct blk_queue){.more.run = serve_more, .q = b->virtio.queue[i]};
     return true;
+undo_pool:
+    block_pool_free(b->pool);
+undo_init:
+    fini(b);
+    return false;
 }
 
 static void destroy(struct device *d)
 {
+    struct blk *b = (struct blk *)(void *)d;
     virtio_destroy(d);
-    block_pool_free(((struct blk *)(void *)d)->pool);
+    block_pool_free(b->pool);
+    fini(b);
 }
 
 static const struct device_option options[] = {

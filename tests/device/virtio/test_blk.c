@@ -347,14 +347,14 @@ static void test_each_write(void)
         struct rig g;
         rig_new(&g, true, 1);
         drv_start(&g.t, EVERYTHING, 64);
-        block_fault_set(g.disk, BLOCK_FAULT_WRITE, at, 1, at % 2 ? -ENOSPC : -EIO, 100);
+        block_fault_set(g.disk, BLOCK_FAULT_WRITE, at, 1, at % 2 ? -EFBIG : -EIO, 100);
         for (unsigned i = 0; i < WRITES; i++)
             g_assert_cmpuint(ask_write(&g, i * 3, (uint8_t)(i + 1)), ==, i == at ? IOERR : OK);
         g_assert_cmpuint(ask(&g, FLUSH, 0, 0), ==, OK);
         for (unsigned i = 0; i < WRITES; i++)
             if (i != at)
                 assert_sector(&g, i * 3, (uint8_t)(i + 1));
-        g_assert_cmpuint(ask_write(&g, at * 3, 99), ==, OK); /* there is room again */
+        g_assert_cmpuint(ask_write(&g, at * 3, 99), ==, OK);
         assert_sector(&g, at * 3, 99);
         rig_free(&g);
     }
@@ -418,6 +418,36 @@ static void test_write_through(void)
     g_assert_cmpuint(config(&g, 32, 1), ==, 1);
     g_assert_cmpuint(ask_write(&g, 0, 4), ==, OK);
     g_assert_cmpuint(block_fault_count(g.disk, BLOCK_FAULT_FLUSH), ==, 3);
+    rig_free(&g);
+}
+
+/* A host without room makes the guest wait; then the same write is done, once. */
+static void test_full(void)
+{
+    struct rig g;
+    rig_new(&g, true, 1);
+    drv_start(&g.t, EVERYTHING, 64);
+    block_fault_set(g.disk, BLOCK_FAULT_WRITE, 0, 2, -ENOSPC, 100);
+    g_assert_cmpuint(ask_write(&g, 5, 5), ==, OK);
+    g_assert_cmpuint(block_fault_count(g.disk, BLOCK_FAULT_WRITE), ==, 3);
+    block_fault_set(g.disk, BLOCK_FAULT_ZERO, 0, 1, -EDQUOT, 0);
+    g_assert_cmpuint(ask_segment(&g, ZEROES, 6, 1, 0), ==, OK);
+    assert_sector(&g, 5, 5);
+
+    /* Nobody waits for a device that is reset. */
+    block_fault_set(g.disk, BLOCK_FAULT_WRITE, 0, UINT_MAX, -ENOSPC, 0);
+    for (unsigned i = 0; i < 8; i++) {
+        const struct request r = {.slot = i, .type = OUT, .sector = i, .size = SECTOR};
+        submit(&g, &r);
+    }
+    drv_kick(&g.t, 0);
+    unsigned before = block_fault_count(g.disk, BLOCK_FAULT_WRITE);
+    while (block_fault_count(g.disk, BLOCK_FAULT_WRITE) == before)
+        usleep(100);
+    drv_write(&g.t, R_STATUS, 0);
+    block_fault_set(g.disk, BLOCK_FAULT_WRITE, 0, 0, 0, 0);
+    drv_start(&g.t, EVERYTHING, 64);
+    g_assert_cmpuint(ask_write(&g, 5, 6), ==, OK);
     rig_free(&g);
 }
 
@@ -613,6 +643,7 @@ int main(int argc, char **argv)
                          GSIZE_TO_POINTER(VIRTIO_F_INDIRECT_DESC | VIRTIO_F_EVENT_IDX | VIRTIO_F_RING_PACKED),
                          test_model);
     g_test_add_func("/blk/each-write", test_each_write);
+    g_test_add_func("/blk/full", test_full);
     g_test_add_func("/blk/failed-reads", test_failed_reads);
     g_test_add_func("/blk/failed-flush", test_failed_flush);
     g_test_add_func("/blk/write-through", test_write_through);
