@@ -41,6 +41,12 @@ void stream_attach(struct stream *s, const struct stream_client *client, void *o
     s->opaque = opaque;
 }
 
+void stream_detach(struct stream *s)
+{
+    if (s)
+        stream_attach(s, NULL, NULL);
+}
+
 size_t stream_write(struct stream *s, const void *bytes, size_t size)
 {
     size_t n = MIN(MIN(size, s->room), sizeof(s->out) - s->size);
