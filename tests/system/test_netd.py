@@ -78,8 +78,8 @@ def answer_names(server, answers):
         except OSError:
             return
         answers.append(client)
-        server.sendto(query[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + query[12:] + b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4\xc6\x33\x64\7",
-                      client)
+        server.sendto(query[:2] + b"\x81\x80\0\1\0\1\0\0\0\0" + query[12:] +
+                      b"\xc0\x0c\0\1\0\1\0\0\0\5\0\4\xc6\x33\x64\7", client)
 
 
 def test_names_by_the_given_server():
