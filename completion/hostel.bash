@@ -71,6 +71,8 @@ _hostel()
     --isa) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names isas)" -- "$current") ;;
     --board) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names boards)" -- "$current") ;;
     --method) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names methods)" -- "$current") ;;
+    --console-via) mapfile -t COMPREPLY < <(compgen -W "uart virtio" -- "$current") ;;
+    --rng) mapfile -t COMPREPLY < <(compgen -W "on off" -- "$current") ;;
     --console) mapfile -t COMPREPLY < <(compgen -W "stdio none file=" -- "$current") ;;
     --trace)
         mapfile -t COMPREPLY < <(compgen -W "all $(hostel help run 2>/dev/null | sed -n 's/^Areas for --trace: //p')" \
