@@ -60,7 +60,7 @@ PROGRAMS = [
     Program("pmp"),
     Program("precise"),
     Program("finisher", status=42),
-    Program("flash"),
+    Program("flash", cpus=(1, 3)),
     Program("flash_file", elf="flash", qemu=["-drive", "if=pflash,unit=1,format=raw,file={flash}"],
             hostel=["--flash", "{flash},start=off", "--flash", "{flash}"], as_bios=True),
     Program("fw_cfg"),

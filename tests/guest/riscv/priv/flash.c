@@ -202,9 +202,53 @@ static void as_data_sheet(void)
     expect("self flash nothing was programmed", mmio_r32(AT), ~0u);
 }
 
+/* What the others read while hart 0 switches the bank back and forth: a word of the contents or the status,
+ * and with the bank back, the contents. */
+#define WORD 0x600dda7au
+static volatile u32 going, wrong, seen, readers;
+
+void secondary_main(u64 hart)
+{
+    (void)hart;
+    while (going == 0) {
+    }
+    __atomic_fetch_add(&readers, 1, __ATOMIC_SEQ_CST);
+    while (going == 1) {
+        u32 v = mmio_r32(AT + 0x800);
+        if (v != WORD && v != BOTH(0x80))
+            wrong = v;
+        seen = 1;
+    }
+    if (mmio_r32(AT + 0x800) != WORD)
+        wrong = 1;
+    __atomic_fetch_sub(&readers, 1, __ATOMIC_SEQ_CST);
+}
+
+static void shared(u64 count)
+{
+    erase(AT);
+    program(AT + 0x800, WORD);
+    contents();
+    going = 1;
+    while (count > 1 && (readers != count - 1 || !seen)) {
+    }
+    for (unsigned i = 0; i < 3000; i++) {
+        if (mmio_r32(AT + 0x800) != WORD)
+            wrong = 2;
+        command(AT, 0x70);
+        if (mmio_r32(AT + 0x800) != BOTH(0x80))
+            wrong = 3;
+        contents();
+    }
+    __asm__ volatile("fence" ::: "memory");
+    going = 2;
+    while (readers) {
+    }
+    expect("self flash read by all", wrong, 0);
+}
+
 int main(u64 fdt)
 {
-    (void)fdt;
     identify();
     erases();
     programs();
@@ -213,5 +257,6 @@ int main(u64 fdt)
     buffered(AT + 0x2000, 1024);
     code();
     as_data_sheet();
+    shared(fdt_count_harts(fdt));
     return 0;
 }
