@@ -28,7 +28,7 @@
 #include "base/bits.h"
 #include "base/byteorder.h"
 #include "base/error.h"
-#include "mem/mem.h"
+#include "mem/dma.h"
 
 enum { REG_DATA = 0x00, REG_SELECTOR = 0x08, REG_DMA = 0x10, EXTENT = 0x18 };
 
@@ -118,24 +118,20 @@ static bool next_bytes(struct fw_cfg *f, uint8_t *out, size_t size)
 
 /* --- DMA --- */
 
-/* Is all of [address, address + size) memory that a guest can write? */
-static bool is_ram(const struct mem *m, uint64_t address, uint64_t size)
-{
-    const struct mem_block *b = mem_find(m, GPA(address));
-    return b && !b->readonly && size <= b->size - (address - b->base.v);
-}
-
+/* length is at least 1. */
 static bool dma_read(struct fw_cfg *f, uint64_t address, uint64_t length)
 {
     struct mem *m = f->dev.wires.mem;
     uint8_t chunk[DMA_CHUNK];
-    if (!is_ram(m, address, length))
+    uint8_t *to = mem_dma(m, GPA(address), length, true);
+    if (!to)
         return false;
     while (length) {
         size_t n = MIN(length, sizeof(chunk));
-        if (!next_bytes(f, chunk, n) || mem_write(m, GPA(address), chunk, n))
+        if (!next_bytes(f, chunk, n))
             return false;
-        address += n;
+        mem_dma_write(m, to, chunk, n);
+        to += n;
         length -= n;
     }
     return true;
@@ -162,10 +158,12 @@ static void dma(struct fw_cfg *f, uint64_t at)
 {
     struct mem *m = f->dev.wires.mem;
     uint8_t request[DMA_REQUEST], answer[4];
-    if (!m || !is_ram(m, at, sizeof(request)) || mem_read(m, GPA(at), request, sizeof(request)))
+    void *where = m ? mem_dma(m, GPA(at), sizeof(request), true) : NULL;
+    if (!where)
         return;
+    mem_dma_read(m, where, request, sizeof(request));
     st32be(answer, dma_perform(f, ld32be(request), ld32be(request + 4), ld64be(request + 8)));
-    mem_write(m, GPA(at), answer, sizeof(answer));
+    mem_dma_write(m, where, answer, sizeof(answer));
 }
 
 /* --- registers --- */
