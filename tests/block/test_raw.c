@@ -112,6 +112,7 @@ static void test_lock_stays(void)
 {
     g_autofree char *path = named_file(4096);
     AUTO(disk) writer = open_path(path, false, NULL);
+    g_assert_nonnull(writer);
     close(open(path, O_RDWR));
     assert_fails(path, false, "in use");
     g_unlink(path);
