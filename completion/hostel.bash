@@ -44,6 +44,19 @@ _hostel_list()
     mapfile -t COMPREPLY < <(compgen -P "$start" -W "$(_hostel_keys "$option")" -- "$current")
 }
 
+# The last piece of --net: its first word, then keys; their values are not known here.
+_hostel_net()
+{
+    local current="$1" previous="$2"
+    case "$current" in
+    *,*)
+        compopt -o nospace 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -P "${current%,*}," -W "$(_hostel_keys net)" -- "${current##*,}")
+        ;;
+    *) [ "$previous" != --net ] || mapfile -t COMPREPLY < <(compgen -W "user tap none" -- "$current") ;;
+    esac
+}
+
 _hostel()
 {
     local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD - 1]}"
@@ -60,6 +73,12 @@ _hostel()
     local i=$((COMP_CWORD - 1))
     while [ "$i" -gt 1 ] && [[ "${COMP_WORDS[i]}" != --* ]]; do i=$((i - 1)); done
     case "${COMP_WORDS[i]}" in
+    --net)
+        if [ "$((COMP_CWORD - i))" -eq 1 ] || [ "$previous" = = ] || [ "$previous" = : ]; then
+            _hostel_net "$current" "$previous"
+            return
+        fi
+        ;;
     --disk | --flash | --fw-cfg)
         if [ "$((COMP_CWORD - i))" -eq 1 ] || [ "$current" = = ] || [ "$previous" = = ]; then
             _hostel_list "${COMP_WORDS[i]#--}" "$current" "$previous"
@@ -78,7 +97,6 @@ _hostel()
         mapfile -t COMPREPLY < <(compgen -W "all $(hostel help run 2>/dev/null | sed -n 's/^Areas for --trace: //p')" \
             -- "$current")
         ;;
-    --net) mapfile -t COMPREPLY < <(compgen -W "none" -- "$current") ;;
     --kernel | --initrd | --firmware | --password-file | --ssh-key | --user-data)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")

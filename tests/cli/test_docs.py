@@ -111,7 +111,7 @@ def test_completion_offers_values():
     assert complete("hostel", "run", "--isa", "") == {line.split()[0] for line in hostel("isas").splitlines()}
     assert "emulation" in complete("hostel", "run", "--method", "")
     assert {"stdio", "none", "file="} == complete("hostel", "run", "--console", "")
-    assert complete("hostel", "run", "--net", "") == {"none"}
+    assert complete("hostel", "run", "--net", "") == {"user", "tap", "none"}
     assert {"all", "mmu", "translate"} <= complete("hostel", "run", "--trace", "")
     assert complete("hostel", "run", "--trace", "tr") == {"translate"}
 
@@ -122,6 +122,13 @@ def test_completion_offers_keys():
     assert complete("hostel", "run", "--disk", "file", "=", "x,se") == {"x,serial="}
     assert str(MANUAL) in complete("hostel", "run", "--disk", "file", "=", str(MANUAL)[:-2])
     assert complete("hostel", "run", "--disk", "file", "=", "x", "--me") == {"--memory", "--method"}
+
+
+def test_completion_offers_keys_of_networks():
+    assert complete("hostel", "run", "--net", "user,") == {f"user,{key}=" for key in keys("net")}
+    assert complete("hostel", "run", "--net", "user,fo") == {"user,forward="}
+    assert complete("hostel", "run", "--net", "user,dns", "=", "192.0.2.1,is") == {"192.0.2.1,isolated="}
+    assert complete("hostel", "run", "--net", "user", "--me") == {"--memory", "--method"}
 
 
 def main():

@@ -205,7 +205,7 @@ def test_wrong_values():
     refused(2, "--memory lots", args=run_args("--memory", "lots"))
     refused(2, "--memory 512", "write 512M", args=run_args("--memory", "512"))
     refused(2, "at least", args=run_args("--memory", "1M"))
-    refused(2, "--net tap", "none", args=run_args("--net", "tap"))
+    refused(2, "backend=bridge", "user|tap|none", args=run_args("--net", "bridge"))
     refused(2, "--console tty", args=run_args("--console", "tty"))
     refused(2, "--trace nonsense", "mmu", args=run_args("--trace", "nonsense"))
     refused(2, "nothing to boot", args=["run", "--isa", "riscv64"])

@@ -4,8 +4,8 @@
 """Networks of whole guests: Debian's kernel gets an address, resolves a name, moves files both ways, is reached by a
 forward; and what is said when something is wrong.
 
-What the guest reaches lies in a network namespace of its own, as any other machine would, since the host's own addresses
-are refused. Making one takes root; without, those tests skip."""
+What the guest reaches lies in a network namespace of its own, as any other machine would, since the host's own
+addresses are refused. Making one takes root; without, those tests skip."""
 
 import contextlib
 import hashlib
