@@ -32,7 +32,7 @@ enum {
 enum {
     NET_ETHERNET = 14, /* bytes of its header */
     NET_MAC_SIZE = 6,
-    NET_MTU_MIN = 1280, /* what IPv6 needs */
+    NET_MTU_MIN = 1280,  /* what IPv6 needs */
     NET_MTU_MAX = 65520, /* and the default towards hostel-netd: the fewer frames, the better */
     NET_FRAME_MAX = NET_ETHERNET + 65535, /* an IP packet cannot be longer */
     NET_MESSAGE_MAX = (int)sizeof(struct net_header) + NET_FRAME_MAX,
