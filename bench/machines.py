@@ -19,6 +19,13 @@ TIMEOUT = 300  # seconds; a wait that ends by it has gone wrong, however busy th
 FIRST_LINE = "user space is here"
 SCRIPT = f"echo {FIRST_LINE}\nexec /suite\n"
 READY = "@ ready"
+NET_READY = "netload serves"
+NET_SCRIPT = """ip link set lo up
+ip link set eth0 up
+ip address add 10.0.2.15/24 dev eth0
+ip route add default via 10.0.2.2
+exec /netload serve 5000
+"""
 APART = {"netload.c"}  # programs of their own beside the suite
 MIB = 1 << 20
 DISK_MIB = 256
@@ -291,6 +298,31 @@ class Machines:
         boot["hostel"] += ["--disk", f"file={files['hostel']},format=raw"]
         boot["qemu"] += ["-global", "virtio-mmio.force-legacy=false", "-drive",
                          f"file={files['qemu']},format=raw,if=none,id=disk", "-device", "virtio-blk-device,drive=disk"]
+        return boot
+
+    def netload(self, compiler):
+        """The program that moves bytes over TCP, by a compiler."""
+        source, path = ROOT / "bench/guest/netload.c", self.folder / f"netload-{compiler}"
+        if older(path, [source]):
+            succeed([self.tool(compiler), "-O2", "-std=gnu17", "-D_GNU_SOURCE", "-static", "-s", "-o", path, source])
+        return path
+
+    def linux_with_net(self, port):
+        """How each system is told to boot Debian's kernel into that program, reached by the host on a port (Hostel) and
+        the next one (QEMU)."""
+        script, base, out = (self.folder / name for name in ("net-script", "net-base.gz", "net-initramfs.gz"))
+        script.write_text(NET_SCRIPT)
+        succeed([ROOT / "tools/debian-guest", "initramfs", base, "--script", script, "--modules", "virtio"])
+        staging = self.folder / "net-staging"
+        staging.mkdir(exist_ok=True)
+        shutil.copy(self.netload("riscv64-linux-gnu-gcc"), staging / "netload")
+        pack = [self.tool("cpio"), "-o", "-H", "newc", "-R", "0:0", "--quiet"]
+        archive = succeed(pack, cwd=staging, input=b"netload\n")
+        out.write_bytes(base.read_bytes() + succeed([self.tool("gzip"), "-9"], input=archive))
+        boot = self.boot_linux(out)
+        boot["hostel"] += ["--net", f"user,forward=tcp:127.0.0.1:{port}-:5000"]
+        boot["qemu"] += ["-global", "virtio-mmio.force-legacy=false", "-netdev",
+                         f"user,id=net,hostfwd=tcp:127.0.0.1:{port + 1}-:5000", "-device", "virtio-net-device,netdev=net"]
         return boot
 
     @functools.cached_property

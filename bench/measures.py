@@ -10,7 +10,7 @@ import re
 import subprocess
 import time
 
-from machines import FIRST_LINE, READY, Run, Unavailable
+from machines import FIRST_LINE, NET_READY, READY, Run, Unavailable
 from table import Row
 
 MIB = 1 << 20
@@ -143,6 +143,48 @@ def disk(context):
     """a virtio disk of 256 MiB in the host's page cache, read and written by Debian's kernel, 1 vCPU"""
     commands = context.machines.both(context.machines.linux_with_disk)
     yield from run_suite(context, lambda name: name.startswith("disk/"), commands, 150 if context.quick else 600)
+
+
+# ---- Network ---------------------------------------------------------------------------------------------------------
+
+NET_MB, NET_TRIPS = 64, 1000
+
+
+def net_ask(program, guest, what, port):
+    """(ms per MB or us per round trip, the same of processor time of the guest's processes)"""
+    count, units = (NET_TRIPS, NET_TRIPS / 1e3) if what == "rtt" else (NET_MB * 1000000, NET_MB)
+    before = guest.cpu_seconds()
+    done = subprocess.run([program, what, "127.0.0.1", str(port), str(count)], capture_output=True, text=True,
+                          check=False, timeout=120)
+    cpu = guest.cpu_seconds() - before
+    if done.returncode:
+        raise Unavailable(f"netload {what}: {done.stderr.strip()}")
+    return float(done.stdout.split()[2]) * 1e3 / units, cpu * 1e3 / units
+
+
+@bench("net/guest_to_host_*", "net/host_to_guest_*", "net/round_trip_*")
+def net(context):
+    """TCP between the host and a guest, by a forwarded port of user-mode NAT: 64 MB, every byte checked, and round trips"""
+    machines, port = context.machines, 20000 + os.getpid() % 20000
+    boot, program = machines.linux_with_net(port), str(machines.netload("gcc"))
+    kinds = (("guest_to_host", "get", "ms per MB"), ("host_to_guest", "put", "ms per MB"),
+             ("round_trip", "rtt", "us"))
+    for cpus, place in ((1, "1_vcpu"), (2, "2_vcpus")):
+        if not any(context.wants(f"net/{name}_{place}") for name, _, _ in kinds):
+            continue
+        with contextlib.ExitStack() as stack:
+            commands = machines.both(boot, cpus=cpus)
+            guests = {system: stack.enter_context(Run(command)) for system, command in commands.items()}
+            for guest in guests.values():
+                guest.wait_for(NET_READY)
+            for name, what, unit in kinds:
+                best, cpu = Best(), Best()
+                for _ in turns(context.rounds, best, cpu):
+                    for number, (system, guest) in enumerate(guests.items()):
+                        took, used = net_ask(program, guest, what, port + number)
+                        best.see(system, took)
+                        cpu.see(system, used)
+                yield Row(f"net/{name}_{place}", unit, dict(best), dict(cpu))
 
 
 # ---- Start -----------------------------------------------------------------------------------------------------------

@@ -70,6 +70,14 @@ def mean(*patterns):
     return lambda results, by: results.mean(*patterns, by=by)
 
 
+def least(pattern):
+    def reached(results, by):
+        ratios = [ratio for row in results.match(pattern) if (ratio := row.ratio(by))]
+        return min(ratios, default=None)
+
+    return reached
+
+
 def fraction(name):
     return lambda results, by: results.fraction(name, by)
 
@@ -104,6 +112,9 @@ BARS = [
     ("virtio disk, sequential read", ">=", 1.5, mean("disk/read")),
     ("virtio disk, sequential read past the guest's cache", ">=", 1.5, mean("disk/read_direct")),
     ("virtio disk, random 4 KiB reads, geometric mean", ">=", 1.5, mean("disk/read_4k*")),
+    ("TCP, guest to host, of the lesser", ">=", 1.8, least("net/guest_to_host_*")),
+    ("TCP, host to guest, of the lesser", ">=", 2.5, least("net/host_to_guest_*")),
+    ("TCP round trip, of the lesser", ">=", 1, least("net/round_trip_*")),
     ("emulation, million instructions per second", ">=", 60, value("emulation/mips")),
     ("emulation, boot to user space, s", "<=", 60, value("emulation/boot")),
 ]

@@ -3,10 +3,12 @@
 /* Moves bytes over TCP and counts the time; one program for both ends, in the guest and on the host.
  *
  *   netload serve PORT                    serves until it is killed
- *   netload get|put|rtt ADDRESS PORT N    asks a server for N bytes, sends it N, or does N round trips of a byte
+ *   netload get|put|rtt ADDRESS PORT N    asks a server for N bytes, sends it N, or does N round trips of a
+ * byte
  *
- * A client's first byte says what it wants ('g', 'p', 'r'), eight more how much. Every byte's value depends on its place
- * in the stream, and the receiver checks it. A client prints one line: what it did, how many seconds it took. */
+ * A client's first byte says what it wants ('g', 'p', 'r'), eight more how much. Every byte's value depends
+ * on its place in the stream, and the receiver checks it. A client prints one line: what it did, how many
+ * seconds it took. */
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
