@@ -322,7 +322,8 @@ class Machines:
         boot = self.boot_linux(out)
         boot["hostel"] += ["--net", f"user,forward=tcp:127.0.0.1:{port}-:5000"]
         boot["qemu"] += ["-global", "virtio-mmio.force-legacy=false", "-netdev",
-                         f"user,id=net,hostfwd=tcp:127.0.0.1:{port + 1}-:5000", "-device", "virtio-net-device,netdev=net"]
+                         f"user,id=net,hostfwd=tcp:127.0.0.1:{port + 1}-:5000",
+                         "-device", "virtio-net-device,netdev=net"]
         return boot
 
     @functools.cached_property

@@ -164,7 +164,7 @@ def net_ask(program, guest, what, port):
 
 @bench("net/guest_to_host_*", "net/host_to_guest_*", "net/round_trip_*")
 def net(context):
-    """TCP between the host and a guest, by a forwarded port of user-mode NAT: 64 MB, every byte checked, and round trips"""
+    """TCP between the host and a guest, by a forwarded port of user-mode NAT: 64 MB each way, and round trips"""
     machines, port = context.machines, 20000 + os.getpid() % 20000
     boot, program = machines.linux_with_net(port), str(machines.netload("gcc"))
     kinds = (("guest_to_host", "get", "ms per MB"), ("host_to_guest", "put", "ms per MB"),
