@@ -10,6 +10,7 @@ import re
 import resource
 import shutil
 import signal
+import struct
 import subprocess
 import tempfile
 
@@ -143,6 +144,40 @@ def test_bytes_are_where_they_belong():
 
 def test_bytes_are_where_they_belong_with_2_vcpus():
     check_raw(2)
+
+
+LOAD = r"""
+head -c SIZE </dev/vdc >/tmp/load && chmod 755 /tmp/load
+/tmp/load /dev/vda /dev/vdb THREADS OPERATIONS SEED
+"""
+
+
+def check_load(cpus, threads, seed):
+    """A disk under several threads at once, checked by the guest and then from outside."""
+    program = pathlib.Path(os.environ.get("DISKLOAD", ""))
+    if not program.is_file():
+        raise Skip("there is no compiler for the guest")
+    disk, table = Disk(16 * MIB), Disk(16 * MIB // 1024)
+    code = program.read_bytes()
+    script = LOAD.replace("SIZE", str(len(code))).replace("THREADS", str(threads)).replace("SEED", str(seed))
+    text = run(script.replace("OPERATIONS", str(3000 // threads)), *disk.option(), *table.option(),
+               *Disk((len(code) + 511) // 512 * 512, code).option(",readonly=on"), cpus=cpus)
+    assert "all is as it should be" in text, text
+    content = disk.read()
+    written = 0
+    for block, (times,) in enumerate(struct.iter_unpack("<i", table.read())):
+        expected = struct.pack("<II", times, block) if times > 0 else bytes(8)
+        written += times > 0
+        assert times < 0 or content[block * 4096:(block + 1) * 4096] == expected * 512, (block, times)
+    assert written > 1000, written
+
+
+def test_load():
+    check_load(1, 1, 1)
+
+
+def test_load_by_8_threads_on_2_vcpus():
+    check_load(2, 8, 2)
 
 
 FACTS = r"""
