@@ -27,7 +27,9 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -57,8 +59,9 @@ struct session {
     int wait_status;
     int ended_by; /* signal that asked us to end */
     bool ending, killed;
-    long deadline; /* ms; NEVER, or when a VMM that was asked to end is killed */
-    bool answered; /* the VMM answered since this was last cleared */
+    long deadline;  /* ms; NEVER, or when a VMM that was asked to end is killed */
+    bool size_told; /* the guest knows the terminal's size as far as we do */
+    bool answered;  /* the VMM answered since this was last cleared */
 };
 
 static long now_ms(void)
@@ -70,7 +73,7 @@ static long now_ms(void)
 
 static sigset_t session_signals(void)
 {
-    static const int all[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT};
+    static const int all[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
     sigset_t set;
     sigemptyset(&set);
     for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
@@ -114,6 +117,20 @@ static void ask(struct session *s, const char *command, const char *argument, co
 {
     if (!s->control.ready || !control_client_send(&s->control, command, argument, value))
         log_warn(LOG_CLI, "the guest's process is not ready for %s", command);
+}
+
+/* The guest's terminal is as large as ours, as far as its console can have a size. */
+static void tell_size(struct session *s)
+{
+    struct winsize size;
+    char text[32];
+    if (s->size_told || !s->terminal || !s->control.ready)
+        return;
+    s->size_told = true;
+    if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) || !size.ws_col || !size.ws_row)
+        return;
+    snprintf(text, sizeof(text), "%ux%u", size.ws_col, size.ws_row);
+    ask(s, "x-console-resize", "size", text);
 }
 
 /* Lets the terminal's user have the shell back, with the guest standing still meanwhile. */
@@ -213,6 +230,7 @@ static void on_signal(struct session *s, int number)
         break;
     case SIGTSTP: stop_ourselves(s); break;
     case SIGCONT: terminal_retake(); break;
+    case SIGWINCH: s->size_told = false; break;
     default:
         s->ended_by = number;
         terminal_give(); /* whatever may still go wrong */
@@ -264,6 +282,7 @@ static void serve(struct session *s, const struct pollfd *p)
         read_signals(s);
     if (p[P_CONTROL].revents && s->control.fd >= 0)
         control_client_read(&s->control);
+    tell_size(s);
     if (p[P_INPUT].revents)
         read_input(s);
     if (p[P_CONSOLE].revents & POLLOUT && s->input.length)

@@ -137,6 +137,12 @@ void stream_break(struct stream *s)
         s->client->brk(s->opaque);
 }
 
+void stream_resize(struct stream *s, unsigned columns, unsigned rows)
+{
+    if (s->client && s->client->resized)
+        s->client->resized(s->opaque, columns, rows);
+}
+
 /* --- main thread --- */
 
 static void serve_output(struct stream *s)

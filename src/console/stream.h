@@ -27,6 +27,8 @@ struct stream_client {
     void (*writable)(void *opaque);
     /* A break condition from outside. May be NULL. */
     void (*brk)(void *opaque);
+    /* The terminal outside has this many characters now. May be NULL. */
+    void (*resized)(void *opaque, unsigned columns, unsigned rows);
 };
 
 /* A stream over descriptors (owned from now on; -1 = no such direction), served from context. End of input is
@@ -49,5 +51,7 @@ size_t stream_write(struct stream *s, const void *bytes, size_t size);
 void stream_more(struct stream *s);
 /* From outside: deliver a break to the chip. Main thread. */
 void stream_break(struct stream *s);
+/* The same for the size of the terminal there. */
+void stream_resize(struct stream *s, unsigned columns, unsigned rows);
 
 #endif

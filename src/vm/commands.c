@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* The commands of a guest's control socket: QMP's own where the meaning is the same, x- ones besides. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -88,6 +89,23 @@ static json_t *send_break(void *opaque, json_t *args, GError **error)
     return done();
 }
 
+/* "132x43", in characters. */
+static json_t *console_resize(void *opaque, json_t *args, GError **error)
+{
+    struct vm *vm = opaque;
+    const char *size = json_string_value(json_object_get(args, "size"));
+    unsigned columns, rows;
+    char behind;
+    if (sscanf(size, "%5ux%5u%c", &columns, &rows, &behind) != 2 || columns > UINT16_MAX ||
+        rows > UINT16_MAX) {
+        hostel_fail(error, HOSTEL_ERROR_USAGE,
+                    "the size '%.40s' is not COLUMNSxROWS with numbers up to 65535", size);
+        return NULL;
+    }
+    stream_resize(vm->console, columns, rows);
+    return done();
+}
+
 static json_t *query_stats(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
 {
     struct vm *vm = opaque;
@@ -118,6 +136,7 @@ const struct qmp_command vm_commands[] = {
     {"system_powerdown", {{0}}, system_powerdown},
     {"quit", {{0}}, quit},
     {"chardev-send-break", {{"id", JSON_STRING, false}}, send_break},
+    {"x-console-resize", {{"size", JSON_STRING, false}}, console_resize},
     {"x-query-stats", {{0}}, query_stats},
     {"x-query-sandbox", {{0}}, query_sandbox},
     {0},

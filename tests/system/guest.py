@@ -9,6 +9,7 @@ import pty
 import select
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import termios
@@ -162,9 +163,10 @@ class Pipes(Session):
 class Terminal(Session):
     """hostel on a terminal of its own, which is its controlling terminal."""
 
-    def __init__(self, *args, command=RUN):
+    def __init__(self, *args, command=RUN, size=(24, 80)):
         master, slave = pty.openpty()
         self.slave = slave
+        self.resize(*size)
         self.before = termios.tcgetattr(slave)
 
         def take_terminal():
@@ -174,6 +176,9 @@ class Terminal(Session):
         process = subprocess.Popen([*command, *args], stdin=slave, stdout=slave, stderr=slave,
                                    preexec_fn=take_terminal)
         super().__init__(master, master, process)
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
 
     def modes(self):
         return termios.tcgetattr(self.slave)

@@ -110,6 +110,9 @@ def test_break():
         assert vmm.command("chardev-send-break", id="console") == {"return": {}}
         vmm.wait_console(b"break\n")
         assert error_class(vmm.command("chardev-send-break", id="other")) == "GenericError"
+        assert vmm.command("x-console-resize", size="132x43") == {"return": {}}
+        for size in ("132", "132x", "132x43 ", "x43", "70000x1", "1x65536"):
+            assert error_class(vmm.command("x-console-resize", size=size)) == "GenericError", size
 
 
 def test_names_and_cpus():

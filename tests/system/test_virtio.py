@@ -8,7 +8,7 @@ import hashlib
 import re
 
 from debian import BOOT, files, initramfs, run
-from guest import HOSTEL, Pipes, tap
+from guest import HOSTEL, Pipes, Terminal, tap
 
 # Bytes in hexadecimal, so that they pass a terminal; the driver taken away and put back, and gone altogether.
 RANDOM = r"""
@@ -90,6 +90,29 @@ def test_console():
 
 def test_console_with_2_vcpus():
     check_console(2)
+
+
+SIZE = r"""
+exec </dev/hvc0 >/dev/hvc0 2>&1
+trap 'echo "size: $(stty size)"' WINCH
+for i in 1 2 3 4 5 6 7 8 9; do  # the first size comes a moment after the port
+    [ "$(stty size)" = "0 0" ] && sleep 0.2
+done
+echo "first: $(stty size)"
+while sleep 0.2; do [ "$(stty size)" = "24 80" ] && break; done
+echo "second: $(stty size)"
+poweroff -f
+"""
+
+
+def test_size_of_the_terminal():
+    command = [HOSTEL, "run", "--isa", "riscv64", "--memory", "256M", "--console-via", "virtio"]
+    with Terminal("--initrd", initramfs(SIZE, "virtio"), "--kernel", files() / "kernel",
+                  "--append", "console=hvc0 quiet", command=command, size=(43, 132)) as guest:
+        guest.wait_for(b"first: 43 132", BOOT)
+        guest.resize(24, 80)
+        guest.wait_for(b"second: 24 80", BOOT)
+        assert guest.end(BOOT) == 0, guest.seen
 
 
 if __name__ == "__main__":

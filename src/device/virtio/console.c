@@ -74,6 +74,7 @@ struct virtio_console {
     /* Saved; by port. */
     uint32_t out_at[CONSOLE_PORTS]; /* bytes of the transmit request that are written already */
     uint8_t owed[CONSOLE_PORTS];    /* control events, a bit each */
+    bool known[CONSOLE_PORTS];      /* the driver has said that it is ready for the port */
     bool open[CONSOLE_PORTS];       /* the guest has it open */
 };
 
@@ -116,9 +117,9 @@ static size_t control_message(const struct port *p, enum control_event event, ui
         memcpy(bytes + size, p->name, length);
         size += length;
     } else if (event == CONTROL_RESIZE) {
-        /* Rows first, as drivers and other devices have it; the specification names columns first. */
-        memcpy(bytes + size, c->virtio.config + CONFIG_ROWS, 2);
-        memcpy(bytes + size + 2, c->virtio.config + CONFIG_COLUMNS, 2);
+        /* Columns first, as specified; there are Linux kernels that take the first number for the rows. */
+        memcpy(bytes + size, c->virtio.config + CONFIG_COLUMNS, 2);
+        memcpy(bytes + size + 2, c->virtio.config + CONFIG_ROWS, 2);
         size += 4;
     }
     return size;
@@ -259,6 +260,8 @@ static void obey_locked(struct virtio_console *c, uint32_t port, unsigned event,
     }
     if (port >= c->ports)
         return;
+    if (event == CONTROL_PORT_READY)
+        c->known[port] = value == 1;
     if (event == CONTROL_PORT_READY && value == 1)
         owe(c, port,
             (unsigned)(c->port[port].name
@@ -322,7 +325,7 @@ static void console_stop(struct virtio *v)
         c->port[i].out = NULL;
         c->out_at[i] = 0;
         c->owed[i] = 0;
-        c->open[i] = false;
+        c->known[i] = c->open[i] = false;
     }
     pthread_mutex_unlock(&c->lock);
 }
@@ -336,11 +339,18 @@ void virtio_console_resize(struct device *d, unsigned columns, unsigned rows)
     st16le(bytes + 2, (uint16_t)rows);
     virtio_config_set(&c->virtio, CONFIG_COLUMNS, bytes, sizeof(bytes));
     pthread_mutex_lock(&c->lock);
-    if (c->open[0] && multiport(c)) {
+    if (c->known[0] && multiport(c)) {
         owe(c, 0, BIT(CONTROL_RESIZE));
         pay_locked(c);
     }
     pthread_mutex_unlock(&c->lock);
+}
+
+static void port_resized(void *opaque, unsigned columns, unsigned rows)
+{
+    struct port *p = opaque;
+    if (!p->number)
+        virtio_console_resize(&p->console->virtio.dev, columns, rows);
 }
 
 static const struct virtio_function console_function = {
@@ -352,7 +362,8 @@ static const struct virtio_function console_function = {
 
 static void attach_ports(struct virtio_console *c)
 {
-    static const struct stream_client client = {.input = console_input, .writable = console_writable};
+    static const struct stream_client client = {
+        .input = console_input, .writable = console_writable, .resized = port_resized};
     const struct device_wires *w = &c->virtio.dev.wires;
     for (unsigned i = 0; i < c->ports; i++) {
         struct port *p = &c->port[i];
@@ -416,7 +427,7 @@ static bool console_post_load(struct device *d)
     for (unsigned k = 0; k < G_N_ELEMENTS(owed_order); k++)
         known |= (unsigned)BIT(owed_order[k]);
     for (unsigned i = 0; i < CONSOLE_PORTS; i++) {
-        bool used = c->open[i] || c->owed[i] || c->out_at[i];
+        bool used = c->known[i] || c->open[i] || c->owed[i] || c->out_at[i];
         if ((used && i >= c->ports) || c->owed[i] & ~known || c->out_at[i] > CONSOLE_REQUEST_MAX)
             return false;
         if (c->owed[i] & BIT(CONTROL_PORT_NAME) && !c->port[i].name)
@@ -432,6 +443,7 @@ static const struct device_field console_state[] = {
     VIRTIO_STATE,
     DEVICE_FIELD(virtio_console, out_at, DEVICE_U32, 1),
     DEVICE_FIELD(virtio_console, owed, DEVICE_U8, 1),
+    DEVICE_FIELD(virtio_console, known, DEVICE_BOOL, 1),
     DEVICE_FIELD(virtio_console, open, DEVICE_BOOL, 1),
     {0},
 };
