@@ -162,6 +162,17 @@ static void report(const char *text)
     close(STDOUT_FILENO);
 }
 
+static void take_down(struct netd *d)
+{
+    netd_stack_free(d->stack);
+    netd_outbox_free(d->out);
+    netd_hosts_fini(&d->hosts);
+    if (d->fds)
+        g_array_unref(d->fds);
+    g_free(d->memory);
+    fd_close(&d->config.link);
+}
+
 int netd_main(char **argv)
 {
     struct netd d = {.config.link = -1, .hosts.watch = -1};
@@ -170,10 +181,12 @@ int netd_main(char **argv)
     prepare_process();
     if (!bring_up(&d, argv, &error)) {
         report(error->message);
+        take_down(&d);
         return g_error_matches(error, HOSTEL_ERROR, HOSTEL_ERROR_USAGE) ? EXIT_USAGE : EXIT_FAILURE;
     }
     report("ready");
     while (turn(&d))
         continue;
+    take_down(&d);
     return EXIT_SUCCESS;
 }

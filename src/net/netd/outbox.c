@@ -27,6 +27,8 @@ struct netd_outbox *netd_outbox_new(int link)
 
 void netd_outbox_free(struct netd_outbox *o)
 {
+    if (!o)
+        return;
     g_free(o->memory);
     g_free(o);
 }

@@ -16,7 +16,7 @@ struct netd_outbox;
 
 /* Frames go to `link`, which is borrowed. */
 struct netd_outbox *netd_outbox_new(int link);
-void netd_outbox_free(struct netd_outbox *o);
+void netd_outbox_free(struct netd_outbox *o); /* NULL is fine */
 
 /* Room for a frame of NET_FRAME_MAX bytes, to be filled and then put; NULL when the box is full. */
 uint8_t *netd_outbox_room(struct netd_outbox *o);
