@@ -50,13 +50,15 @@ static struct disk *alloc(const struct block_driver *driver, const char *name)
     struct disk *b = g_malloc0(driver->size);
     b->driver = driver;
     b->name = g_strdup(name);
-    pthread_mutex_init(&b->flushing, NULL);
+    pthread_mutex_init(&b->flush_lock, NULL);
+    pthread_cond_init(&b->flush_ended, NULL);
     return b;
 }
 
 static void dealloc(struct disk *b)
 {
-    pthread_mutex_destroy(&b->flushing);
+    pthread_cond_destroy(&b->flush_ended);
+    pthread_mutex_destroy(&b->flush_lock);
     g_free(b->name);
     g_free(b);
 }
@@ -156,20 +158,45 @@ int block_write(struct disk *b, const struct iovec *iov, unsigned n, uint64_t of
     return status || !size ? status : b->driver->write(b, iov, n, offset);
 }
 
+/* The lock is held, and nobody flushes. */
+static void flush_once_locked(struct disk *b)
+{
+    b->flushing = true;
+    b->flushes_begun++;
+    pthread_mutex_unlock(&b->flush_lock);
+    int status = b->driver->flush(b);
+    pthread_mutex_lock(&b->flush_lock);
+    if (status) {
+        b->flush_error = status;
+        atomic_store_explicit(&b->lost, true, memory_order_release);
+    }
+    b->flushes_ended = b->flushes_begun;
+    b->flushing = false;
+    pthread_cond_broadcast(&b->flush_ended);
+}
+
 /* One at a time: the kernel tells a write that was lost to one of the flushes that wait for it, and the
- * others would succeed. The one that is told says so here before the next one begins. */
+ * others would succeed. The one that is told says so here before the next one begins. One that is
+ * under way may have begun before a write that our caller wants to be durable, so we need the next; all who
+ * wait for that share it. */
 int block_flush(struct disk *b)
 {
     if (b->facts.readonly)
         return 0;
-    pthread_mutex_lock(&b->flushing);
-    int status = -EIO;
-    if (!atomic_load_explicit(&b->lost, memory_order_relaxed)) {
-        status = b->driver->flush(b);
-        if (status)
-            atomic_store_explicit(&b->lost, true, memory_order_release);
+    pthread_mutex_lock(&b->flush_lock);
+    const uint64_t mine = b->flushes_begun + 1;
+    int status = 0;
+    while (b->flushes_ended < mine && !b->lost) {
+        if (b->flushing)
+            pthread_cond_wait(&b->flush_ended, &b->flush_lock);
+        else
+            flush_once_locked(b);
     }
-    pthread_mutex_unlock(&b->flushing);
+    if (b->lost) {
+        status = b->flush_error;
+        b->flush_error = -EIO;
+    }
+    pthread_mutex_unlock(&b->flush_lock);
     return status;
 }
 

@@ -101,7 +101,11 @@ struct disk {
     struct disk *below; /* of a filter, owned */
     char *name;
     struct block_facts facts;
-    pthread_mutex_t flushing;      /* one flush at a time: see block_flush() */
+    pthread_mutex_t flush_lock; /* guards the next five: see block_flush() */
+    pthread_cond_t flush_ended;
+    bool flushing;
+    int flush_error; /* of the flush that failed; then -EIO */
+    uint64_t flushes_begun, flushes_ended;
     _Atomic bool lost;             /* a flush has failed */
     _Atomic int64_t next_report;   /* block_report() is quiet until then: monotonic milliseconds */
     _Atomic unsigned reports_left; /* not reported since the last line */

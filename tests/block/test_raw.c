@@ -256,6 +256,50 @@ static void test_lost(void)
     g_assert_cmpint(read_at(b, bytes, 512, 0), ==, 0);
 }
 
+static gpointer flush_many(gpointer disk)
+{
+    unsigned failed = 0;
+    for (unsigned i = 0; i < 200; i++)
+        failed += block_flush(disk) != 0;
+    return GUINT_TO_POINTER(failed);
+}
+
+static gpointer flush_one(gpointer disk)
+{
+    return GINT_TO_POINTER(block_flush(disk));
+}
+
+/* Those who ask at once share what they wait for; when one is told of a loss, so is everybody. */
+static void test_shared_flush(void)
+{
+    GThread *threads[4];
+    unsigned failed = 0;
+    AUTO(disk) b = block_fault_new(rig_disk(block_driver_find("memory"), 4096));
+    for (unsigned i = 0; i < 4; i++)
+        threads[i] = g_thread_new(NULL, flush_many, b);
+    for (unsigned i = 0; i < 4; i++)
+        failed += GPOINTER_TO_UINT(g_thread_join(threads[i]));
+    g_assert_cmpuint(failed, ==, 0);
+    unsigned done = block_fault_count(b, BLOCK_FAULT_FLUSH);
+    g_assert_cmpuint(done, >=, 200);
+    g_assert_cmpuint(done, <=, 800);
+
+    /* One is under way; three wait for the next, which is one. */
+    block_fault_gate(b, true);
+    GThread *first = g_thread_new(NULL, flush_one, b);
+    while (block_fault_count(b, BLOCK_FAULT_FLUSH) == done)
+        usleep(100);
+    for (unsigned i = 0; i < 3; i++)
+        threads[i] = g_thread_new(NULL, flush_one, b);
+    usleep(50000);
+    block_fault_set(b, BLOCK_FAULT_FLUSH, 0, 1, -EIO, 0);
+    block_fault_gate(b, false);
+    g_assert_cmpint(GPOINTER_TO_INT(g_thread_join(first)), ==, 0);
+    for (unsigned i = 0; i < 3; i++)
+        g_assert_cmpint(GPOINTER_TO_INT(g_thread_join(threads[i])), ==, -EIO);
+    g_assert_cmpuint(block_fault_count(b, BLOCK_FAULT_FLUSH), ==, done + 2);
+}
+
 /* Any other error is of its operation alone; at every write index. */
 static void test_each_write(void)
 {
@@ -292,6 +336,7 @@ int main(int argc, char **argv)
     g_test_add_func("/raw/cut-off", test_cut_off);
     g_test_add_func("/raw/short-writes", test_short_writes);
     g_test_add_func("/block/lost", test_lost);
+    g_test_add_func("/block/shared-flush", test_shared_flush);
     g_test_add_func("/block/each-write", test_each_write);
     return g_test_run();
 }

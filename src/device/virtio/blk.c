@@ -82,6 +82,8 @@ enum {
     OPTIMAL_BYTES = 1 << 20,  /* of one request; drivers read ahead in units of it */
     DISCARD_SEGMENTS = 32,
     DISCARD_SECTORS = 1 << 22, /* of one segment: 2 GiB */
+    ZEROES_SEGMENTS = 8,
+    ZEROES_SECTORS = 1 << 17,  /* 64 MiB: the host may have to write them */
     INLINE_BYTES = 256 * 1024, /* copied by one kick */
     THREADS = 4,
     RETRY_MS = 200, /* how often a write that found no room is tried again */
@@ -257,7 +259,8 @@ static int do_segment(struct blk *b, enum blk_type type, const uint8_t *bytes)
     const bool zeroes = type == T_WRITE_ZEROES;
     if (flags & ~(zeroes ? (uint32_t)SEGMENT_UNMAP : 0))
         return -EOPNOTSUPP;
-    if (sectors > DISCARD_SECTORS || !range_inside(sector, sectors, 0, b->disk->facts.size / BLOCK_SECTOR))
+    if (sectors > (zeroes ? ZEROES_SECTORS : DISCARD_SECTORS) ||
+        !range_inside(sector, sectors, 0, b->disk->facts.size / BLOCK_SECTOR))
         return -EINVAL;
     const struct range range = {sector * BLOCK_SECTOR, sectors * BLOCK_SECTOR, flags & SEGMENT_UNMAP};
     int status = zeroes ? with_room(b, try_zero, &range) : block_discard(b->disk, range.offset, range.size);
@@ -271,7 +274,8 @@ static int do_segments(struct blk_request *r)
     struct blk *b = owner(r);
     uint8_t bytes[DISCARD_SEGMENTS * SEGMENT_BYTES];
     const uint64_t size = r->vq.readable_size;
-    if (!size || size % SEGMENT_BYTES || size > sizeof(bytes) || !virtq_get(&r->vq, 0, bytes, size))
+    const uint64_t most = (r->type == T_DISCARD ? DISCARD_SEGMENTS : ZEROES_SEGMENTS) * SEGMENT_BYTES;
+    if (!size || size % SEGMENT_BYTES || size > most || !virtq_get(&r->vq, 0, bytes, size))
         return -EINVAL;
     for (uint64_t at = 0; at < size; at += SEGMENT_BYTES) {
         int status = do_segment(b, r->type, bytes + at);
@@ -504,8 +508,8 @@ static uint64_t fill_config(struct blk *b)
     features |= BLK_F_TOPOLOGY;
     if (f->readonly)
         return features | BLK_F_RO;
-    st32le(c + CONFIG_ZEROES_MAX, DISCARD_SECTORS);
-    st32le(c + CONFIG_ZEROES_SEGMENTS, DISCARD_SEGMENTS);
+    st32le(c + CONFIG_ZEROES_MAX, ZEROES_SECTORS);
+    st32le(c + CONFIG_ZEROES_SEGMENTS, ZEROES_SEGMENTS);
     c[CONFIG_ZEROES_MAY_UNMAP] = f->granularity != 0;
     features |= BLK_F_WRITE_ZEROES;
     if (!f->granularity)
