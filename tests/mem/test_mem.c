@@ -154,6 +154,33 @@ static void test_watch(void)
     g_assert_true(mem_hand_out(b, page));
 }
 
+/* Memory with a chip behind it: stores are the chip's, loads while it is hidden. Everybody else reaches it.
+ */
+static void test_hiding(void)
+{
+    struct spy spy;
+    AUTO(mem) m = new_ram(&spy);
+    uint64_t value;
+    const struct mem_block *rom = mem_find(m, GPA(ROM_BASE)), *ram = mem_find(m, GPA(RAM_BASE));
+    g_assert_false(mem_is_chip(ram, true));
+    g_assert_true(mem_is_chip(rom, true));
+    g_assert_false(mem_is_chip(rom, false));
+    mem_hide(m, GPA(ROM_BASE), true);
+    g_assert_true(mem_is_chip(rom, false));
+    g_assert_cmpuint(spy.revokes, ==, 1);
+    g_assert_cmphex(spy.revoked_start, ==, ROM_BASE);
+    g_assert_cmphex(spy.revoked_size, ==, rom->size);
+    g_assert_true(mem_find(m, GPA(ROM_BASE)) == rom);
+    g_assert_cmpint(mem_read(m, GPA(ROM_BASE), &value, 8), ==, 0);
+    mem_hide(m, GPA(ROM_BASE), true);
+    mem_hide(m, GPA(ROM_BASE), false);
+    g_assert_false(mem_is_chip(rom, false));
+    g_assert_cmpuint(spy.revokes, ==, 1); /* already; and nobody minds seeing it again */
+    mem_hide(m, GPA(RAM_BASE), true);     /* nothing is behind RAM */
+    g_assert_false(mem_is_chip(ram, false));
+    g_assert_cmpuint(spy.revokes, ==, 1);
+}
+
 static void test_dirty_log(void)
 {
     struct spy spy;
@@ -198,5 +225,6 @@ int main(int argc, char **argv)
     g_test_add_func("/mem/code-tracking", test_code_tracking);
     g_test_add_func("/mem/watch", test_watch);
     g_test_add_func("/mem/dirty-log", test_dirty_log);
+    g_test_add_func("/mem/hiding", test_hiding);
     return g_test_run();
 }
