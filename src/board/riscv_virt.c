@@ -189,8 +189,8 @@ static bool build(struct machine *m, GError **error)
     /* Now: later the process may not be allowed to ask. */
     if (getrandom(v->seed, sizeof(v->seed), 0) != sizeof(v->seed))
         return hostel_fail(error, HOSTEL_ERROR_HOST, "no random bytes from the host: %s", g_strerror(errno));
-    v->ram = mem_add(m->mem, "ram", GPA(VIRT_DRAM), m->config.memory, false, error);
-    if (!v->ram || !mem_add(m->mem, "rom", GPA(VIRT_ROM), VIRT_ROM_SIZE, true, error) || !add_flash(m, error))
+    if (!mem_add(m->mem, "ram", GPA(VIRT_DRAM), m->config.memory, false, error) ||
+        !mem_add(m->mem, "rom", GPA(VIRT_ROM), VIRT_ROM_SIZE, true, error) || !add_flash(m, error))
         return false;
     const bool builtin = riscv_virt_is_builtin(m);
     struct vcpus_config config = {

@@ -37,7 +37,6 @@ struct riscv_virt {
     struct device *plic, *aclint, *uart, *rtc, *test, *fw_cfg;
     struct device *flash[MACHINE_FLASH];
     struct device *virtio[VIRT_VIRTIO_SLOTS];
-    struct mem_block *ram;
     uint8_t seed[VIRT_SEED_SIZE]; /* the host's randomness: each boot's seeds are derived from it and it moves
                                      on */
     bool booted;                  /* RAM may hold what an earlier boot left */

@@ -73,8 +73,9 @@ struct mem *mem_new(void);
 void mem_free(struct mem *m); /* unmaps; NULL is fine */
 CLEANUP_DEFINE(mem, mem_free)
 
-/* Adds a zero-filled block at base. name is borrowed (a constant). Returns the block, owned by m, or NULL
- * with *error: overlap, misalignment, no host memory. Memory is committed when it is touched. */
+/* Adds a zero-filled block at base. name is borrowed (a constant). Returns the block, owned by m and in
+ * this place until the next one is added, or NULL with *error: overlap, misalignment, no host memory. Memory
+ * is committed when it is touched. */
 struct mem_block *mem_add(struct mem *m, const char *name, struct gpa base, uint64_t size, bool readonly,
                           GError **error);
 
