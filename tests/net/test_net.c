@@ -160,6 +160,25 @@ static void test_full(void)
     rig_fini(&r);
 }
 
+/* A host that allows small buffers only: a long frame is lost, the link lives. */
+static void test_too_long(void)
+{
+    struct rig r;
+    static uint8_t bytes[60000];
+    const struct iovec big[2] = {{bytes, 12}, {bytes + 12, sizeof(bytes) - 12}},
+                       small[2] = {{bytes, 12}, {bytes, 60}};
+    const struct net_packet packets[3] = {{small, 2}, {big, 2}, {small, 2}};
+    const int room = 20000;
+    rig_init(&r);
+    setsockopt(r.net->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+    g_assert_cmpuint(net_send(r.net, packets, 3), ==, 3);
+    g_assert_true(net_up(r.net));
+    g_assert_cmpint(recv(r.peer, bytes, sizeof(bytes), MSG_DONTWAIT), ==, 72);
+    g_assert_cmpint(recv(r.peer, bytes, sizeof(bytes), MSG_DONTWAIT), ==, 72);
+    g_assert_cmpint(recv(r.peer, bytes, sizeof(bytes), MSG_DONTWAIT), ==, -1);
+    rig_fini(&r);
+}
+
 /* The end is told once; what is sent afterwards is lost, not refused. */
 static void test_end(void)
 {
@@ -278,6 +297,7 @@ int main(int argc, char **argv)
     g_test_add_func("/net/frames", test_frames);
     g_test_add_func("/net/no-room", test_no_room);
     g_test_add_func("/net/full", test_full);
+    g_test_add_func("/net/too-long", test_too_long);
     g_test_add_func("/net/end", test_end);
     g_test_add_func("/net/headers", test_headers);
     g_test_add_func("/net/wrong-descriptor", test_wrong_descriptor);
