@@ -40,7 +40,8 @@ static void chip_break(void *opaque)
     ((struct chip *)opaque)->breaks++;
 }
 
-static const struct stream_client client = {chip_input, chip_writable, chip_break};
+static const struct stream_client client = {
+    .input = chip_input, .writable = chip_writable, .brk = chip_break};
 
 struct line {
     struct chip chip;
