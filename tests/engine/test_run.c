@@ -249,7 +249,7 @@ static void check_code_memory(void)
     void *state = backend_interp.init(4096);
     struct block a = {0}, *b = g_new0(struct block, 1000);
     unsigned n = 0, kept = 0;
-    int error;
+    int error = 0;
 
     rig_parse(ir, "block pc 0x1000 mode 0 bytes 4 guest 1\n@0 = near jump 0x1004\ninsn 0, 4\n"
                   "putreg i64 r1, i64:1\nexit @0\n");
