@@ -3,6 +3,7 @@
 /* A virtio function for tests. */
 #include "echo.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 enum { ECHO_QUEUES = 2, ECHO_QUEUE_SIZE = 256, ECHO_PIECE = 4096 };
@@ -33,12 +34,10 @@ void echo_work(struct virtq_request *r)
     g_assert_cmphex(mine->mark[2], ==, 0x1234);
 }
 
-static void echo_kick(struct virtq *q)
+static void serve(struct echo *e, struct virtq *q)
 {
-    struct echo *e = echo_of(virtq_owner(q));
     struct virtq_request *batch[8];
     unsigned n, budget = ECHO_QUEUE_SIZE;
-    __atomic_fetch_add(&e->kicks, 1, __ATOMIC_RELAXED);
     if (e->hold) {
         pthread_mutex_lock(&e->lock);
         e->n_held += virtq_pop(q, e->held + e->n_held, G_N_ELEMENTS(e->held) - e->n_held);
@@ -54,6 +53,17 @@ static void echo_kick(struct virtq *q)
     virtq_notify(q);
 }
 
+static void echo_kick(struct virtq *q)
+{
+    struct echo *e = echo_of(virtq_owner(q));
+    atomic_fetch_add(&e->in_kick, 1);
+    __atomic_fetch_add(&e->kicks, 1, __ATOMIC_RELAXED);
+    if (e->on_kick)
+        e->on_kick(e);
+    serve(e, q);
+    atomic_fetch_sub(&e->in_kick, 1);
+}
+
 static void echo_activate(struct virtio *v)
 {
     echo_of(v)->activated++;
@@ -62,6 +72,7 @@ static void echo_activate(struct virtio *v)
 static void echo_stop(struct virtio *v)
 {
     struct echo *e = echo_of(v);
+    g_assert_cmpint(e->in_kick, ==, 0);
     e->stopped++;
     if (e->on_stop)
         e->on_stop(e);

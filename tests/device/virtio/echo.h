@@ -14,7 +14,9 @@ struct echo {
     unsigned n_held;
     pthread_mutex_t lock;
     unsigned activated, stopped, kicks;
+    _Atomic int in_kick; /* threads in it now */
     void (*on_stop)(struct echo *e);
+    void (*on_kick)(struct echo *e);
 };
 
 extern const struct device_type echo_type;

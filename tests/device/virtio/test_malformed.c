@@ -90,11 +90,12 @@ static void add_chains(GArray *all)
 {
     static const uint16_t beyond[] = {QUEUE, QUEUE + 1, 255, 256, 0x7fff, 0x8000, 0xffff};
     /* Loops of one, two, three; from the ring and from a table. */
-    for (unsigned table = 0; table < 2; table++)
+    for (unsigned bits = 0; bits < 4; bits++)
         for (uint16_t n = 1; n <= 3; n++) {
+            const bool table = bits & 1;
             struct malformed m = {.n = n, .where = table ? IN_TABLE : SPLIT_RING, .outcome = BREAKS};
             for (uint16_t i = 0; i < n; i++)
-                m.d[i] = (struct desc){DATA, 4, D_NEXT, (uint16_t)((i + 1) % n)};
+                m.d[i] = (struct desc){DATA, bits & 2 ? 4 : 0, D_NEXT, (uint16_t)((i + 1) % n)};
             if (table) /* in a packed table NEXT means nothing */
                 m.outcome = EITHER;
             add(all, m);
@@ -197,6 +198,7 @@ static void put(struct drv *t, unsigned i, const struct malformed *m)
     const unsigned n = table ? 1 : m->n;
     uint8_t *at = table ? drv_at(t, TABLE) : q->desc;
     const uint16_t shown = packed && !table ? D_AVAIL : 0;
+    memset(drv_at(t, TABLE), 0, 16 * CASE_DESCRIPTORS); /* what the case before left there */
     for (unsigned k = 0; k < m->n; k++) {
         /* A case for the ring of one queue is moved to that of this one. */
         uint64_t addr = m->d[k].addr;

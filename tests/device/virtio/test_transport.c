@@ -113,6 +113,12 @@ static void test_frozen(void)
             g_assert_cmpuint(drv_read(&t, R_QUEUE_READY), ==, 1);
             for (unsigned i = 0; i < 20; i++)
                 one_echo(&t);
+            /* Nor is anything of it saved. */
+            g_autofree uint8_t *state = g_malloc(device_state_size(&echo_type));
+            device_state_save(t.d, state);
+            g_assert_true(device_state_load(t.d, state));
+            for (unsigned i = 0; i < 20; i++)
+                one_echo(&t);
         }
         drv_free(&t);
     }
@@ -282,6 +288,44 @@ static void test_reset(gconstpointer how)
     drv_free(&t);
 }
 
+/* --- reset while another thread is in the middle of a kick --- */
+
+static void dawdle(struct echo *e)
+{
+    (void)e;
+    g_usleep(20000);
+}
+
+static gpointer kick_once(gpointer data)
+{
+    drv_kick(data, 0);
+    return NULL;
+}
+
+/* The echo function's stop() complains when a kick is under way. */
+static void test_reset_in_kick(void)
+{
+    struct drv t;
+    unsigned id;
+    uint32_t len;
+    drv_new(&t, &echo_type);
+    drv_start(&t, VIRTIO_F_VERSION_1, 8);
+    struct echo *e = echo_of(t.v);
+    e->on_kick = dawdle;
+    drv_add(&t, 0, (struct drv_buffer[]){{DRV_RAM + DRV_DATA, 4, true}}, 1, 0);
+    GThread *other = g_thread_new("kick", kick_once, &t);
+    while (!e->in_kick)
+        g_usleep(100);
+    drv_write(&t, R_STATUS, 0);
+    g_thread_join(other);
+    g_assert_cmpuint(e->stopped, ==, 1);
+    g_assert_false(drv_used(&t, 0, &id, &len));
+    e->on_kick = NULL;
+    drv_start(&t, VIRTIO_F_VERSION_1, 8);
+    one_echo(&t);
+    drv_free(&t);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -294,5 +338,6 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio/transport/break", test_break);
     g_test_add_data_func("/virtio/transport/reset-by-driver", NULL, test_reset);
     g_test_add_data_func("/virtio/transport/reset-of-machine", "machine", test_reset);
+    g_test_add_func("/virtio/transport/reset-in-kick", test_reset_in_kick);
     return g_test_run();
 }
