@@ -206,7 +206,7 @@ bool launch_vmm(struct guest_options *options, struct vmm_process *out, GError *
     *out = (struct vmm_process){.pid = -1, .console = -1, .control = -1, .errors = -1};
     g_autofree char *path = launch_find_vmm(error);
     AUTO_FD errors = path ? open_errors(out, error) : -1;
-    if (errors >= 0 && open_everything(options, out, error) && launch_networks(options, errors, error) &&
+    if (errors >= 0 && open_everything(options, out, error) && launch_networks(options, errors, out, error) &&
         start(path, options, errors, out, error))
         return true;
     fd_close(&out->console);

@@ -9,12 +9,17 @@
 
 #include "control/guest_options.h"
 
+/* Processes beside a VMM: its networks'. */
+enum { LAUNCH_HELPERS_MAX = 32 };
+
 /* Our ends of what connects us with a VMM; -1 = not there. */
 struct vmm_process {
     pid_t pid;
     int console; /* stream socket, non-blocking */
     int control; /* stream socket that speaks QMP */
-    int errors;  /* reads its standard error */
+    int errors;  /* reads its standard error, and its helpers' */
+    pid_t helpers[LAUNCH_HELPERS_MAX];
+    unsigned helper_count;
 };
 
 /* The path of a helper program: from an environment's variable, beside this program, or where it was

@@ -14,7 +14,6 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "cli/launch.h"
 #include "os/fd.h"
 #include "os/process.h"
 
@@ -68,8 +67,10 @@ static bool await_ready(pid_t pid, int report, GError **error)
                        *said ? said : "hostel-netd ended before it was ready");
 }
 
-static bool start_netd(struct net_options *n, int errors, GError **error)
+static bool start_netd(struct net_options *n, int errors, struct vmm_process *vmm, GError **error)
 {
+    if (vmm->helper_count == LAUNCH_HELPERS_MAX)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--net: no guest has room for that many");
     int link[2], report[2];
     g_autofree char *path = launch_find_helper(NETD_NAME, "HOSTEL_NETD", error);
     if (!path)
@@ -95,6 +96,8 @@ static bool start_netd(struct net_options *n, int errors, GError **error)
     };
     pid_t pid = process_spawn(&how, error);
     close(report[1]);
+    if (pid > 0)
+        vmm->helpers[vmm->helper_count++] = pid;
     return pid > 0 && await_ready(pid, said, error);
 }
 
@@ -160,14 +163,14 @@ static bool check_keys(const struct net_options *n, GError **error)
     return !wrong || hostel_fail(error, HOSTEL_ERROR_USAGE, "--net %s: has no key %s", n->backend, wrong);
 }
 
-bool launch_networks(struct guest_options *options, int errors, GError **error)
+bool launch_networks(struct guest_options *options, int errors, struct vmm_process *vmm, GError **error)
 {
     struct net_options *items = options->nets.items;
     for (unsigned i = 0; i < options->nets.count; i++) {
         struct net_options *n = &items[i];
         if (!check_keys(n, error))
             return false;
-        if (!strcmp(n->backend, "user") && !start_netd(n, errors, error))
+        if (!strcmp(n->backend, "user") && !start_netd(n, errors, vmm, error))
             return false;
         if (!strcmp(n->backend, "tap") && !take_tap(n, error))
             return false;

@@ -19,7 +19,8 @@
  *
  * Signals are read from a descriptor. One that asks us to end is passed on as `quit` over the control socket;
  * a VMM that has not ended within ENDING_MS, or when a second signal comes, is killed. Stopping (SIGTSTP)
- * pauses the guest first.
+ * pauses the guest first. Helpers, which share the VMM's standard error, end when it does; one that has not
+ * within HELPERS_MS is killed.
  */
 #include "cli/session.h"
 
@@ -44,7 +45,7 @@
 #include "control/client.h"
 #include "os/fd.h"
 
-enum { ENDING_MS = 3000, STOPPING_MS = 1000, NEVER = -1 };
+enum { ENDING_MS = 3000, STOPPING_MS = 1000, HELPERS_MS = 1000, NEVER = -1 };
 
 struct session {
     struct vmm_process *vmm;
@@ -59,7 +60,7 @@ struct session {
     int wait_status;
     int ended_by; /* signal that asked us to end */
     bool ending, killed;
-    long deadline;  /* ms; NEVER, or when a VMM that was asked to end is killed */
+    long deadline;  /* ms; NEVER, or when a VMM that was asked to end, or a helper, is killed */
     bool size_told; /* the guest knows the terminal's size as far as we do */
     bool answered;  /* the VMM answered since this was last cleared */
 };
@@ -221,12 +222,28 @@ static void read_vmm(struct flow *flow, int *fd)
 
 /* --- signals --- */
 
+static void on_vmm_end(struct session *s)
+{
+    s->waited = true;
+    s->deadline = s->vmm->helper_count ? now_ms() + HELPERS_MS : NEVER;
+}
+
+/* What was to be over by now is ended the hard way. */
+static void on_deadline(struct session *s)
+{
+    for (unsigned i = 0; s->waited && i < s->vmm->helper_count; i++)
+        kill(s->vmm->helpers[i], SIGKILL);
+    if (!s->waited)
+        ask_to_end(s); /* again, which kills */
+    s->deadline = NEVER;
+}
+
 static void on_signal(struct session *s, int number)
 {
     switch (number) {
     case SIGCHLD:
         if (!s->waited && waitpid(s->vmm->pid, &s->wait_status, WNOHANG) == s->vmm->pid)
-            s->waited = true;
+            on_vmm_end(s);
         break;
     case SIGTSTP: stop_ourselves(s); break;
     case SIGCONT: terminal_retake(); break;
@@ -304,10 +321,9 @@ static void loop(struct session *s)
     while (!over(s)) {
         struct pollfd p[P_COUNT];
         choose_events(s, p);
-        long left = s->deadline == NEVER || s->waited ? NEVER : s->deadline - now_ms();
-        if (s->deadline != NEVER && !s->waited && left <= 0) {
-            ask_to_end(s); /* again, which kills */
-            s->deadline = NEVER;
+        long left = s->deadline == NEVER ? NEVER : s->deadline - now_ms();
+        if (s->deadline != NEVER && left <= 0) {
+            on_deadline(s);
             left = NEVER;
         }
         if (poll(p, P_COUNT, (int)left) > 0)

@@ -259,6 +259,16 @@ def test_it_ends_with_its_guest():
         until(lambda: not os.path.exists(f"/proc/{pid}"), "the end of hostel-netd")
 
 
+def test_one_that_hangs_is_killed():
+    with Pipes("--net", "user", command=[HOSTEL, "run", "--isa", "riscv64", "--firmware", MONITOR]) as guest:
+        guest.wait_for(b"ready\n")
+        pid = netd_of(guest)
+        os.kill(pid, signal.SIGSTOP)
+        guest.process.send_signal(signal.SIGTERM)
+        guest.end()
+        until(lambda: not os.path.exists(f"/proc/{pid}"), "the end of hostel-netd")
+
+
 def test_what_is_refused():
     for net, code, text in (
             ("user,forward=tcp:1-2", 2, "forward=tcp:1-2"), ("user,name=x", 2, "no key name"),
