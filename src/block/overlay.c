@@ -115,7 +115,7 @@ static int read_file(struct overlay *o, void *bytes, size_t size, uint64_t offse
 static bool check_header(struct overlay *o, GError **error)
 {
     struct disk *b = &o->disk;
-    struct header h;
+    struct header h = {0};
     if (read_file(o, &h, sizeof(h), 0) || memcmp(h.magic, magic, sizeof(magic)) != 0)
         return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: is no overlay; is it another format?", b->name);
     const uint64_t size = le64toh(h.size), base_size = b->below->facts.size;
@@ -182,7 +182,7 @@ static bool overlay_open(struct disk *b, struct block_config *config, GError **e
     o->file = open_raw(&file, error);
     if (o->file)
         b->below = open_raw(config->base, error);
-    if (!b->below || !check_header(o, error) || !read_table(o, error)) {
+    if (!o->file || !b->below || !check_header(o, error) || !read_table(o, error)) {
         release(o);
         block_free(STEAL(b->below));
         return false;

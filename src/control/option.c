@@ -181,6 +181,13 @@ void option_init(const struct option_row *rows, void *values)
     }
 }
 
+static void free_texts(GPtrArray **texts)
+{
+    if (*texts)
+        g_ptr_array_unref(*texts);
+    *texts = NULL;
+}
+
 void option_fini(const struct option_row *rows, void *values)
 {
     for (const struct option_row *row = rows; row->name; row++) {
@@ -189,7 +196,7 @@ void option_fini(const struct option_row *rows, void *values)
         if (row->type == OPTION_CONSOLE)
             fd_close(&VALUE(struct option_console, values, row)->file.fd);
         if (row->type == OPTION_TEXTS)
-            g_clear_pointer(VALUE(GPtrArray *, values, row), g_ptr_array_unref);
+            free_texts(VALUE(GPtrArray *, values, row));
         if (row->type == OPTION_LIST)
             option_list_fini(row, VALUE(struct option_list, values, row));
     }
