@@ -25,17 +25,29 @@ _hostel_keys()
     hostel help run 2>/dev/null | sed -n "/^  --$1 /,/^  --\\|^\$/s/^      \\([a-z]*=\\).*/\\1/p"
 }
 
+# What a key's value is called: FILE, or words with a bar between them.
+_hostel_value()
+{
+    hostel help run 2>/dev/null | sed -n "/^  --$1 /,/^  --\\|^\$/s/^      $2=\\([^ ]*\\) .*/\\1/p"
+}
+
 # "file=a,format=raw,re" comes as the words "file", "=", "a,format", "=", "raw,re".
 _hostel_list()
 {
-    local option="$1" current="$2" previous="$3" start=""
-    if [ "$current" = = ] || [ "$previous" = = ]; then
-        [ "$current" != = ] || current=""
+    local option="$1" current="$2" previous="$3" start="" key="${COMP_WORDS[COMP_CWORD - 2]}" value
+    [ "$current" != = ] || key="$previous" current="" previous="="
+    if [ "$previous" = = ]; then
         case "$current" in
         *,*) start="${current%,*}," current="${current##*,}" ;;
         *)
-            compopt -o filenames 2>/dev/null
-            mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            value="$(_hostel_value "$option" "${key##*,}")"
+            if [ "$value" = FILE ]; then
+                compopt -o filenames 2>/dev/null
+                mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            elif [ "$value" != "${value%|*}" ]; then
+                compopt -o nospace 2>/dev/null
+                mapfile -t COMPREPLY < <(compgen -W "${value//|/ }" -- "$current")
+            fi
             return
             ;;
         esac

@@ -121,6 +121,9 @@ def test_completion_offers_keys():
     assert complete("hostel", "run", "--disk", "fo") == {"format="}
     assert complete("hostel", "run", "--disk", "file", "=", "x,se") == {"x,serial="}
     assert str(MANUAL) in complete("hostel", "run", "--disk", "file", "=", str(MANUAL)[:-2])
+    assert complete("hostel", "run", "--disk", "file", "=", "x,format", "=") == {"raw", "overlay"}
+    assert complete("hostel", "run", "--disk", "file", "=", "x,readonly", "=", "o") == {"on", "off"}
+    assert complete("hostel", "run", "--disk", "file", "=", "x,serial", "=", "") == set()
     assert complete("hostel", "run", "--disk", "file", "=", "x", "--me") == {"--memory", "--method"}
 
 
