@@ -91,7 +91,8 @@ static bool add_disks(struct vm *vm, struct guest_options *o, struct vm_function
 static bool add_console(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error)
 {
     const struct device_wires wires = {.stream = vm->console};
-    return strcmp(o->console_via, "virtio") || vm_functions_add(f, "virtio-console", NULL, &wires, error);
+    return strcmp(o->console_via, "virtio") != 0 ||
+           vm_functions_add(f, "virtio-console", NULL, &wires, error);
 }
 
 bool vm_functions_collect(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error)

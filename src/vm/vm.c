@@ -260,7 +260,7 @@ static struct machine *build_machine(struct vm *vm, struct guest_options *o, GEr
         .append = o->append,
         .cpu_features = o->cpu_features,
         .tuning = o->x_tuning,
-        .console = strcmp(o->console_via, "virtio") ? vm->console : NULL, /* else a function has it */
+        .console = strcmp(o->console_via, "virtio") != 0 ? vm->console : NULL, /* else a function has it */
         .power = on_power,
         .opaque = vm,
     };
@@ -330,8 +330,10 @@ void vm_free(struct vm *vm)
     if (!vm)
         return;
     machine_free(vm->machine);
-    g_clear_pointer(&vm->disks, g_ptr_array_unref);
-    g_clear_pointer(&vm->nets, g_ptr_array_unref);
+    if (vm->disks)
+        g_ptr_array_unref(vm->disks);
+    if (vm->nets)
+        g_ptr_array_unref(vm->nets);
     stream_free(vm->console);
     qmp_free(vm->control);
     free_source(vm->power_source);
