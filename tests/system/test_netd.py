@@ -9,7 +9,8 @@ import socket
 import struct
 import threading
 
-from frames import ACK, ALL, GATEWAY, GUEST, ICMP, ICMP6, MAC, NAMESERVER, RST, SYN, TCP, UDP, Netd, tcp, udp
+from frames import (ACK, ALL, GATEWAY, GUEST, ICMP, ICMP6, MAC, NAMESERVER, RST, SYN, TCP, UDP, Netd, checksum, ip, tcp,
+                    udp)
 from guest import SANITIZED, Skip, hostel, status_of, tap, until
 
 RESOLVER = "127.77.0.53"  # an address of the host's loopback that nobody else has
@@ -258,6 +259,36 @@ def test_garbage():
         netd.link.send(b"\1" * 66000)
         netd.send(ICMP, GATEWAY, struct.pack("!BBHHH", 8, 0, 0, 7, 1))
         assert netd.expect(lambda p: p.protocol == ICMP).payload[0] == 0
+
+
+def test_more_flows_than_there_can_be():
+    """A guest that opens connections without end, and sends fragments without end, meets a limit and goes on."""
+
+    def drain(netd):
+        netd.link.settimeout(0)
+        try:
+            while netd.link.recv(70000):
+                pass
+        except BlockingIOError:
+            netd.link.settimeout(10)
+
+    fragment = ip(UDP, GUEST, "198.51.100.9", udp(1, 2, b"x" * 1400))
+    with Netd() as netd:
+        netd.introduce()
+        for i in range(2000):
+            # Nobody has these addresses (RFC 5737), so nobody is bothered.
+            netd.send(TCP, f"198.51.100.{i % 250 + 1}", tcp(1000 + i, 9, SYN))
+            netd.send(UDP, f"203.0.113.{i % 250 + 1}", udp(1000 + i, 9, b"x"))
+            head = fragment[:4] + struct.pack("!HH", i, 0x2000) + fragment[8:10] + b"\0\0" + fragment[12:20]
+            netd.frame(0x800, head[:10] + struct.pack("!H", checksum(head)) + head[12:] + fragment[20:])
+            if i % 20 == 0:
+                drain(netd)
+        drain(netd)
+        netd.send(ICMP, GATEWAY, struct.pack("!BBHHH", 8, 0, 0, 7, 1))
+        netd.expect(lambda p: p.protocol == ICMP and p.payload[0] == 0)
+        assert len(os.listdir(f"/proc/{netd.process.pid}/fd")) <= 1024 + 32 + 64
+        if not SANITIZED:
+            assert int(status_of(netd.process.pid)["VmHWM"].split()[0]) < 192 * 1024
 
 
 def test_it_ends_with_its_link():

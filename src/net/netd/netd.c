@@ -105,10 +105,12 @@ static bool turn(struct netd *d)
 
 static void prepare_process(void)
 {
-    /* A frame is a block of 64 KiB for libslirp: they are not to be given back to the host each time. */
+    /* A frame is a block of 64 KiB for libslirp: not to be given back to the host each time. A flow has two
+     * buffers of 128 KiB and more, of which most is never touched, and they are made bigger before they are
+     * used: from the host, which moves them without a copy. */
     mallopt(M_ARENA_MAX, 1);
     mallopt(M_TRIM_THRESHOLD, 8 << 20);
-    mallopt(M_MMAP_THRESHOLD, 4 << 20);
+    mallopt(M_MMAP_THRESHOLD, 128 << 10);
     signal(SIGPIPE, SIG_IGN);
 }
 
