@@ -415,7 +415,9 @@ static bool serve(struct virtq *q)
 
 static void go_on(struct blk *b, struct blk_queue *queue)
 {
-    if (b->pool && !atomic_exchange(&queue->going_on, true))
+    if (!b->pool)
+        virtq_leave(queue->q);
+    else if (!atomic_exchange(&queue->going_on, true))
         block_pool_submit(b->pool, &queue->more);
 }
 

@@ -223,7 +223,8 @@ static bool write_out(struct port *p)
 static void kick_out(struct port *p)
 {
     struct virtq *q = port_queue(p, true);
-    for (unsigned n = 0; n < CONSOLE_QUEUE; n++) {
+    unsigned n = 0;
+    for (; n < CONSOLE_QUEUE; n++) {
         if (!p->out && !virtq_pop(q, &p->out, 1))
             break;
         if (p->out->readable_size > CONSOLE_REQUEST_MAX) {
@@ -237,6 +238,8 @@ static void kick_out(struct port *p)
         p->out = NULL;
     }
     virtq_notify(q);
+    if (n == CONSOLE_QUEUE)
+        virtq_leave(q);
 }
 
 static void console_writable(void *opaque)
@@ -274,8 +277,9 @@ static void obey_locked(struct virtio_console *c, uint32_t port, unsigned event,
 static void kick_control(struct virtio_console *c, struct virtq *q)
 {
     struct virtq_request *r;
+    unsigned n = 0;
     pthread_mutex_lock(&c->lock);
-    for (unsigned n = 0; n < CONSOLE_QUEUE && virtq_pop(q, &r, 1); n++) {
+    for (; n < CONSOLE_QUEUE && virtq_pop(q, &r, 1); n++) {
         uint8_t bytes[CONTROL_BYTES];
         if (virtq_get(r, 0, bytes, sizeof(bytes)))
             obey_locked(c, ld32le(bytes), ld16le(bytes + 4), ld16le(bytes + 6));
@@ -284,6 +288,8 @@ static void kick_control(struct virtio_console *c, struct virtq *q)
     pay_locked(c);
     pthread_mutex_unlock(&c->lock);
     virtq_notify(q);
+    if (n == CONSOLE_QUEUE)
+        virtq_leave(q);
     for (unsigned i = 0; i < c->ports; i++)
         feed(&c->port[i]); /* perhaps just opened */
 }

@@ -182,7 +182,11 @@ static void kick_transmit(struct virtio_net *c, struct virtq *q)
     while (n < limit && !full && send_batch(c, q, &full))
         n++;
     virtq_notify(q);
-    if (n == limit && !full && c->net && virtq_waiting(q))
+    if (n < limit || full)
+        return;
+    if (!c->net)
+        virtq_leave(q);
+    else if (virtq_kicks_on(q))
         net_again(c->net);
 }
 
@@ -333,7 +337,8 @@ static void kick_commands(struct virtio_net *c, struct virtq *q)
 {
     enum { OK = 0, ERROR = 1 };
     struct virtq_request *r;
-    for (unsigned n = 0; n < QUEUE_SIZE && virtq_pop(q, &r, 1); n++) {
+    unsigned n = 0;
+    for (; n < QUEUE_SIZE && virtq_pop(q, &r, 1); n++) {
         uint8_t *status = virtq_cut_status(r);
         if (status) {
             *status = obey(c, r) ? OK : ERROR;
@@ -342,6 +347,8 @@ static void kick_commands(struct virtio_net *c, struct virtq *q)
         virtq_push(q, &r, 1);
     }
     virtq_notify(q);
+    if (n == QUEUE_SIZE)
+        virtq_leave(q);
 }
 
 /* --- life --- */

@@ -16,7 +16,8 @@ struct virtio_rng {
 static void rng_kick(struct virtq *q)
 {
     struct virtq_request *r;
-    for (unsigned n = 0; n < RNG_QUEUE && virtq_pop(q, &r, 1); n++) {
+    unsigned n = 0;
+    for (; n < RNG_QUEUE && virtq_pop(q, &r, 1); n++) {
         uint8_t bytes[RNG_REQUEST_MAX];
         size_t size = MIN(sizeof(bytes), r->writable_size);
         ssize_t got = getrandom(bytes, size, 0); /* of this size it is never cut short */
@@ -25,6 +26,8 @@ static void rng_kick(struct virtq *q)
         virtq_push(q, &r, 1);
     }
     virtq_notify(q);
+    if (n == RNG_QUEUE)
+        virtq_leave(q);
 }
 
 static const struct virtio_function rng_function = {.id = VIRTIO_ID_RNG, .kick = rng_kick};

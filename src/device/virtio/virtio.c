@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "device/virtio/virtio_int.h"
@@ -129,6 +130,20 @@ static void reset_queues_locked(struct virtio *v)
     }
 }
 
+void virtio_again(struct virtio *v, unsigned i)
+{
+    atomic_fetch_or(&v->again, (uint32_t)BIT(i));
+    if (v->again_timer)
+        clock_timer_set(v->again_timer, 0);
+}
+
+static void serve_again(void *opaque)
+{
+    struct virtio *v = opaque;
+    for (uint32_t queues = atomic_exchange(&v->again, 0); queues; queues &= queues - 1)
+        virtq_service(v->queue[__builtin_ctz(queues)]);
+}
+
 /* --- life --- */
 
 /* The driver is ready. life is held, the device's lock is not. */
@@ -233,6 +248,8 @@ bool virtio_init(struct device *d, const struct virtio_function *function, const
     v->function = function;
     v->setup = *setup;
     pthread_mutex_init(&v->life, NULL);
+    if (d->wires.clock)
+        v->again_timer = clock_timer_new(d->wires.clock, serve_again, v);
     for (unsigned i = 0; i < setup->queues; i++)
         v->queue[i] = virtq_new(v, i, setup->queue_size, function->request_size);
     return true;
@@ -244,6 +261,8 @@ void virtio_destroy(struct device *d)
     pthread_mutex_lock(&v->life);
     halt(v);
     pthread_mutex_unlock(&v->life);
+    if (v->again_timer)
+        clock_timer_free(v->again_timer);
     for (unsigned i = 0; i < v->setup.queues; i++)
         virtq_free(v->queue[i]);
     pthread_mutex_destroy(&v->life);

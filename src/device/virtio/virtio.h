@@ -117,7 +117,9 @@ struct virtio {
     /* The core's own: not saved. */
     pthread_mutex_t life;
     _Atomic bool broken;
-    bool active; /* between activate and stop; guarded by life */
+    bool active;                     /* between activate and stop; guarded by life */
+    struct clock_timer *again_timer; /* NULL without a clock */
+    _Atomic uint32_t again;          /* queues to be served when it fires, a bit each */
 };
 
 /* --- for functions --- */

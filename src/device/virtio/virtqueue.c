@@ -381,6 +381,12 @@ bool virtq_kicks_on(struct virtq *q)
     return waiting;
 }
 
+void virtq_leave(struct virtq *q)
+{
+    if (virtq_kicks_on(q))
+        virtio_again(q->owner, q->index);
+}
+
 /* --- the bytes of a request --- */
 
 /* What to do with a piece of a buffer: size bytes at host, from or to p. */

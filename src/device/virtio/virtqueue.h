@@ -101,6 +101,11 @@ void virtq_complete(struct virtq_request *r);
 void virtq_kicks_off(struct virtq *q);
 bool virtq_kicks_on(struct virtq *q);
 
+/* For a kick() that ends after so many requests, though another pop might have found more: asks the driver to
+ * kick, which otherwise only a pop that finds nothing does, and has the device's kick(q) called again, on the
+ * main thread, for what is there already. */
+void virtq_leave(struct virtq *q);
+
 /* Is there something to pop? A guess that may be old when it is read. */
 bool virtq_waiting(struct virtq *q);
 

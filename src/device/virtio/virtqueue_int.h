@@ -138,7 +138,9 @@ void virtq_positions(struct virtq *q, struct virtq_position *taken, struct virtq
 /* No call of the function's kick() that began before is under way. */
 void virtq_settle(struct virtq *q);
 
-/* virtio.c: the interrupt of used buffers. No lock is held. */
+/* virtio.c: the interrupt of used buffers; and virtq_service() of queue i, soon and on the main thread. No
+ * lock but the queue's service lock is held. */
 void virtio_used(struct virtio *v);
+void virtio_again(struct virtio *v, unsigned i);
 
 #endif
