@@ -183,6 +183,8 @@ bool device_state_load(struct device *d, const uint8_t *bytes)
 {
     bool ok = true;
     device_lock(d);
+    d->want = 0;
+    d->type->reset(d); /* what is under way belongs to the old state */
     for (const struct device_field *f = d->type->state; f && f->name; f++) {
         size_t each = device_value_size(f->type);
         for (unsigned i = 0; i < f->count; i++, bytes += each) {

@@ -104,12 +104,12 @@ static const char *enable_locked(struct virtio *v, unsigned i)
 
 const char *virtio_queue_ready_locked(struct virtio *v, unsigned i, bool ready)
 {
+    if (ready == v->rings.ready[i])
+        return NULL;
     if (v->status & VIRTIO_DRIVER_OK || !(v->status & VIRTIO_FEATURES_OK)) {
         log_guest(LOG_DEVICE, "%s: queue %u is not to be changed now", v->dev.wires.name, i);
         return NULL;
     }
-    if (ready == v->rings.ready[i])
-        return NULL;
     v->rings.ready[i] = false;
     virtq_disable(v->queue[i]);
     if (!ready)

@@ -326,6 +326,23 @@ static void test_reset_in_kick(void)
     drv_free(&t);
 }
 
+/* A device that is in use takes over another state: what was under way ends first. */
+static void test_load_in_use(void)
+{
+    struct drv t;
+    drv_new(&t, &echo_type);
+    struct echo *e = (struct echo *)(void *)t.d;
+    drv_start(&t, VIRTIO_F_VERSION_1, 8);
+    one_echo(&t);
+    g_autofree uint8_t *state = g_malloc(device_state_size(t.d->type));
+    device_state_save(t.d, state);
+    unsigned stopped = e->stopped;
+    g_assert_true(device_state_load(t.d, state));
+    g_assert_cmpuint(e->stopped, ==, stopped + 1);
+    one_echo(&t);
+    drv_free(&t);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -339,5 +356,6 @@ int main(int argc, char **argv)
     g_test_add_data_func("/virtio/transport/reset-by-driver", NULL, test_reset);
     g_test_add_data_func("/virtio/transport/reset-of-machine", "machine", test_reset);
     g_test_add_func("/virtio/transport/reset-in-kick", test_reset_in_kick);
+    g_test_add_func("/virtio/transport/load-in-use", test_load_in_use);
     return g_test_run();
 }
