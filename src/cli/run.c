@@ -14,15 +14,19 @@ int cli_run(char **argv)
     struct vmm_process vmm;
     if (debian_is_meant(argv[1]))
         return debian_run(argv + 1);
+    bool started = false, help = false;
     guest_options_init(&options);
-    if (!option_parse(guest_option_rows, OPTION_CLI, argv + 1, &options, &error))
-        return cli_fail(error);
-    if (options.help) {
+    if (option_parse(guest_option_rows, OPTION_CLI, argv + 1, &options, &error)) {
+        help = options.help;
+        if (!help) {
+            session_block_signals();
+            started = launch_vmm(&options, &vmm, &error);
+        }
+    }
+    guest_options_fini(&options);
+    if (help) {
         cli_help_run();
         return CLI_OK;
     }
-    session_block_signals();
-    bool started = launch_vmm(&options, &vmm, &error);
-    guest_options_fini(&options);
     return started ? session_run(&vmm) : cli_fail(error);
 }
