@@ -183,6 +183,19 @@ def prepare_modules(root, release):
     subprocess.run(["depmod", "-b", root, release], check=True)
 
 
+def prepare_certificates(root):
+    """What update-ca-certificates makes, but for the names by hash: it takes several processes for each certificate."""
+    certs = root / "etc/ssl/certs"
+    files = sorted((root / "usr/share/ca-certificates").rglob("*.crt"), key=os.fsencode)
+    if not files:
+        return
+    certs.mkdir(parents=True, exist_ok=True)
+    for path in files:
+        name = re.sub(r"[()]", "=", re.sub(r"[ ,]", "_", path.stem))
+        (certs / f"{name}.pem").symlink_to("/" + str(path.relative_to(root)))
+    (certs / "ca-certificates.crt").write_bytes(b"".join(path.read_bytes().rstrip(b"\n") + b"\n" for path in files))
+
+
 # ---- The disk ------------------------------------------------------------------------------------------------------
 
 
@@ -230,6 +243,7 @@ def main(root):
     clean(root)
     write_files(root, settings["files"])
     prepare_modules(root, release)
+    prepare_certificates(root)
     archive = initramfs(root, release, settings)
     (root / f"boot/initrd.img-{release}").write_bytes(archive)
     write_result(settings["kernel"], kernels[0].read_bytes())

@@ -9,8 +9,8 @@
  * *run* is an ordinary `hostel run` of that guest's kernel and disk: its options are put before those that
  * the user gave, so that the user's prevail.
  *
- * What makes a guest this one (host name, user, keys) waits in its `seed`, which is handed over behind the
- * initial file system until a run has ended well; the guest itself knows whether it was sown.
+ * What makes a guest this one (host name, user, keys) is its `seed`, which is handed over behind the initial
+ * file system at every start: only the guest knows whether it was sown already.
  */
 #include "cli/debian.h"
 
@@ -32,7 +32,7 @@ struct run {
     struct named *guest;
     const struct debian_request *request;
     char *password; /* made up for it just now; or NULL */
-    int initrd;     /* memory file while there is a seed */
+    int initrd;     /* memory file: the initial file system and the seed */
     GPtrArray *argv;
 };
 
@@ -69,12 +69,6 @@ static void add_terminal(GString *append)
         g_string_append(append, " systemd.tty.term.ttyS0=dumb");
 }
 
-static bool has_seed(const struct named *guest)
-{
-    g_autofree char *seed = named_path(guest, "seed");
-    return g_file_test(seed, G_FILE_TEST_EXISTS);
-}
-
 /* The argument of an option, the last one if there are several; NULL when it was not given. */
 static const char *given(const GPtrArray *words, const char *option)
 {
@@ -103,17 +97,14 @@ static bool compose(struct run *run, GError **error)
     add_terminal(append);
     if (given(words, "--append"))
         g_string_append_printf(append, " %s", given(words, "--append"));
-    if (has_seed(run->guest)) {
-        run->initrd = seed_append(initrd, seed, error);
-        if (run->initrd < 0)
-            return false;
-        g_free(initrd);
-        initrd = g_strdup_printf("/proc/self/fd/%d", run->initrd);
-    }
-    const char *const first[] = {"--isa",    isa,  "--name",   run->guest->name, "--cpus",   "2",
-                                 "--memory", "1G", "--kernel", kernel,           "--initrd", initrd};
+    run->initrd = seed_append(initrd, seed, error);
+    if (run->initrd < 0)
+        return false;
+    const char *const first[] = {"--isa", isa,        "--name", run->guest->name, "--cpus",
+                                 "2",     "--memory", "1G",     "--kernel",       kernel};
     for (unsigned i = 0; i < G_N_ELEMENTS(first); i++)
         add(run, "%s", first[i]);
+    add(run, "--initrd=/proc/self/fd/%d", run->initrd);
     if (!given(words, "--net")) /* a second one would be another card */
         add(run, "--net=user");
     add_disk(run, disk, base);
@@ -186,12 +177,7 @@ static int run_guest(struct run *run)
     if (!started)
         return cli_fail(error);
     say(run);
-    int code = session_run(&vmm);
-    if (code == CLI_OK) { /* the guest has had its first start, and its disk is in order */
-        g_autofree char *seed = named_path(run->guest, "seed");
-        unlink(seed);
-    }
-    return code;
+    return session_run(&vmm);
 }
 
 static int run_named(struct named *guest, const struct debian_request *r, char *password)

@@ -128,8 +128,9 @@ def check_ssh(port):
         assert connection.recv(8) == b"SSH-2.0-"
     if key():
         done = subprocess.run(
-            ["ssh", "-i", key(), "-p", str(port), "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null",
-             "-o", "BatchMode=yes", "-o", "LogLevel=ERROR", "debian@127.0.0.1", "uname -m; hostname"],
+            ["ssh", "-i", key(), "-p", str(port), "-o", "StrictHostKeyChecking=no",
+             "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes", "-o", "LogLevel=ERROR",
+             "debian@127.0.0.1", "uname -m; hostname"],
             capture_output=True, text=True, timeout=STEP, check=False, stdin=subprocess.DEVNULL)
         assert done.stdout == "riscv64\nkeller\n", done
 
@@ -202,8 +203,9 @@ def test_wrong_requests():
             (["debian:sid"], 2, "debian:trixie"), (["debian", "--kernel", "x"], 2, "brings its own"),
             (["debian", "--size", "1G"], 2, "at least 4G"), (["debian", "--name", "../x"], 2, "must be letters"),
             (["debian", "--user", "a:b"], 2, "lower-case"), (["debian", "--isa", "x86_64"], 2, "riscv64 only"),
-            (["debian", "--memroy", "1G"], 2, "--memory"), (["debian", "--password", "a", "--password-file", "b"], 2, "one"),
-            (["debian", "--package", "a;b"], 2, "--package"), (["remove"], 2, "which guest"), (["guests", "x"], 2, "takes none")]:
+            (["debian", "--memroy", "1G"], 2, "--memory"), (["debian", "--package", "a;b"], 2, "--package"),
+            (["debian", "--password", "a", "--password-file", "b"], 2, "one"), (["remove"], 2, "which guest"),
+            (["guests", "x"], 2, "takes none")]:
         done = hostel(*([] if words[0] in ("remove", "guests") else ["run"]), *words)
         assert done.returncode == status and text in done.stderr and done.stderr.count("\n") == 1, done
     image()
