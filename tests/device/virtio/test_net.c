@@ -387,6 +387,83 @@ static void test_hostile(void)
     rig_fini(&r);
 }
 
+/* --- everything at once --- */
+
+enum { ECHOES = 3000, ECHO_SIZE = 700, TX_PAGES = 30 };
+
+/* The driver without a guest is one driver: its threads add chains one at a time. */
+static GMutex adding;
+
+static void add(struct rig *r, unsigned queue, const struct drv_buffer *b, unsigned n)
+{
+    g_mutex_lock(&adding);
+    drv_add(&r->t, queue, b, n, 0);
+    g_mutex_unlock(&adding);
+    drv_kick(&r->t, queue);
+}
+
+/* The other end sends back what it gets. */
+static gpointer echo_thread(gpointer opaque)
+{
+    struct rig *r = opaque;
+    static uint8_t message[NET_MESSAGE_MAX];
+    for (unsigned i = 0; i < ECHOES; i++) {
+        ssize_t size = recv(r->peer, message, sizeof(message), 0);
+        if (size <= 0 || send(r->peer, message, (size_t)size, 0) != size)
+            return NULL;
+    }
+    return opaque;
+}
+
+/* A vCPU that transmits as fast as there is room. */
+static gpointer transmit_thread(gpointer opaque)
+{
+    struct rig *r = opaque;
+    unsigned id, sent = 0, done = 0;
+    uint32_t len;
+    while (done < ECHOES) {
+        while (sent < ECHOES && sent - done < TX_PAGES) {
+            uint64_t at = data(300 + sent % TX_PAGES);
+            const struct drv_buffer b[2] = {{at, HEADER, false}, {at + HEADER, ECHO_SIZE, false}};
+            memset(drv_at(&r->t, at), 0, HEADER);
+            memset(drv_at(&r->t, at + HEADER), 0, ECHO_SIZE);
+            st32le(drv_at(&r->t, at + HEADER), sent++);
+            add(r, TX, b, 2);
+        }
+        while (drv_used(&r->t, TX, &id, &len))
+            done++;
+        g_thread_yield();
+    }
+    return opaque;
+}
+
+/* One thread transmits, the main thread receives and takes up what did not fit, a third is the network: every
+ * frame comes back, in order. */
+static void test_threads(void)
+{
+    struct rig r;
+    unsigned id, got = 0;
+    uint32_t len;
+    const int room = 30000; /* full at times */
+    rig_init(&r, ALL & ~VIRTIO_F_RING_PACKED);
+    setsockopt(r.net->fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+    give_buffers(&r, 8, 1000);
+    GThread *echo = g_thread_new("echo", echo_thread, &r),
+            *transmit = g_thread_new("transmit", transmit_thread, &r);
+    while (got < ECHOES) {
+        g_main_context_iteration(NULL, FALSE);
+        while (drv_used(&r.t, RX, &id, &len)) {
+            uint64_t at = data(got % 8);
+            g_assert_cmpuint(len, ==, HEADER + ECHO_SIZE);
+            g_assert_cmpuint(ld32le(drv_at(&r.t, at + HEADER)), ==, got++);
+            const struct drv_buffer b = {at, 1000, true};
+            add(&r, RX, &b, 1);
+        }
+    }
+    g_assert_true(g_thread_join(transmit) && g_thread_join(echo));
+    rig_fini(&r);
+}
+
 /* --- configuration and commands --- */
 
 static void test_config(void)
@@ -506,6 +583,7 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-net/receive-plain", test_receive_plain);
     g_test_add_func("/virtio-net/reset", test_reset);
     g_test_add_func("/virtio-net/hostile", test_hostile);
+    g_test_add_func("/virtio-net/threads", test_threads);
     g_test_add_func("/virtio-net/config", test_config);
     g_test_add_func("/virtio-net/commands", test_commands);
     g_test_add_func("/virtio-net/filter", test_filter);
