@@ -198,8 +198,8 @@ void device_release(struct device *d);
 
 /* Bytes of the state in its plain form: each value little-endian in the order of state[]. */
 size_t device_state_size(const struct device_type *type);
-/* Copies the state out of or into the chip. load: false, with the chip reset, when the values are impossible.
- * No vCPU runs. */
+/* Copies the state out of or into the chip, which is reset before. load: false, with the chip reset, when the
+ * values are impossible. No vCPU runs. */
 void device_state_save(struct device *d, uint8_t *bytes);
 bool device_state_load(struct device *d, const uint8_t *bytes);
 
