@@ -63,7 +63,9 @@ bool netd_hosts_init(struct netd_hosts *h, GError **error)
 void netd_hosts_fini(struct netd_hosts *h)
 {
     fd_close(&h->watch);
-    g_clear_pointer(&h->own, g_array_unref);
+    if (h->own)
+        g_array_unref(h->own);
+    h->own = NULL;
 }
 
 void netd_hosts_changed(struct netd_hosts *h)
