@@ -8,8 +8,8 @@
 
 #include "cli/launch.h"
 
-/* Fills in each network's `link`. A hostel-netd says on `errors` (borrowed) what there is to say; it ends with
- * its guest and with us, and is listed in *vmm. False with *error when a network cannot be had. */
+/* Fills in each network's `link`. A hostel-netd says on `errors` (borrowed) what there is to say; it ends
+ * with its guest and with us, and is listed in *vmm. False with *error when a network cannot be had. */
 bool launch_networks(struct guest_options *options, int errors, struct vmm_process *vmm, GError **error);
 
 #endif
