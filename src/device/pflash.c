@@ -230,9 +230,11 @@ static void program(struct pflash *p, uint64_t offset, const uint8_t *bytes, siz
         p->status |= STATUS_PROGRAM_FAILED | STATUS_LOCKED;
         return;
     }
-    if (p->blank)
+    if (p->blank) {
         memset(p->contents, 0xff, PFLASH_SIZE);
-    p->blank = false;
+        p->blank = false;
+        contents_changed(p, 0, PFLASH_SIZE);
+    }
     for (size_t i = 0; i < size; i++)
         p->contents[offset + i] &= bytes[i];
     if (!contents_changed(p, offset, size))

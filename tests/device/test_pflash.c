@@ -113,7 +113,12 @@ static void test_blank_is_untouched(void)
     const void *host = mem_find(b.mem, GPA(BASE))->host;
     g_assert_cmpint(mincore((void *)(uintptr_t)host, 8192, resident), ==, 0);
     g_assert_cmpint(resident[0] & 1, ==, 0);
+    g_autofree uint8_t *dirty = g_malloc(PFLASH_SIZE / MEM_PAGE_SIZE / 8);
+    mem_log_start(b.mem);
     program(&b, SECTOR, 0x12345678);
+    mem_log_take(b.mem, mem_find(b.mem, GPA(BASE)), dirty);
+    for (unsigned i = 0; i < PFLASH_SIZE / MEM_PAGE_SIZE / 8; i++)
+        g_assert_cmphex(dirty[i], ==, 0xff); /* zeros became ones everywhere */
     command(&b, 0, 0xff);
     g_assert_cmphex(shown(&b, SECTOR), ==, 0x12345678);
     g_assert_cmphex(shown(&b, SECTOR - 4), ==, UINT32_MAX);
