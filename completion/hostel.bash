@@ -91,7 +91,7 @@ _hostel()
             return
         fi
         ;;
-    --disk | --flash | --fw-cfg)
+    --channel | --disk | --flash | --fw-cfg)
         if [ "$((COMP_CWORD - i))" -eq 1 ] || [ "$current" = = ] || [ "$previous" = = ]; then
             _hostel_list "${COMP_WORDS[i]#--}" "$current" "$previous"
             return

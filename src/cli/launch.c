@@ -6,9 +6,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -111,11 +113,29 @@ static bool open_disk(struct disk_options *disk, GError **error)
            (!disk->base.name || open_image(&disk->base, "base", true, error));
 }
 
+/* A channel is connected before the guest starts; whoever listens is there first. */
+static bool open_channel(const char *name, struct option_file *file, GError **error)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(file->name) >= sizeof(address.sun_path))
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "--channel socket=%s: a socket's path has at most %zu bytes", file->name,
+                           sizeof(address.sun_path) - 1);
+    memcpy(address.sun_path, file->name, strlen(file->name));
+    file->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    return (file->fd >= 0 && !connect(file->fd, (struct sockaddr *)&address, sizeof(address))) ||
+           hostel_fail(error, HOSTEL_ERROR_HOST,
+                       "--channel socket=%s: cannot connect it: %s; start what listens "
+                       "there for %s first",
+                       file->name, g_strerror(errno), name);
+}
+
 static bool open_lists(struct guest_options *o, GError **error)
 {
     struct flash_options *flash = o->flash.items;
     struct fw_cfg_options *fw_cfg = o->fw_cfg.items;
     struct disk_options *disks = o->disks.items;
+    struct channel_options *channels = o->channels.items;
     for (unsigned i = 0; i < o->flash.count; i++)
         if (!open_flash(&flash[i], &flash[i].file, error))
             return false;
@@ -124,6 +144,9 @@ static bool open_lists(struct guest_options *o, GError **error)
             return false;
     for (unsigned i = 0; i < o->disks.count; i++)
         if (!open_disk(&disks[i], error))
+            return false;
+    for (unsigned i = 0; i < o->channels.count; i++)
+        if (!open_channel(channels[i].name, &channels[i].socket, error))
             return false;
     return true;
 }

@@ -13,6 +13,13 @@ struct disk_options {
 #undef LIST_KEY
 };
 
+/* One --channel. */
+struct channel_options {
+#define LIST_KEY(field, name, TYPE, WHO, how, arg, value, choice, help) OPTION_C_TYPE_##TYPE field;
+#include "control/channel_options.def"
+#undef LIST_KEY
+};
+
 /* One --flash. */
 struct flash_options {
 #define LIST_KEY(field, name, TYPE, WHO, how, arg, value, choice, help) OPTION_C_TYPE_##TYPE field;

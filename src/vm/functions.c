@@ -86,13 +86,43 @@ static bool add_disks(struct vm *vm, struct guest_options *o, struct vm_function
     return true;
 }
 
-/* --- the console, when it is not the serial port --- */
+/* --- the console, when it is not the serial port; channels, which are ports of the same device --- */
+
+static void free_stream(gpointer stream)
+{
+    stream_free(stream);
+}
+
+/* The longest name of a channel, bytes. */
+enum { CHANNEL_NAME_MAX = 64 };
+
+static bool open_channels(struct vm *vm, struct guest_options *o, GError **error)
+{
+    struct channel_options *items = o->channels.items;
+    for (unsigned i = 0; i < o->channels.count; i++)
+        if (!*items[i].name || strlen(items[i].name) > CHANNEL_NAME_MAX)
+            return hostel_fail(error, HOSTEL_ERROR_USAGE, "--channel name=%s: must have 1 to %d characters",
+                               items[i].name, CHANNEL_NAME_MAX);
+    vm->channels = g_ptr_array_new_with_free_func(free_stream);
+    vm->ports = g_new0(struct device_port, o->channels.count + 1);
+    for (unsigned i = 0; i < o->channels.count; i++) {
+        int fd = fd_steal(&items[i].socket.fd);
+        vm->ports[i] = (struct device_port){.name = items[i].name, .stream = stream_new_fd(NULL, fd, fd)};
+        g_ptr_array_add(vm->channels, vm->ports[i].stream);
+    }
+    return true;
+}
 
 static bool add_console(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error)
 {
-    const struct device_wires wires = {.stream = vm->console};
-    return strcmp(o->console_via, "virtio") != 0 ||
-           vm_functions_add(f, "virtio-console", NULL, &wires, error);
+    const bool console = strcmp(o->console_via, "virtio") == 0;
+    if (!console && !o->channels.count)
+        return true;
+    if (!open_channels(vm, o, error))
+        return false;
+    const struct device_wires wires = {
+        .stream = console ? vm->console : NULL, .ports = vm->ports, .port_count = o->channels.count};
+    return vm_functions_add(f, "virtio-console", NULL, &wires, error);
 }
 
 bool vm_functions_collect(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error)

@@ -332,6 +332,9 @@ void vm_free(struct vm *vm)
     machine_free(vm->machine);
     if (vm->disks)
         g_ptr_array_unref(vm->disks);
+    if (vm->channels)
+        g_ptr_array_unref(vm->channels);
+    g_free(vm->ports);
     if (vm->nets)
         g_ptr_array_unref(vm->nets);
     stream_free(vm->console);

@@ -38,11 +38,13 @@ struct vm {
     GMainLoop *loop;
     struct machine *machine;
     struct stream *console;
-    GPtrArray *disks;        /* of struct block, owned; the machine borrows them */
-    GPtrArray *nets;         /* of the network cards' back ends, likewise */
-    struct qmp *control;     /* NULL: nobody to obey */
-    struct sandbox *sandbox; /* borrowed: what is in force */
-    pid_t *threads;          /* of the vCPUs, in their order */
+    GPtrArray *disks;          /* of struct block, owned; the machine borrows them */
+    GPtrArray *channels;       /* of struct stream, likewise */
+    struct device_port *ports; /* of the channels; the machine borrows them */
+    GPtrArray *nets;           /* of the network cards' back ends, likewise */
+    struct qmp *control;       /* NULL: nobody to obey */
+    struct sandbox *sandbox;   /* borrowed: what is in force */
+    pid_t *threads;            /* of the vCPUs, in their order */
     GSource *power_source, *signal_source;
     _Atomic unsigned power; /* 0, or POWER_SEEN | event << 8 | code */
 

@@ -6,9 +6,10 @@
 import gzip
 import hashlib
 import re
+import socket
 
-from debian import BOOT, files, initramfs, run
-from guest import HOSTEL, Pipes, Terminal, tap
+from debian import BOOT, SCRATCH, boot, files, initramfs, run
+from guest import HOSTEL, MONITOR, Pipes, Terminal, hostel, tap
 
 # Bytes in hexadecimal, so that they pass a terminal; the driver taken away and put back, and gone altogether.
 RANDOM = r"""
@@ -90,6 +91,64 @@ def test_console():
 
 def test_console_with_2_vcpus():
     check_console(2)
+
+
+# The names and the bytes of two channels; without udev the devices have numbers only.
+CHANNELS = r"""
+for p in /sys/class/virtio-ports/*; do echo "port: ${p##*/} $(cat $p/name)"; done
+exec 3<>/dev/vport0p1 4<>/dev/vport0p2
+echo "from the guest" >&3
+seq 1 20000 >&4
+read -r line <&3
+echo "heard: $line"
+echo "sum: $(head -c 100000 <&4 | md5sum)"
+"""
+
+
+def check_channels(cpus, *more):
+    sockets, peers, options = [], [], []
+    for i, name in enumerate(("org.example.talk", "org.example.data")):
+        path = f"{SCRATCH.name}/channel{i}-{cpus}"
+        sockets.append(socket.socket(socket.AF_UNIX))
+        sockets[i].bind(path)
+        sockets[i].listen()
+        options += ["--channel", f"name={name},socket={path}"]
+    with boot(CHANNELS, *options, *more, cpus=cpus) as guest:
+        for listener in sockets:
+            peers.append(listener.accept()[0])
+            peers[-1].settimeout(BOOT)
+        talk, data = (peer.makefile("rwb") for peer in peers)
+        assert talk.readline() == b"from the guest\n"
+        numbers = "".join(f"{i}\n" for i in range(1, 20001)).encode()
+        assert data.read(len(numbers)) == numbers
+        talk.write(b"from the host\n")
+        talk.flush()
+        data.write(numbers[:100000])
+        data.flush()
+        text = guest.wait_for(b"script exit status: 0", BOOT).replace(b"\r\n", b"\n").decode()
+        assert guest.end(BOOT) == 0
+    assert "port: vport0p1 org.example.talk\nport: vport0p2 org.example.data\n" in text, text
+    assert "heard: from the host\n" in text, text
+    assert f"sum: {hashlib.md5(numbers[:100000]).hexdigest()}" in text, text
+
+
+def test_channels():
+    check_channels(1)
+
+
+def test_channels_with_2_vcpus():
+    check_channels(2)
+
+
+def test_channels_that_cannot_be():
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(f"{SCRATCH.name}/listener")
+    listener.listen()
+    for text, message in ((f"name=x,socket={SCRATCH.name}/nobody", "cannot connect"),
+                          ("name=x", "socket"), (f"name=x,socket={'x' * 200}", "at most"),
+                          (f"name={'x' * 65},socket={SCRATCH.name}/listener", "1 to 64")):
+        done = hostel("run", "--isa", "riscv64", "--firmware", MONITOR, "--channel", text)
+        assert done.returncode != 0 and message in done.stderr, done
 
 
 SIZE = r"""

@@ -258,7 +258,8 @@ static void obey_locked(struct virtio_console *c, uint32_t port, unsigned event,
 {
     if (event == CONTROL_DEVICE_READY && value == 1) {
         for (unsigned i = 0; i < c->ports; i++)
-            owe(c, i, BIT(CONTROL_PORT_ADD));
+            if (c->port[i].stream || c->ports == 1) /* no terminal beside ports that somebody wanted */
+                owe(c, i, BIT(CONTROL_PORT_ADD));
         return;
     }
     if (port >= c->ports)
@@ -387,8 +388,8 @@ static bool console_init(struct device *d, GError **error)
     struct virtio_console *c = (struct virtio_console *)(void *)d;
     c->ports = 1 + d->wires.port_count;
     if (c->ports > CONSOLE_PORTS)
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "virtio-console: %u ports, at most %d", c->ports,
-                           CONSOLE_PORTS);
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "virtio-console: %u channels, at most %d", c->ports - 1,
+                           CONSOLE_PORTS - 1);
     const struct virtio_setup setup = {.features = CONSOLE_F_SIZE | CONSOLE_F_MULTIPORT,
                                        .queues = 2 * (c->ports + 1),
                                        .queue_size = CONSOLE_QUEUE,
