@@ -186,6 +186,24 @@ def test_forward_tcp():
                 assert client.recv(100) == b"from the guest"
 
 
+def test_forward_over_ipv6():
+    try:
+        with socket.socket(socket.AF_INET6) as s:
+            s.bind(("::1", 0))
+            port = s.getsockname()[1]
+    except OSError as e:
+        raise Skip(f"the host has no IPv6: {e}") from e
+    with Netd(f"forward=tcp:[::1]:{port}-:22") as netd:
+        assert netd.report == "ready", netd.report
+        # Asking for the gateway tells the guest's own address.
+        gateway = socket.inet_pton(socket.AF_INET6, "fec0::2")
+        netd.send(ICMP6, "ff02::1:ff00:2", struct.pack("!BBHI", 135, 0, 0, 0) + gateway + b"\1\1" + MAC)
+        assert netd.expect(lambda p: p.protocol == ICMP6).payload[0] == 136
+        with socket.create_connection(("::1", port), 5):
+            knock = netd.expect(lambda p: p.protocol == TCP)
+            assert (knock.source, knock.destination, knock.destination_port) == ("fec0::2", "fec0::15", 22)
+
+
 def test_forward_udp():
     port = free_port()
     with Netd(f"forward=udp:127.0.0.1:{port}-:53") as netd:
