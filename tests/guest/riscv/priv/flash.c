@@ -217,7 +217,7 @@ void secondary_main(u64 hart)
         u32 v = mmio_r32(AT + 0x800);
         if (v != WORD && v != BOTH(0x80))
             wrong = v;
-        seen = 1;
+        seen = v;
     }
     if (mmio_r32(AT + 0x800) != WORD)
         wrong = 1;
@@ -230,7 +230,17 @@ static void shared(u64 count)
     program(AT + 0x800, WORD);
     contents();
     going = 1;
-    while (count > 1 && (readers != count - 1 || !seen)) {
+    while (count > 1 && (readers != count - 1 || seen != WORD)) {
+    }
+    /* Everybody gets to see both, however long they have read nothing else. */
+    for (unsigned i = 0; count > 1 && i < 20; i++) {
+        u32 awaited = i & 1 ? WORD : BOTH(0x80);
+        command(AT, i & 1 ? 0xff : 0x70);
+        for (u64 k = 0; k < count - 1; k++) {
+            seen = 0;
+            while (seen != awaited) {
+            }
+        }
     }
     for (unsigned i = 0; i < 3000; i++) {
         if (mmio_r32(AT + 0x800) != WORD)
