@@ -246,6 +246,22 @@ def test_into_the_guest_and_the_end_of_its_network():
         assert guest.end() == 0
 
 
+def test_a_guest_that_starts_again():
+    """A reset while frames are under way: the card and its driver begin anew."""
+    script = START + """
+(while ping -q -c 1 -s 60000 10.0.2.2; do :; done) >/dev/null &
+echo "your turn"
+read word
+[ "$word" = off ] || reboot -f
+"""
+    with boot("again", script, "--net", "user", cpus=2) as guest:
+        for word in (b"reboot\n", b"reboot\n", b"off\n"):
+            assert claims(guest.wait_for(b"your turn", BOOT))["bound"].startswith("10.0.2.15 ")
+            guest.send(word)
+        guest.wait_for(b"script exit status: 0", BOOT)
+        assert guest.end() == 0
+
+
 # ---- What is wrong ---------------------------------------------------------------------------------------------------
 
 
