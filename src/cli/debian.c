@@ -225,10 +225,13 @@ static int run_request(const struct debian_request *r)
     }
     if (!guest->made) {
         int code;
+        /* First what may be wrong with what was given: making an image takes minutes. */
+        if (!debian_write_seed(guest, &r->own, &password, &error))
+            return cli_fail(error);
         g_autofree char *image = debian_image(r, "riscv64", &code, &error);
         if (!image)
             return error ? cli_fail(error) : code;
-        if (!debian_make(guest, r, image, &password, &error))
+        if (!debian_make(guest, r, image, &error))
             return cli_fail(error);
     }
     return run_named(guest, r, password);

@@ -41,10 +41,12 @@ void debian_request_fini(struct debian_request *r);
  * the exit code in *code, when it has said why. */
 char *debian_image(const struct debian_request *r, const char *isa, int *code, GError **error);
 
-/* Fills the folder of a new guest from an image. *password: what was made up, owned by the caller, or NULL.
- */
-bool debian_make(struct named *guest, const struct debian_request *r, const char *image, char **password,
-                 GError **error);
+/* Writes what a new guest learns about itself at its first start. *password: what was made up, owned by the
+ * caller, or NULL. */
+bool debian_write_seed(struct named *guest, const struct debian_options *o, char **password, GError **error);
+
+/* Fills the folder of a new guest from an image, and keeps it. */
+bool debian_make(struct named *guest, const struct debian_request *r, const char *image, GError **error);
 
 /* The subcommand; argv[0] is the system's name. The exit code. */
 int debian_run(char **argv);

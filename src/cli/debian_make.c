@@ -117,7 +117,7 @@ static bool add_password(GByteArray *seed, const struct debian_options *o, char 
     return true;
 }
 
-static bool write_seed(struct named *guest, const struct debian_options *o, char **made_up, GError **error)
+bool debian_write_seed(struct named *guest, const struct debian_options *o, char **password, GError **error)
 {
     g_autoptr(GByteArray) seed = seed_new();
     g_autofree char *id = g_uuid_string_random(), *path = named_path(guest, "seed");
@@ -125,7 +125,7 @@ static bool write_seed(struct named *guest, const struct debian_options *o, char
     seed_add_text(seed, "hostname", o->hostname ? o->hostname : guest->name);
     seed_add_text(seed, "user", o->user);
     seed_add_text(seed, "grow", "");
-    if (!add_keys(seed, o, error) || !add_password(seed, o, made_up, error))
+    if (!add_keys(seed, o, error) || !add_password(seed, o, password, error))
         return false;
     if (o->user_data) {
         g_autofree char *data = read_input("user-data", o->user_data, error);
@@ -158,8 +158,7 @@ static bool take_files(struct named *guest, const char *image, uint64_t size, GE
     return thin_overlay(base, disk, size, error);
 }
 
-bool debian_make(struct named *guest, const struct debian_request *r, const char *image, char **password,
-                 GError **error)
+bool debian_make(struct named *guest, const struct debian_request *r, const char *image, GError **error)
 {
     GKeyFile *d = guest->definition;
     g_autofree char *base = g_path_get_basename(image);
@@ -171,6 +170,5 @@ bool debian_make(struct named *guest, const struct debian_request *r, const char
     g_key_file_set_string(d, "guest", "user", r->own.user);
     g_key_file_set_string(d, "guest", "image", base);
     g_key_file_set_string(d, "guest", "made", time);
-    return write_seed(guest, &r->own, password, error) && take_files(guest, image, r->own.size, error) &&
-           named_keep(guest, error);
+    return take_files(guest, image, r->own.size, error) && named_keep(guest, error);
 }
