@@ -9,20 +9,12 @@
 
 struct memory {
     struct disk disk;
-    /* One request at a time: a guest may have several under way that overlap, here or in its own RAM. */
-    GMutex lock;
     uint8_t *bytes;
 };
 
-static struct memory *memory_of(struct disk *b)
-{
-    return (struct memory *)(void *)b;
-}
-
 static bool memory_open(struct disk *b, struct block_config *config, GError **error)
 {
-    struct memory *m = memory_of(b);
-    g_mutex_init(&m->lock);
+    struct memory *m = (struct memory *)(void *)b;
     if (!config->size || config->size % BLOCK_SECTOR)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: the size must be a multiple of %d bytes", b->name,
                            BLOCK_SECTOR);
@@ -38,29 +30,26 @@ static bool memory_open(struct disk *b, struct block_config *config, GError **er
 
 static void memory_close(struct disk *b)
 {
-    struct memory *m = memory_of(b);
-    g_free(m->bytes);
-    g_mutex_clear(&m->lock);
+    g_free(((struct memory *)(void *)b)->bytes);
+}
+
+static uint8_t *at(struct disk *b, uint64_t offset)
+{
+    return ((struct memory *)(void *)b)->bytes + offset;
 }
 
 static int memory_read(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
 {
-    (void)flags; /* never waits for long */
-    struct memory *m = memory_of(b);
-    g_mutex_lock(&m->lock);
+    (void)flags; /* never waits */
     for (; n; offset += iov->iov_len, iov++, n--)
-        memcpy(iov->iov_base, m->bytes + offset, iov->iov_len);
-    g_mutex_unlock(&m->lock);
+        memcpy(iov->iov_base, at(b, offset), iov->iov_len);
     return 0;
 }
 
 static int memory_write(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset)
 {
-    struct memory *m = memory_of(b);
-    g_mutex_lock(&m->lock);
     for (; n; offset += iov->iov_len, iov++, n--)
-        memcpy(m->bytes + offset, iov->iov_base, iov->iov_len);
-    g_mutex_unlock(&m->lock);
+        memcpy(at(b, offset), iov->iov_base, iov->iov_len);
     return 0;
 }
 
@@ -72,10 +61,7 @@ static int memory_flush(struct disk *b)
 
 static int memory_discard(struct disk *b, uint64_t offset, uint64_t size)
 {
-    struct memory *m = memory_of(b);
-    g_mutex_lock(&m->lock);
-    memset(m->bytes + offset, 0, size);
-    g_mutex_unlock(&m->lock);
+    memset(at(b, offset), 0, size);
     return 0;
 }
 
