@@ -137,7 +137,8 @@ def check_ssh(port):
 
 def check_network(guest):
     url, checksum = mirror()
-    addresses = until(lambda: re.findall(r"inet (\S+) ", guest.run("ip -color=never -4 addr show scope global")), "an address", STEP)
+    show = "ip -color=never -4 addr show scope global"
+    addresses = until(lambda: re.findall(r"inet (\S+) ", guest.run(show)), "an address", STEP)
     assert addresses == ["10.0.2.15/24"], addresses
     host = re.match(r"\w+://([^/:]+)", url)[1]
     assert guest.run(f"getent ahostsv4 {host}"), host
