@@ -5,9 +5,9 @@
 
 BUILD  ?= build
 PREFIX ?= /usr/local
-# What `make run` gives the guest; ARGS adds options of `hostel run`, as in `make run ARGS='--name web'`.
-CPUS   ?= 2
-MEMORY ?= 1G
+# What `make run` and `make run-kernel` give the guest when it is not the default; ARGS adds options of `hostel run`, as in `make run ARGS='--name web'`.
+CPUS   ?=
+MEMORY ?=
 ARGS   ?=
 
 PROGRAMS := $(patsubst src/bin/%.c,src/bin/%,$(wildcard src/bin/*.c))
@@ -34,11 +34,12 @@ $(BUILD)/build.ninja: $(wildcard src/*/meson.build images/*/meson.build tests/*/
 	@touch $@
 
 run: build         ## make a Debian guest and run it, or run it again (Ctrl-] opens Hostel's menu)
-	@$(BUILD)/bin/hostel run debian --cpus $(CPUS) --memory $(MEMORY) $(ARGS)
+	@$(BUILD)/bin/hostel run debian $(if $(CPUS),--cpus $(CPUS)) $(if $(MEMORY),--memory $(MEMORY)) $(ARGS)
 
 run-kernel: build  ## boot Debian's riscv64 kernel with busybox's shell, in a second
-	@guest=$$(tools/debian-guest fetch) && $(BUILD)/bin/hostel run --isa riscv64 --cpus $(CPUS) --memory $(MEMORY) \
-		--kernel $$guest/kernel --initrd $$guest/initramfs.gz --append "console=ttyS0 quiet" $(ARGS)
+	@guest=$$(tools/debian-guest fetch) && $(BUILD)/bin/hostel run --isa riscv64 --cpus $(or $(CPUS),2) \
+		--memory $(or $(MEMORY),512M) --kernel $$guest/kernel --initrd $$guest/initramfs.gz \
+		--append "console=ttyS0 quiet" $(ARGS)
 
 test: deps-test    ## everything: all suites, both compilers, sanitizers, arm64; ends with "N passed, N failed"
 	@tools/debian-guest fetch >/dev/null || echo "tests that boot Debian's kernel are going to be skipped"

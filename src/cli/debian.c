@@ -100,8 +100,8 @@ static bool compose(struct run *run, GError **error)
     run->initrd = seed_append(initrd, seed, error);
     if (run->initrd < 0)
         return false;
-    const char *const first[] = {"--isa", isa,        "--name", run->guest->name, "--cpus",
-                                 "2",     "--memory", "1G",     "--kernel",       kernel};
+    const char *const first[] = {"--isa",    isa,  "--name",   run->guest->name,
+                                 "--memory", "1G", "--kernel", kernel};
     for (unsigned i = 0; i < G_N_ELEMENTS(first); i++)
         add(run, "%s", first[i]);
     add(run, "--initrd=/proc/self/fd/%d", run->initrd);

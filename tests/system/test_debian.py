@@ -118,7 +118,8 @@ def test_image():
 
 
 def new_guest(port):
-    words = ["--password", PASSWORD, "--hostname", "keller", "--net", f"user,forward=tcp:127.0.0.1:{port}-:22"]
+    words = ["--cpus", "2", "--password", PASSWORD, "--hostname", "keller",
+             "--net", f"user,forward=tcp:127.0.0.1:{port}-:22"]
     return Guest(*words, *(["--ssh-key", key() + ".pub"] if key() else []))
 
 
@@ -180,7 +181,7 @@ def test_life():
         assert guest.run("sha256sum file") == before
         guest.power_off()
     assert re.search(r"^ci +off ", hostel("guests").stdout, re.M)
-    with Guest("--cpus", "1") as guest:
+    with Guest() as guest:
         guest.login()
         assert guest.run("nproc") == "1" and guest.run("sha256sum file") == before
         check_network(guest)
