@@ -95,9 +95,11 @@ static struct code_page **page_slot(const struct soft *soft, struct gpa addr)
     return &soft->pages[b - first][(addr.v - b->base.v) >> MEM_PAGE_BITS];
 }
 
-static unsigned hash(uint64_t gpa, uint32_t mode)
+/* The program counter is part of it: each process has a library's page at an address of its own. */
+static unsigned hash(uint64_t gpa, uint64_t pc, uint32_t mode)
 {
-    uint64_t h = (gpa >> 1 ^ (uint64_t)mode << 40) * UINT64_C(0x9e3779b97f4a7c15);
+    uint64_t h = (gpa >> 1 ^ (uint64_t)mode << 40 ^ (pc >> 12) * UINT64_C(0xff51afd7ed558ccd)) *
+                 UINT64_C(0x9e3779b97f4a7c15);
     return (unsigned)(h >> (64 - BUCKET_BITS));
 }
 
@@ -211,7 +213,7 @@ static void bury(struct soft *soft, struct block *b)
 /* Kills a block that the list of `page` does not hold any more. */
 static void kill_block(struct soft *soft, struct block *b, struct gpa page)
 {
-    remove_from_list(&soft->buckets[hash(b->gpa, b->mode)], b, hash_slot, GPA(0));
+    remove_from_list(&soft->buckets[hash(b->gpa, b->pc, b->mode)], b, hash_slot, GPA(0));
     if (two_pages(b)) {
         struct gpa other = page.v == b->gpa2 ? page_of(b->gpa) : GPA(b->gpa2);
         remove_from_list(&(*page_slot(soft, other))->blocks, b, list_slot, other);
@@ -344,7 +346,7 @@ static void add_to_page(struct soft *soft, struct block *b, struct gpa page)
 
 static void insert_block(struct soft *soft, struct block *b)
 {
-    struct block **bucket = &soft->buckets[hash(b->gpa, b->mode)];
+    struct block **bucket = &soft->buckets[hash(b->gpa, b->pc, b->mode)];
     b->owner[OWNER_HASH] = *bucket;
     *bucket = b;
     add_to_page(soft, b, page_of(b->gpa));
@@ -386,20 +388,36 @@ static bool kill_all(struct soft *soft)
 
 static void collect_locked(struct soft *soft);
 
+/* Kills all blocks of an arena that begin or end in a page, in one walk along its list: code that many
+ * processes have mapped, each at its own address, makes such a list long. */
+static unsigned kill_arena_in_page(struct soft *soft, unsigned arena, struct gpa page)
+{
+    unsigned killed = 0;
+    for (struct block **p = &(*page_slot(soft, page))->blocks, *b; (b = *p);) {
+        struct block **next = (struct block **)(void *)&b->owner[list_slot(b, page)];
+        if (b->arena != arena) {
+            p = next;
+            continue;
+        }
+        *p = *next;
+        kill_block(soft, b, page);
+        killed++;
+    }
+    page_changed(soft, page);
+    return killed;
+}
+
 static unsigned kill_arena(struct soft *soft, unsigned arena)
 {
     unsigned killed = 0;
     for (unsigned i = 0; i < BUCKETS; i++) {
-        for (struct block **p = &soft->buckets[i], *b; (b = *p);) {
+        for (struct block *b = soft->buckets[i]; b;) {
             if (b->arena != arena) {
-                p = (struct block **)(void *)&b->owner[OWNER_HASH];
+                b = b->owner[OWNER_HASH];
                 continue;
             }
-            struct gpa page = page_of(b->gpa);
-            remove_from_list(&(*page_slot(soft, page))->blocks, b, list_slot, page);
-            kill_block(soft, b, page); /* *p leads on */
-            page_changed(soft, page);
-            killed++;
+            killed += kill_arena_in_page(soft, arena, page_of(b->gpa));
+            b = soft->buckets[i];
         }
     }
     return killed;
@@ -463,7 +481,8 @@ static struct block *find(const struct soft_vcpu *s, const struct fetch *first, 
 {
     const struct env *env = s->env;
     uint64_t gpa2 = second_page(next);
-    for (struct block *b = s->soft->buckets[hash(first->gpa, env->mode)]; b; b = b->owner[OWNER_HASH])
+    for (struct block *b = s->soft->buckets[hash(first->gpa, env->pc, env->mode)]; b;
+         b = b->owner[OWNER_HASH])
         if (b->gpa == first->gpa && b->pc == env->pc && b->mode == env->mode &&
             (b->gpa2 == UINT64_MAX || b->gpa2 == gpa2))
             return b;
