@@ -40,12 +40,12 @@ struct block {
     uint16_t bytes;   /* guest bytes covered */
     uint16_t n_guest; /* guest instructions */
     uint64_t gpa2;    /* physical page of the part beyond the first page, or UINT64_MAX */
+    void *owner[4];   /* the dispatcher's links (hash chain, page lists); near what a search looks at */
     void *code;       /* the backend's */
     uint64_t entry;   /* the backend's: what the jump cache leads to */
     uint8_t arena;    /* the backend's: blocks with the same number are given up together */
     uint32_t n_exits;
     _Atomic uint32_t dead;
-    void *owner[4];              /* the dispatcher's links (hash chain, page lists) */
     struct block_exit *incoming; /* exits linked here */
     struct block_exit exits[];   /* n_exits */
 };

@@ -19,7 +19,7 @@ struct cell {
 };
 
 _Static_assert(sizeof(struct cell) == 24, "a cell is three words");
-_Static_assert(sizeof(struct env) / 8 <= UINT16_MAX, "every cell of the head can be named");
+_Static_assert(offsetof(struct env, jump) / 8 <= UINT16_MAX, "every cell of the head can be named");
 
 enum cell_op {
 #define CELL(id) CELL_##id,

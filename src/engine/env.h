@@ -38,7 +38,7 @@ enum {
     ENV_MMU_INDEXES = 8,
     ENV_TLB_BITS = 9,
     ENV_TLB_SIZE = 1 << ENV_TLB_BITS,
-    ENV_JUMP_BITS = 13,
+    ENV_JUMP_BITS = 15,
     ENV_JUMP_SIZE = 1 << ENV_JUMP_BITS,
     ENV_REGS = 96,
     ENV_TEMPS = 512,

@@ -33,11 +33,10 @@
 #include "base/error.h"
 #include "base/log.h"
 
-enum { BUCKET_BITS = 16, GRANULE_BITS = 6, COLLECT_AT = 64, MAX_NAMED_DEATHS = 8 };
-#define BUCKETS (1u << BUCKET_BITS)
-/* A table of pointers. */
-#define BUCKET_BYTES (BUCKETS * sizeof(struct block *)) /* NOLINT(bugprone-sizeof-expression) */
-#define DEFAULT_CODE_LIMIT (64 * MiB)
+enum { FIRST_BUCKET_BITS = 14, GRANULE_BITS = 6, COLLECT_AT = 64, MAX_NAMED_DEATHS = 8 };
+/* Room for the code of a guest: a quarter of its memory, within these. It is taken as it is needed. */
+#define LEAST_CODE_LIMIT (64 * MiB)
+#define MOST_CODE_LIMIT (256 * MiB)
 
 enum { OWNER_HASH, OWNER_PAGE, OWNER_PAGE2, OWNER_DEAD };
 
@@ -96,11 +95,11 @@ static struct code_page **page_slot(const struct soft *soft, struct gpa addr)
 }
 
 /* The program counter is part of it: each process has a library's page at an address of its own. */
-static unsigned hash(uint64_t gpa, uint64_t pc, uint32_t mode)
+static struct block **bucket(const struct soft *soft, uint64_t gpa, uint64_t pc, uint32_t mode)
 {
     uint64_t h = (gpa >> 1 ^ (uint64_t)mode << 40 ^ (pc >> 12) * UINT64_C(0xff51afd7ed558ccd)) *
                  UINT64_C(0x9e3779b97f4a7c15);
-    return (unsigned)(h >> (64 - BUCKET_BITS));
+    return &soft->buckets[h >> (64 - soft->bucket_bits)];
 }
 
 /* --- linking --- */
@@ -213,7 +212,8 @@ static void bury(struct soft *soft, struct block *b)
 /* Kills a block that the list of `page` does not hold any more. */
 static void kill_block(struct soft *soft, struct block *b, struct gpa page)
 {
-    remove_from_list(&soft->buckets[hash(b->gpa, b->pc, b->mode)], b, hash_slot, GPA(0));
+    remove_from_list(bucket(soft, b->gpa, b->pc, b->mode), b, hash_slot, GPA(0));
+    soft->n_blocks--;
     if (two_pages(b)) {
         struct gpa other = page.v == b->gpa2 ? page_of(b->gpa) : GPA(b->gpa2);
         remove_from_list(&(*page_slot(soft, other))->blocks, b, list_slot, other);
@@ -344,11 +344,45 @@ static void add_to_page(struct soft *soft, struct block *b, struct gpa page)
     (*slot)->blocks = b;
 }
 
+static size_t bucket_bytes(unsigned bits)
+{
+    /* A table of pointers. */
+    return sizeof(struct block *) << bits; /* NOLINT(bugprone-sizeof-expression) */
+}
+
+static void *map_table(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+/* Twice as many chains, when the host has the memory: a step along a chain is a miss of the host's caches. */
+static void more_buckets(struct soft *soft)
+{
+    struct block **old = soft->buckets, **table = map_table(bucket_bytes(soft->bucket_bits + 1));
+    size_t n = (size_t)1 << soft->bucket_bits;
+    if (!table)
+        return;
+    soft->buckets = table;
+    soft->bucket_bits++;
+    for (size_t i = 0; i < n; i++) {
+        for (struct block *b = old[i], *next; b; b = next) {
+            struct block **head = bucket(soft, b->gpa, b->pc, b->mode);
+            next = b->owner[OWNER_HASH];
+            b->owner[OWNER_HASH] = *head;
+            *head = b;
+        }
+    }
+    munmap(old, bucket_bytes(soft->bucket_bits - 1));
+}
+
 static void insert_block(struct soft *soft, struct block *b)
 {
-    struct block **bucket = &soft->buckets[hash(b->gpa, b->pc, b->mode)];
-    b->owner[OWNER_HASH] = *bucket;
-    *bucket = b;
+    if (soft->n_blocks++ >> soft->bucket_bits)
+        more_buckets(soft);
+    struct block **head = bucket(soft, b->gpa, b->pc, b->mode);
+    b->owner[OWNER_HASH] = *head;
+    *head = b;
     add_to_page(soft, b, page_of(b->gpa));
     if (two_pages(b))
         add_to_page(soft, b, GPA(b->gpa2));
@@ -372,7 +406,7 @@ static void empty_page(struct soft *soft, struct gpa page)
 static bool kill_all(struct soft *soft)
 {
     bool any = false;
-    for (unsigned i = 0; i < BUCKETS; i++) {
+    for (size_t i = 0; i >> soft->bucket_bits == 0; i++) {
         for (struct block *b = soft->buckets[i]; b; b = b->owner[OWNER_HASH]) {
             empty_page(soft, page_of(b->gpa));
             if (two_pages(b))
@@ -383,6 +417,7 @@ static bool kill_all(struct soft *soft)
         }
         soft->buckets[i] = NULL;
     }
+    soft->n_blocks = 0;
     return any;
 }
 
@@ -410,7 +445,7 @@ static unsigned kill_arena_in_page(struct soft *soft, unsigned arena, struct gpa
 static unsigned kill_arena(struct soft *soft, unsigned arena)
 {
     unsigned killed = 0;
-    for (unsigned i = 0; i < BUCKETS; i++) {
+    for (size_t i = 0; i >> soft->bucket_bits == 0; i++) {
         for (struct block *b = soft->buckets[i]; b;) {
             if (b->arena != arena) {
                 b = b->owner[OWNER_HASH];
@@ -428,7 +463,10 @@ static unsigned kill_arena(struct soft *soft, unsigned arena)
  * wait for each other forever. False: there is nothing to give up. */
 static bool evict(struct soft *soft, struct soft_vcpu *s)
 {
-    unsigned oldest = soft->backend->oldest(soft->backend_state), killed = kill_arena(soft, oldest);
+    /* While its dead are waited for, an arena gets no new blocks: there is no need to look again. */
+    unsigned oldest = soft->backend->oldest(soft->backend_state),
+             killed = soft->n_dead && soft->evicted == oldest ? 0 : kill_arena(soft, oldest);
+    soft->evicted = oldest;
     if (killed) {
         soft->evictions++;
         log_debug(LOG_CODE, "evicted arena %u: %u blocks", oldest, killed);
@@ -481,8 +519,7 @@ static struct block *find(const struct soft_vcpu *s, const struct fetch *first, 
 {
     const struct env *env = s->env;
     uint64_t gpa2 = second_page(next);
-    for (struct block *b = s->soft->buckets[hash(first->gpa, env->pc, env->mode)]; b;
-         b = b->owner[OWNER_HASH])
+    for (struct block *b = *bucket(s->soft, first->gpa, env->pc, env->mode); b; b = b->owner[OWNER_HASH])
         if (b->gpa == first->gpa && b->pc == env->pc && b->mode == env->mode &&
             (b->gpa2 == UINT64_MAX || b->gpa2 == gpa2))
             return b;
@@ -662,10 +699,12 @@ void code_flush_all(struct soft *soft)
 
 /* --- set-up --- */
 
-static void *map_table(size_t bytes)
+static size_t default_code_limit(const struct mem_block *blocks, unsigned n)
 {
-    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
+    uint64_t ram = 0;
+    for (unsigned i = 0; i < n; i++)
+        ram += blocks[i].size;
+    return MAX(LEAST_CODE_LIMIT, MIN(ram / 4, MOST_CODE_LIMIT));
 }
 
 static size_t page_table_bytes(const struct mem_block *b)
@@ -680,12 +719,14 @@ bool code_init(struct soft *soft, GError **error)
     const struct mem_block *blocks = mem_blocks(soft->set->config.mem, &n);
     g_mutex_init(&soft->code_lock);
     soft->listener = (struct mem_listener){.revoke = on_revoke, .written = on_written};
-    soft->code_limit = soft->set->config.code_limit ? soft->set->config.code_limit : DEFAULT_CODE_LIMIT;
+    soft->code_limit =
+        soft->set->config.code_limit ? soft->set->config.code_limit : default_code_limit(blocks, n);
     soft->backend_state = soft->backend->init(soft->code_limit);
     if (soft->backend_state && soft->backend->tune)
         soft->backend->tune(soft->backend_state, soft->set->config.tuning);
     soft->ir = map_table(sizeof(*soft->ir));
-    soft->buckets = map_table(BUCKET_BYTES);
+    soft->bucket_bits = FIRST_BUCKET_BITS;
+    soft->buckets = map_table(bucket_bytes(soft->bucket_bits));
     bool complete = soft->backend_state && soft->ir && soft->buckets;
     for (unsigned i = 0; i < n && complete; i++)
         complete = (soft->pages[i] = map_table(page_table_bytes(&blocks[i])));
@@ -717,7 +758,7 @@ void code_fini(struct soft *soft)
     if (soft->ir)
         munmap(soft->ir, sizeof(*soft->ir));
     if (soft->buckets)
-        munmap(soft->buckets, BUCKET_BYTES);
+        munmap(soft->buckets, bucket_bytes(soft->bucket_bits));
     mem_unlisten(soft->set->config.mem, &soft->listener);
     g_mutex_clear(&soft->code_lock);
 }

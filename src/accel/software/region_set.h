@@ -11,10 +11,12 @@
 
 /* A slot holds one region's number, or says that several share it: then it answers yes for all that hash
  * there. */
-enum { REGION_SET_LOG2 = 11, REGION_NONE = 0, REGION_SEVERAL = 1, REGION_FIRST = 2 };
+enum { REGION_SET_LOG2 = 13, REGION_NONE = 0, REGION_SEVERAL = 1, REGION_FIRST = 2 };
+enum { REGION_SET_FULL = (1 << REGION_SET_LOG2) / 8 };
 
 struct region_set {
     bool any;
+    unsigned shared; /* slots that several share: when there are many, it is time to begin anew */
     uint64_t slot[1 << REGION_SET_LOG2];
 };
 
@@ -27,8 +29,13 @@ static inline unsigned region_set_at(uint64_t number)
 static inline void region_set_add(struct region_set *set, uint64_t number)
 {
     uint64_t *slot = &set->slot[region_set_at(number)], name = number + REGION_FIRST;
-    *slot = *slot == REGION_NONE || *slot == name ? name : REGION_SEVERAL;
     set->any = true;
+    if (*slot == REGION_NONE || *slot == name) {
+        *slot = name;
+    } else if (*slot != REGION_SEVERAL) {
+        *slot = REGION_SEVERAL;
+        set->shared++;
+    }
 }
 
 static inline bool region_set_has(const struct region_set *set, uint64_t number)

@@ -127,8 +127,11 @@ struct soft {
     struct soft_vcpu *cpu;           /* one per vCPU */
     size_t code_limit;
 
-    GMutex code_lock; /* guards all below */
-    struct block **buckets;
+    GMutex code_lock;       /* guards all below */
+    struct block **buckets; /* 1 << bucket_bits chains */
+    unsigned bucket_bits;
+    size_t n_blocks;                          /* in the chains */
+    unsigned evicted;                         /* the arena whose blocks were killed last */
     struct code_page **pages[MEM_MAX_BLOCKS]; /* per RAM block, per page: its code, or NULL */
     struct block *dead;                       /* waiting to be freed, newest first */
     _Atomic unsigned n_dead;

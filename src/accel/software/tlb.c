@@ -86,6 +86,8 @@ void tlb_revoke(struct soft_vcpu *s, uintptr_t start, size_t size, bool reads)
  * forgets no jump. */
 void tlb_remember_jump(struct soft_vcpu *s, struct block *b, bool global)
 {
+    if (s->jump_pages.shared > REGION_SET_FULL)
+        tlb_forget_jumps(s);
     region_set_add(&s->jump_pages, b->pc >> ENV_PAGE_BITS);
     s->env->jump[env_jump_index(b->pc)] = (struct env_jump){
         .pc = b->pc, .salt = global ? s->env->salt_global : s->env->salt, .block = b, .host = b->entry};
