@@ -51,10 +51,14 @@ static bool print_table_field(size_t offset, char *text, size_t size)
         return true;
     }
     at = offset - offsetof(struct env, slots);
-    if (at < ENV_MMU_INDEXES * sizeof(struct env_slots) && at % 8 == 0) {
-        size_t n = at % sizeof(struct env_slots) / 8;
-        g_snprintf(text, size, "slots[%zu].%s[%zu]", at / sizeof(struct env_slots),
-                   n < ENV_SLOTS ? "tag" : "addend", n % ENV_SLOTS);
+    if (at < ENV_MMU_INDEXES * sizeof(struct env_slots) && at % 4 == 0) {
+        static const char *const field[] = {"tag", "addend", "before"};
+        size_t n = at % sizeof(struct env_slots) / 8, slots = at / sizeof(struct env_slots);
+        if (n >= 3 * ENV_SLOTS)
+            g_snprintf(text, size, "slots[%zu].credit[%zu]", slots,
+                       at % sizeof(struct env_slots) / 4 - 6 * ENV_SLOTS);
+        else
+            g_snprintf(text, size, "slots[%zu].%s[%zu]", slots, field[n / ENV_SLOTS], n % ENV_SLOTS);
         return true;
     }
     at = offset - offsetof(struct env, jump);

@@ -43,6 +43,7 @@ enum {
     ENV_REGS = 96,
     ENV_TEMPS = 512,
     ENV_SLOTS = 64, /* half of them for loads, half for stores */
+    ENV_SLOT_CREDIT = 16384,
 };
 #define ENV_PAGE_SIZE (UINT64_C(1) << ENV_PAGE_BITS)
 #define ENV_PAGE_MASK (~(ENV_PAGE_SIZE - 1))
@@ -77,6 +78,9 @@ struct env_tlb {
 struct env_slots {
     uint64_t tag[ENV_SLOTS];
     uint64_t addend[ENV_SLOTS];
+    uint64_t before[ENV_SLOTS]; /* the tag that was there before this one */
+    int32_t credit[ENV_SLOTS]; /* how often an access may still go back to that page; negative: it has gone to
+                                  and fro too often, and the slot stays empty */
 };
 
 struct env_jump {

@@ -46,8 +46,10 @@ static bool attend(struct soft_vcpu *s)
     uint32_t why = atomic_exchange(&s->env->exit_request, 0);
     if (why & ENV_EXIT_FLUSH)
         soft_serve(s);
-    if (why & ENV_EXIT_IRQ && s->isa->poll_interrupt(s->env))
-        s->interrupts++;
+    if (why & ENV_EXIT_IRQ) {
+        tlb_credit_slots(s);
+        s->interrupts += s->isa->poll_interrupt(s->env);
+    }
     return !(why & ENV_EXIT_STOP);
 }
 

@@ -171,6 +171,8 @@ void tlb_init(struct soft_vcpu *s);
 void tlb_follow_space(struct soft_vcpu *s);
 void tlb_flush(struct soft_vcpu *s, const struct cpu_flush *what);
 void tlb_flush_all(struct soft_vcpu *s);
+/* Page slots that were given up are tried again: now and then. */
+void tlb_credit_slots(struct soft_vcpu *s);
 /* Of direct permissions to host addresses: those to read, or those to write. */
 void tlb_revoke(struct soft_vcpu *s, uintptr_t start, size_t size, bool reads);
 void tlb_forget_jumps(struct soft_vcpu *s);

@@ -37,6 +37,13 @@ static unsigned l3_set(uint64_t va, unsigned mmu)
 
 /* --- inline TLB --- */
 
+void tlb_credit_slots(struct soft_vcpu *s)
+{
+    for (unsigned i = 0; i < ENV_MMU_INDEXES; i++)
+        for (unsigned j = 0; j < ENV_SLOTS && s->mmu_used >> i & 1; j++)
+            s->env->slots[i].credit[j] = ENV_SLOT_CREDIT;
+}
+
 /* There are few slots, and they fill again at once: whatever is flushed, all are. */
 static void slots_clear(struct soft_vcpu *s)
 {
@@ -184,6 +191,7 @@ static void start_over(struct soft_vcpu *s)
     *s->space = (struct space){
         .root = s->isa->address_space(s->env), .asid = s->isa->asid(s->env), .used = ++s->space_clock};
     renew(s, s->space);
+    tlb_credit_slots(s);
     inline_clear(s);
     update_salt(s);
 }

@@ -78,6 +78,10 @@ void t0_look_up(struct t0_translation *t, uint32_t mem, bool is_store, struct em
  *
  * The comparison is of the page and the bits that must be zero in an aligned address, so what is misaligned
  * is looked up in the TLB each time, and nothing crosses into another page.
+ *
+ * An access that goes to and fro between pages would find its slot wrong half of the time, which no processor
+ * can predict. So a slot has a credit of returns to the page it held before; one that has spent it stays
+ * empty, which is predicted, until the next interrupt.
  */
 
 static size_t slot_field(const struct cell *c, size_t offset)
@@ -110,12 +114,27 @@ void t0_fill_slot(struct t0_translation *t, struct t0_slow *s, struct emit_label
 {
     struct emit *e = &t->e;
     const struct cell *c = s->cell;
+    struct emit_label fill = {0};
+#define SLOT(field) t0_field(slot_field(c, offsetof(struct env_slots, field[s->slot])))
     t0_look_up(t, (uint32_t)c->imm, s->kind == T0_SLOW_STORE, miss);
+    emit_cmp_mi(e, 32, SLOT(credit), 0);
+    emit_jcc(e, HOST_S, &s->hit);
     emit_mov_rr(e, 64, HOST_RDX, HOST_RAX);
     emit_and_ri(e, 64, HOST_RDX, (int32_t)ENV_PAGE_MASK);
-    emit_mov_mr(e, 64, t0_field(slot_field(c, offsetof(struct env_slots, tag[s->slot]))), HOST_RDX);
-    emit_mov_mr(e, 64, t0_field(slot_field(c, offsetof(struct env_slots, addend[s->slot]))), HOST_RCX);
+    emit_cmp_rm(e, 64, HOST_RDX, SLOT(before));
+    emit_jcc_short(e, HOST_NE, &fill);
+    emit_alu_mi(e, HOST_SUB, 32, SLOT(credit), 1);
+    emit_jcc_short(e, HOST_NS, &fill);
+    emit_mov_mi(e, 64, SLOT(tag), -1); /* ENV_TLB_EMPTY */
     emit_jmp(e, &s->hit);
+    emit_bind(e, &fill);
+    emit_mov_mr(e, 64, SLOT(addend), HOST_RCX);
+    emit_mov_rm(e, 64, HOST_RCX, SLOT(tag));
+    emit_mov_mr(e, 64, SLOT(before), HOST_RCX);
+    emit_mov_mr(e, 64, SLOT(tag), HOST_RDX);
+    emit_mov_rm(e, 64, HOST_RCX, SLOT(addend));
+    emit_jmp(e, &s->hit);
+#undef SLOT
 }
 
 /* --- loads and stores --- */
