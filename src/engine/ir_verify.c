@@ -24,7 +24,7 @@ struct verifier {
 };
 
 /* Offsets of getenv and putenv: as far as a vCPU's state may reach. */
-enum { STATE_LIMIT = 1 << 20 };
+enum { STATE_LIMIT = 1 << 22 };
 
 G_GNUC_PRINTF(2, 3) static int reject(struct verifier *v, const char *format, ...)
 {
