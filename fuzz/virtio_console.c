@@ -25,10 +25,10 @@ static void set_up(void)
     drv_new_wired(&f.t, &device_virtio_console, &wires, NULL);
 }
 
-static void own_step(enum own_step step, const uint8_t *p)
+static void own_step(int step, const uint8_t *p)
 {
     struct stream *s = streams[p[1] % STREAMS];
-    switch (step) {
+    switch ((enum own_step)step) {
     case TYPE: s->client->input(s->opaque, p, p[2] % STEP); break;
     case ROOM:
         s->out_size = 0;
@@ -67,12 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     for (unsigned i = 0; i < STREAMS; i++)
         streams[i]->room = 100;
-    fuzz_begin(&f, *data);
-    for (data++, size--; size >= STEP; data += STEP, size -= STEP) {
-        int own = fuzz_step(&f, data, OWN_STEPS);
-        if (own >= 0)
-            own_step((enum own_step)own, data);
-    }
+    fuzz_all(&f, data, size, OWN_STEPS, own_step);
     check_alive();
     return 0;
 }

@@ -41,9 +41,9 @@ static ssize_t read_frame(void)
     return recv(peer, message, sizeof(message), MSG_DONTWAIT);
 }
 
-static void own_step(enum own_step step, const uint8_t *p)
+static void own_step(int step, const uint8_t *p)
 {
-    switch (step) {
+    switch ((enum own_step)step) {
     case FRAME: /* what the other end is not to be trusted with is its header */
         memset(message, p[7], HEADER + 2048);
         memcpy(message, p + 1, 6);
@@ -94,12 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         set_up();
     if (!size)
         return 0;
-    fuzz_begin(&f, *data);
-    for (data++, size--; size >= STEP; data += STEP, size -= STEP) {
-        int own = fuzz_step(&f, data, OWN_STEPS);
-        if (own >= 0)
-            own_step((enum own_step)own, data);
-    }
+    fuzz_all(&f, data, size, OWN_STEPS, own_step);
     check_alive();
     return 0;
 }

@@ -26,9 +26,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         drv_new(&f.t, device_type_find("virtio-rng"));
     if (!size)
         return 0;
-    fuzz_begin(&f, *data);
-    for (data++, size--; size >= STEP; data += STEP, size -= STEP)
-        fuzz_step(&f, data, 0);
+    fuzz_all(&f, data, size, 0, NULL);
     check_alive(&f.t);
     return 0;
 }

@@ -117,4 +117,16 @@ static inline void fuzz_begin(struct fuzz *f, uint8_t features)
     f->spoilt = false;
 }
 
+/* All of an input: the first byte, then steps; own(n, step) does the target's own ones. */
+static inline void fuzz_all(struct fuzz *f, const uint8_t *data, size_t size, unsigned own_steps,
+                            void (*own)(int, const uint8_t *))
+{
+    fuzz_begin(f, *data);
+    for (data++, size--; size >= STEP; data += STEP, size -= STEP) {
+        int number = fuzz_step(f, data, own_steps);
+        if (number >= 0)
+            own(number, data);
+    }
+}
+
 #endif

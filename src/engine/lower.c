@@ -189,23 +189,32 @@ static unsigned arith_base(enum ir_op op, bool *binary)
     }
 }
 
-/* in is the operation; the result goes to dst, extended by sign if asked. */
-static void lower_arith(struct prepare *p, const struct ir_insn *in, uint16_t dst, bool sext)
+/* The cells of an operation, in the order of cells.def. */
+enum form { FORM_8, FORM_16, FORM_32, FORM_32S, FORM_64 };
+
+static enum form form_of(const struct ir_insn *in)
 {
-    /* 8 16 32 64 are the cells 0 1 2 4: 32S stands between. */
-    unsigned w = width_index((enum ir_type)in->type);
-    unsigned step = w == 3 ? 4 : sext ? 3 : w;
+    static const enum form forms[] = {FORM_8, FORM_16, FORM_32, FORM_64};
+
+    return forms[width_index((enum ir_type)in->type)];
+}
+
+/* in is the operation; the result goes to dst. form: its own; for one of 32 bits also FORM_32S, which extends
+ * the result by sign, or FORM_64, when that does the same (prepare_width.c). */
+static void lower_arith(struct prepare *p, const struct ir_insn *in, uint16_t dst, enum form form)
+{
     bool binary;
     unsigned base = arith_base((enum ir_op)in->op, &binary);
     uint16_t a = use(p, in->a);
     uint64_t k;
 
     if (!binary) {
-        emit(p, base + step, dst, a, 0, 0, 0);
+        emit(p, base + form, dst, a, 0, 0, 0);
     } else if (constant(p, in->b, &k)) {
-        emit(p, base + 2 * step + 1, dst, a, 0, 0, k);
+        k = form == FORM_64 && in->type == IR_I32 ? (uint64_t)bits_sext(k, 32) : k;
+        emit(p, base + 2 * form + 1, dst, a, 0, 0, k);
     } else {
-        emit(p, base + 2 * step, dst, a, use(p, in->b), 0, 0);
+        emit(p, base + 2 * form, dst, a, use(p, in->b), 0, 0);
     }
 }
 
@@ -215,7 +224,7 @@ static void lower_logic1(struct prepare *p, const struct ir_insn *in, uint16_t d
     struct ir_insn wide = *in;
 
     wide.type = IR_I8;
-    lower_arith(p, &wide, dst, false);
+    lower_arith(p, &wide, dst, FORM_8);
     if (in->op == IR_NOT || in->op == IR_ORN || in->op == IR_XNOR) {
         emit(p, CELL_ZEXT_1, dst, dst, 0, 0, 0);
     }
@@ -244,31 +253,10 @@ static void lower_field(struct prepare *p, const struct ir_insn *in, uint16_t ds
     }
 }
 
-/* The 32-bit operation as one of 64 bits. */
-static void lower_wide(struct prepare *p, const struct ir_insn *in, uint16_t dst)
-{
-    bool binary;
-    unsigned base = arith_base((enum ir_op)in->op, &binary);
-    uint16_t a = use(p, in->a);
-    uint64_t k;
-
-    if (!binary) {
-        emit(p, base + 4, dst, a, 0, 0, 0);
-    } else if (constant(p, in->b, &k)) {
-        emit(p, base + 9, dst, a, 0, 0, (uint64_t)bits_sext(k, 32));
-    } else {
-        emit(p, base + 8, dst, a, use(p, in->b), 0, 0);
-    }
-}
-
 static void lower_sext(struct prepare *p, uint32_t i, const struct ir_insn *in, uint16_t dst)
 {
-    if (p->v[i].wide) {
-        lower_wide(p, &p->ir->insn[in->a], dst);
-        return;
-    }
     if (!ir_is_const(in->a) && p->v[in->a].absorbed) {
-        lower_arith(p, &p->ir->insn[in->a], dst, true);
+        lower_arith(p, &p->ir->insn[in->a], dst, p->v[i].wide ? FORM_64 : FORM_32S);
         return;
     }
     unsigned bits = ir_type_bits(type_of(p, in->a));
@@ -659,7 +647,7 @@ static void lower_value(struct prepare *p, uint32_t i, const struct ir_insn *in)
     case IR_CALL: lower_call(p, in, dst); break;
     default:
         if (prepare_is_arith((enum ir_op)in->op)) {
-            in->type == IR_I1 ? lower_logic1(p, in, dst) : lower_arith(p, in, dst, false);
+            in->type == IR_I1 ? lower_logic1(p, in, dst) : lower_arith(p, in, dst, form_of(in));
         } else if (in->op >= IR_FL_ADD && in->op <= IR_FL_ROR) {
             lower_flags(p, in, dst);
         } else {

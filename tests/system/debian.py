@@ -25,13 +25,14 @@ def files():
 
 
 @functools.cache
-def initramfs(script, modules):
-    """An initramfs whose init loads modules, runs a script, tells its exit status and powers off."""
+def initramfs(script, modules=""):
+    """An initramfs whose init loads modules, if any, runs a script, tells its exit status and powers off."""
     files()
     name = pathlib.Path(SCRATCH.name) / hashlib.md5((script + modules).encode()).hexdigest()
     source = name.with_suffix(".sh")
     source.write_text(script)
-    subprocess.run([DEBIAN_GUEST, "initramfs", name, "--script", source, "--modules", modules], check=True)
+    load = ["--modules", modules] if modules else []
+    subprocess.run([DEBIAN_GUEST, "initramfs", name, "--script", source, *load], check=True)
     return name
 
 

@@ -13,16 +13,12 @@ import hashlib
 import os
 import pathlib
 import re
-import subprocess
-import tempfile
 
+from debian import BOOT, SCRATCH, files, initramfs
 from guest import HOSTEL, PATIENCE, RUN, Pipes, Skip, Terminal, hostel, tap
 
-DEBIAN_GUEST = pathlib.Path(__file__).resolve().parents[2] / "tools/debian-guest"
-BOOT = 8 * PATIENCE  # seconds for a boot on the slowest of hosts; a good one needs three
 METHODS = ("translation", "emulation")
 BANNER = b"Linux version "
-SCRATCH = tempfile.TemporaryDirectory()
 
 # Each line of its output is a claim that check_claims() verifies.
 SCRIPT = r"""
@@ -58,26 +54,6 @@ while echo "obeying" && read word; do
     esac
 done
 """
-
-
-@functools.cache
-def files():
-    """The folder of Debian's files."""
-    done = subprocess.run([DEBIAN_GUEST, "fetch"], capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise Skip(done.stderr.strip().splitlines()[-1])
-    return pathlib.Path(done.stdout.strip())
-
-
-@functools.cache
-def initramfs(script):
-    """An initramfs whose init runs a script, tells its exit status and powers off."""
-    files()
-    name = pathlib.Path(SCRATCH.name) / hashlib.md5(script.encode()).hexdigest()
-    source = name.with_suffix(".sh")
-    source.write_text(script)
-    subprocess.run([DEBIAN_GUEST, "initramfs", name, "--script", source], check=True)
-    return name
 
 
 @functools.cache

@@ -719,9 +719,9 @@ bool code_init(struct soft *soft, GError **error)
     const struct mem_block *blocks = mem_blocks(soft->set->config.mem, &n);
     g_mutex_init(&soft->code_lock);
     soft->listener = (struct mem_listener){.revoke = on_revoke, .written = on_written};
-    soft->code_limit =
+    size_t limit =
         soft->set->config.code_limit ? soft->set->config.code_limit : default_code_limit(blocks, n);
-    soft->backend_state = soft->backend->init(soft->code_limit);
+    soft->backend_state = soft->backend->init(limit);
     if (soft->backend_state && soft->backend->tune)
         soft->backend->tune(soft->backend_state, soft->set->config.tuning);
     soft->ir = map_table(sizeof(*soft->ir));

@@ -125,7 +125,6 @@ struct soft {
     void *reference_state;           /* guarded by code_lock, as the next */
     struct check *check;             /* lockstep; NULL: none */
     struct soft_vcpu *cpu;           /* one per vCPU */
-    size_t code_limit;
 
     GMutex code_lock;       /* guards all below */
     struct block **buckets; /* 1 << bucket_bits chains */
