@@ -241,6 +241,11 @@ static void announce_deaths(struct soft *soft, struct soft_vcpu *self, struct bl
             soft_perform(self, &forget[r]);
     }
     atomic_fetch_add(&soft->deaths, 1);
+    /* Who served the request before it was counted is in code again, perhaps a loop that nothing else ends.
+     */
+    for (unsigned i = 0; i < soft->set->count; i++)
+        if (&soft->cpu[i] != self)
+            env_kick(soft->cpu[i].env, ENV_EXIT_FLUSH);
 }
 
 /* Kills the blocks of the page that were made from bytes in [from, to), and tells. */

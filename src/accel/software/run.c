@@ -40,12 +40,24 @@ static bool host_firmware_call(struct env *env, void *board)
 
 /* --- between blocks --- */
 
+/* The vCPU holds no block here: notes the deaths so far, and serves requests, so that its jump cache holds no
+ * dead ones either (deaths are counted after they were posted). */
+static void between_blocks(struct soft_vcpu *s)
+{
+    uint64_t deaths = atomic_load(&s->soft->deaths);
+    if (atomic_load_explicit(&s->seen, memory_order_relaxed) != deaths) {
+        s->env->last_exit = NULL;
+        atomic_store(&s->seen, deaths);
+    }
+    soft_serve(s);
+}
+
 /* Deals with exit_request. False when the vCPU's thread shall park. */
 static bool attend(struct soft_vcpu *s)
 {
     uint32_t why = atomic_exchange(&s->env->exit_request, 0);
     if (why & ENV_EXIT_FLUSH)
-        soft_serve(s);
+        between_blocks(s); /* whoever kicks for deaths has counted them, and does so once */
     if (why & ENV_EXIT_IRQ) {
         tlb_credit_slots(s);
         s->interrupts += s->isa->poll_interrupt(s->env);
@@ -101,18 +113,6 @@ static struct block *next_block(struct soft_vcpu *s)
     code_link(s->soft, from, b);
     soft_enter(s);
     return atomic_load(&s->requests.served) == served ? b : NULL; /* else a mapping may have changed */
-}
-
-/* The vCPU holds no block here: notes the deaths so far, and serves requests, so that its jump cache holds no
- * dead ones either (deaths are counted after they were posted). */
-static void between_blocks(struct soft_vcpu *s)
-{
-    uint64_t deaths = atomic_load(&s->soft->deaths);
-    if (atomic_load_explicit(&s->seen, memory_order_relaxed) != deaths) {
-        s->env->last_exit = NULL;
-        atomic_store(&s->seen, deaths);
-    }
-    soft_serve(s);
 }
 
 /* From here on the vCPU may hold blocks; and no longer. */
