@@ -11,7 +11,7 @@
 
 #include "../tests/device/virtio/driver.h"
 #include "base/byteorder.h"
-#include "block/fault.h"
+#include "block/filter/fault.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -38,7 +38,7 @@ char *block_driver_names(void)
 {
     GString *names = g_string_new(NULL);
     for (unsigned i = 0; block_drivers[i]; i++)
-        if (block_drivers[i]->needs_file)
+        if (block_drivers[i]->kind == BLOCK_FORMAT)
             g_string_append_printf(names, "%s%s", names->len ? ", " : "", block_drivers[i]->name);
     return g_string_free(names, FALSE);
 }
@@ -68,30 +68,91 @@ static bool is_power(uint32_t n)
     return n && !(n & (n - 1));
 }
 
+/* Closes what config still holds. */
+static void drop(struct block_config *config)
+{
+    fd_close(&config->fd);
+    block_free(STEAL(config->file));
+    block_free(STEAL(config->base));
+}
+
 static bool check_base(const struct block_driver *driver, const struct block_config *config, GError **error)
 {
-    if (driver->needs_base == (config->base != NULL))
+    if (config->base && driver->accept)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "%s: a disk of format %s lies over no other; leave out base=", config->name,
+                           driver->name);
+    if (!config->base && driver->needs_base)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "%s: a disk of format %s lies over another one, which is missing; give base=",
+                           config->name, driver->name);
+    return true;
+}
+
+static struct disk *open_here(const struct block_driver *driver, struct block_config *config, GError **error)
+{
+    struct disk *b = alloc(driver, config->name);
+    b->facts.readonly = config->readonly;
+    if (driver->open(b, config, error)) {
+        g_assert(is_power(b->facts.alignment) && is_power(b->facts.preferred));
+        return b;
+    }
+    block_free(STEAL(b->below));
+    dealloc(b);
+    return NULL;
+}
+
+/* A format's image lies on the file that is fd unless it was given a disk for it. */
+static bool open_file(const struct block_driver *driver, struct block_config *config, GError **error)
+{
+    if (driver->kind != BLOCK_FORMAT || !driver->needs_file || config->file)
         return true;
-    return hostel_fail(error, HOSTEL_ERROR_USAGE,
-                       driver->needs_base
-                           ? "%s: a disk of format %s lies over another one, which is missing; give base="
-                           : "%s: a disk of format %s lies over no other; leave out base=",
-                       config->name, driver->name);
+    struct block_config file = {.name = config->name,
+                                .fd = fd_steal(&config->fd),
+                                .readonly = config->readonly,
+                                .flags = config->flags};
+    config->file = block_open(block_driver_find("file"), &file, error);
+    return config->file != NULL;
+}
+
+static struct disk *accept_file(const struct block_driver *driver, struct block_config *config,
+                                GError **error)
+{
+    if (!driver->accept(config->file, error))
+        return NULL;
+    config->file->facts.growable = false;
+    config->file->facts.readonly |= config->readonly;
+    return STEAL(config->file);
 }
 
 struct disk *block_open(const struct block_driver *driver, struct block_config *config, GError **error)
 {
-    struct disk *b = alloc(driver, config->name);
-    b->facts.readonly = config->readonly;
-    if (check_base(driver, config, error) && driver->open(b, config, error)) {
-        g_assert(is_power(b->facts.alignment) && is_power(b->facts.preferred));
-        return b;
+    struct disk *b = NULL;
+    if (check_base(driver, config, error) && open_file(driver, config, error))
+        b = driver->accept ? accept_file(driver, config, error) : open_here(driver, config, error);
+    if (b && config->base) {
+        hostel_fail(error, HOSTEL_ERROR_USAGE,
+                    "%s: a disk of format %s lies over no other; leave out base=", config->name,
+                    driver->name);
+        block_free(STEAL(b));
     }
-    fd_close(&config->fd);
-    if (config->base)
-        fd_close(&config->base->fd);
-    dealloc(b);
-    return NULL;
+    drop(config);
+    return b;
+}
+
+bool block_open_base(struct block_config *config, const char *reference, const char *format,
+                     struct disk **base, GError **error)
+{
+    *base = STEAL(config->base);
+    if (*base || !reference || config->flags & BLOCK_OPEN_ALONE)
+        return true;
+    if (!config->refs)
+        return hostel_fail(error, HOSTEL_ERROR_INPUT,
+                           "%s: lies over its backing file %s (format %s), and an image opens no file by "
+                           "itself; allow it, or name the backing file",
+                           config->name, reference, format ? format : "not said");
+    *base = config->refs->open(config->refs, BLOCK_REF_BACKING, reference, format, true, error);
+    return *base != NULL;
 }
 
 struct disk *block_filter_new(const struct block_driver *filter, struct disk *below)
@@ -114,20 +175,36 @@ void block_free(struct disk *b)
 
 /* --- before an operation --- */
 
+static int check_inside(const struct disk *b, uint64_t offset, uint64_t size, uint64_t end)
+{
+    return range_inside(offset, size, 0, end) && !((offset | size) & (b->facts.alignment - 1)) ? 0 : -EINVAL;
+}
+
 static int check(const struct disk *b, uint64_t offset, uint64_t size)
 {
-    if (!range_inside(offset, size, 0, b->facts.size) || ((offset | size) & (b->facts.alignment - 1)))
-        return -EINVAL;
-    return 0;
+    return check_inside(b, offset, size, b->facts.size);
+}
+
+/* May anything be changed at all? */
+static int check_writable(const struct disk *b)
+{
+    if (b->facts.readonly)
+        return -EROFS;
+    return atomic_load_explicit(&b->lost, memory_order_acquire) ? -EIO : 0;
 }
 
 static int check_change(const struct disk *b, uint64_t offset, uint64_t size)
 {
-    if (b->facts.readonly)
-        return -EROFS;
-    if (atomic_load_explicit(&b->lost, memory_order_acquire))
-        return -EIO;
-    return check(b, offset, size);
+    int status = check_writable(b);
+    return status ? status : check(b, offset, size);
+}
+
+/* A write reached so far. */
+static void grow(struct disk *b, uint64_t end)
+{
+    uint64_t size = atomic_load(&b->facts.size);
+    while (size < end && !atomic_compare_exchange_weak(&b->facts.size, &size, end))
+        ;
 }
 
 uint64_t block_iov_size(const struct iovec *iov, unsigned n)
@@ -154,8 +231,15 @@ int block_write(struct disk *b, const struct iovec *iov, unsigned n, uint64_t of
     if (n > BLOCK_IOV_MAX)
         return -EINVAL;
     uint64_t size = block_iov_size(iov, n);
-    int status = check_change(b, offset, size);
-    return status || !size ? status : b->driver->write(b, iov, n, offset);
+    int status = check_writable(b);
+    if (!status)
+        status = check_inside(b, offset, size, b->facts.growable ? INT64_MAX : b->facts.size);
+    if (status || !size)
+        return status;
+    status = b->driver->write(b, iov, n, offset);
+    if (!status && b->facts.growable)
+        grow(b, offset + size);
+    return status;
 }
 
 /* The lock is held, and nobody flushes. */
@@ -242,11 +326,43 @@ int block_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags)
 
 int block_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_extent *extent)
 {
-    *extent = (struct block_extent){.size = size};
+    *extent = (struct block_extent){.size = size, .place = BLOCK_NO_PLACE};
     if (!size || !range_inside(offset, size, 0, b->facts.size))
         return -EINVAL;
     int status = b->driver->extent ? b->driver->extent(b, offset, size, extent) : -EOPNOTSUPP;
     return status == -EOPNOTSUPP ? 0 : status;
+}
+
+int block_resize(struct disk *b, uint64_t size)
+{
+    int status = check_writable(b);
+    if (status)
+        return status;
+    if (size > INT64_MAX || size & (b->facts.alignment - 1))
+        return -EINVAL;
+    status = b->driver->resize ? b->driver->resize(b, size) : -EOPNOTSUPP;
+    if (!status)
+        b->facts.size = size;
+    return status;
+}
+
+int block_write_compressed(struct disk *b, const void *bytes, uint64_t offset, uint64_t size)
+{
+    int status = check_change(b, offset, size);
+    if (status || !size)
+        return status;
+    if (!b->driver->write_compressed)
+        return -EOPNOTSUPP;
+    if (offset % b->facts.cluster || size > b->facts.cluster ||
+        (size < b->facts.cluster && offset + size != b->facts.size))
+        return -EINVAL;
+    return b->driver->write_compressed(b, bytes, offset, size);
+}
+
+int block_seal(struct disk *b)
+{
+    int status = b->driver->seal ? check_writable(b) : 0;
+    return status || !b->driver->seal ? status : b->driver->seal(b);
 }
 
 /* --- what people are told --- */

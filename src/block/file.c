@@ -81,11 +81,11 @@ static bool lock(int fd, const char *name, bool readonly, GError **error)
                        name);
 }
 
-bool block_file_claim(int fd, const char *name, bool readonly, uint64_t *size, GError **error)
+bool block_file_claim(int fd, const char *name, bool readonly, bool locked, uint64_t *size, GError **error)
 {
     int mode = fcntl(fd, F_GETFL);
     if (mode < 0 || (!readonly && (mode & O_ACCMODE) != O_RDWR) || (mode & O_ACCMODE) == O_WRONLY)
         return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: the descriptor is not open for %s", name,
                            readonly ? "reading" : "reading and writing");
-    return find_size(fd, name, size, error) && lock(fd, name, readonly, error);
+    return find_size(fd, name, size, error) && (!locked || lock(fd, name, readonly, error));
 }

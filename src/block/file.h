@@ -12,9 +12,10 @@
  * the caller and not inherited; -1 with *error, whose message names it and says what to do. */
 int block_file_open(const char *path, bool readonly, GError **error);
 
-/* Is fd a regular file or a block device of a size that fits a disk? Takes its lock, which lives as long as
- * the open file that all copies of the descriptor share: readers may be many, a writer is alone; taking it
- * again changes nothing. Fills in size (bytes). name is for messages. False with *error. */
-bool block_file_claim(int fd, const char *name, bool readonly, uint64_t *size, GError **error);
+/* Is fd a regular file or a block device of a size that fits a disk? Unless `locked` is false, takes its
+ * lock, which lives as long as the open file that all copies of the descriptor share: readers may be many, a
+ * writer is alone; taking it again changes nothing. Fills in size (bytes). name is for messages. False with
+ * *error. */
+bool block_file_claim(int fd, const char *name, bool readonly, bool locked, uint64_t *size, GError **error);
 
 #endif

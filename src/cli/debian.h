@@ -7,8 +7,8 @@
 #include <glib.h>
 #include <stdbool.h>
 
+#include "base/option.h"
 #include "cli/named.h"
-#include "control/option.h"
 
 /* What is asked of a new guest. */
 struct debian_options {

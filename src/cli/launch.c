@@ -101,7 +101,7 @@ static bool open_image(struct option_file *file, const char *key, bool readonly,
 {
     uint64_t size;
     file->fd = block_file_open(file->name, readonly, error);
-    if (file->fd >= 0 && block_file_claim(file->fd, file->name, readonly, &size, error))
+    if (file->fd >= 0 && block_file_claim(file->fd, file->name, readonly, true, &size, error))
         return true;
     g_prefix_error(error, "--disk %s=", key);
     return false;

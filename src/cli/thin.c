@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "block/overlay.h"
+#include "block/format/overlay.h"
 #include "os/fd.h"
 
 static bool fail(const char *path, GError **error)

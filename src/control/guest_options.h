@@ -4,7 +4,7 @@
 #ifndef HOSTEL_CONTROL_GUEST_OPTIONS_H
 #define HOSTEL_CONTROL_GUEST_OPTIONS_H
 
-#include "control/option.h"
+#include "base/option.h"
 
 /* One --disk. */
 struct disk_options {

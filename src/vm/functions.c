@@ -33,7 +33,7 @@ static void free_disk(gpointer disk)
 static const struct block_driver *find_format(const struct disk_options *o, GError **error)
 {
     const struct block_driver *driver = block_driver_find(o->format);
-    if (driver && driver->needs_file)
+    if (driver && driver->kind == BLOCK_FORMAT)
         return driver;
     g_autofree char *names = block_driver_names();
     hostel_fail(error, HOSTEL_ERROR_USAGE, "--disk format=%s: there is no such format; there are: %s",
@@ -52,11 +52,11 @@ static struct disk *open_disk(struct disk_options *o, GError **error)
         return NULL;
     }
     struct block_config base = {.name = o->base.name, .fd = fd_steal(&o->base.fd), .readonly = true};
-    struct block_config config = {.name = o->file.name,
-                                  .fd = fd_steal(&o->file.fd),
-                                  .readonly = o->readonly,
-                                  .base = o->base.name ? &base : NULL};
-    struct disk *disk = block_open(driver, &config, error);
+    struct block_config config = {.name = o->file.name, .fd = fd_steal(&o->file.fd), .readonly = o->readonly};
+    struct disk *disk = NULL;
+    if (!o->base.name || (config.base = block_open(block_driver_find("raw"), &base, error)))
+        disk = block_open(driver, &config, error);
+    fd_close(&config.fd);
     if (!disk)
         g_prefix_error(error, "--disk ");
     return disk;

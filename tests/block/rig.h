@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "block/block.h"
-#include "block/overlay.h"
+#include "block/format/overlay.h"
+#include "block/image.h"
 
 /* A file of size bytes, all a hole, without a name; open for reading and writing. */
 static inline int rig_file(uint64_t size)
@@ -33,19 +35,41 @@ static inline int rig_overlay(uint64_t size, uint64_t base_size)
     return fd;
 }
 
+/* Makes the file an image of size bytes, with the format's defaults. */
+static inline void rig_create(const struct block_driver *driver, int fd, uint64_t size)
+{
+    g_autoptr(GError) error = NULL;
+    struct block_config config = {.name = "new", .fd = dup(fd)};
+    AUTO(disk) file = block_open(block_driver_find("file"), &config, &error);
+    g_assert_no_error(error);
+    const struct block_create create = {.name = "new", .file = file, .size = size};
+    driver->image->create(&create, &error);
+    g_assert_no_error(error);
+}
+
+/* Can rig_disk() make one? Not what is on servers, and what is only read. */
+static inline bool rig_can(const struct block_driver *driver)
+{
+    return driver->kind == BLOCK_FORMAT ? !driver->image || driver->image->create
+                                        : driver->needs_file || !strcmp(driver->name, "memory");
+}
+
 /* A disk of size bytes, all zero. */
 static inline struct disk *rig_disk(const struct block_driver *driver, uint64_t size)
 {
     g_autoptr(GError) error = NULL;
+    const bool made = driver->image && driver->image->create && !driver->accept;
     struct block_config config = {
-        .name = "test", .fd = driver->needs_file ? rig_file(size) : -1, .size = size};
-    struct block_config base = {.name = "base", .fd = -1};
+        .name = "test", .fd = driver->needs_file ? rig_file(made ? 0 : size) : -1, .size = size};
+    if (made)
+        rig_create(driver, config.fd, size);
     if (driver->needs_base) { /* half of it over a base, half of it not */
         const uint64_t base_size = size / 2 / BLOCK_SECTOR * BLOCK_SECTOR;
+        struct block_config base = {.name = "base", .fd = rig_file(base_size), .readonly = true};
         close(config.fd);
-        base.fd = rig_file(base_size);
         config.fd = rig_overlay(size, base_size);
-        config.base = &base;
+        config.base = block_open(block_driver_find("raw"), &base, &error);
+        g_assert_no_error(error);
     }
     struct disk *b = block_open(driver, &config, &error);
     g_assert_no_error(error);

@@ -151,7 +151,8 @@ static void test_bounds(gconstpointer driver)
     for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
         const struct iovec iov = {bytes, cases[i].size};
         g_assert_cmpint(block_read(b, &iov, 1, cases[i].offset, 0), ==, cases[i].status);
-        g_assert_cmpint(block_write(b, &iov, 1, cases[i].offset), ==, cases[i].status);
+        if (!b->facts.growable || cases[i].offset > INT64_MAX)
+            g_assert_cmpint(block_write(b, &iov, 1, cases[i].offset), ==, cases[i].status);
         g_assert_cmpint(block_zero(b, cases[i].offset, cases[i].size, 0), ==, cases[i].status);
         g_assert_cmpint(block_discard(b, cases[i].offset, cases[i].size), ==, cases[i].status);
     }
@@ -167,6 +168,8 @@ static void test_row(gconstpointer driver)
     const struct block_driver *d = driver;
     g_assert_true(block_driver_find(d->name) == d);
     g_assert_nonnull(d->help);
+    if (d->kind == BLOCK_PROTOCOL && d->needs_file)
+        return; /* files have all sizes */
     const uint64_t wrong[] = {0, 1, 511, 513, 1000};
     for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
         g_autoptr(GError) error = NULL;
@@ -186,7 +189,7 @@ int main(int argc, char **argv)
         GTestDataFunc run;
     } tests[] = {{"row", test_row}, {"model", test_model}, {"bounds", test_bounds}};
     for (unsigned i = 0; block_drivers[i]; i++)
-        for (unsigned t = 0; t < ARRAY_SIZE(tests); t++) {
+        for (unsigned t = 0; t < ARRAY_SIZE(tests) && rig_can(block_drivers[i]); t++) {
             g_autofree char *path = g_strdup_printf("/block/%s/%s", block_drivers[i]->name, tests[t].name);
             g_test_add_data_func(path, block_drivers[i], tests[t].run);
         }

@@ -39,8 +39,9 @@ static int make_base(void)
 
 static struct disk *open_overlay(int file, int base, GError **error)
 {
-    struct block_config below = {.name = "base", .fd = dup(base)};
-    struct block_config config = {.name = "overlay", .fd = dup(file), .base = &below};
+    struct block_config below = {.name = "base", .fd = dup(base), .readonly = true};
+    struct block_config config = {
+        .name = "overlay", .fd = dup(file), .base = block_open(block_driver_find("raw"), &below, error)};
     return block_open(driver(), &config, error);
 }
 
@@ -201,13 +202,15 @@ static void test_needs_base(void)
     struct block_config config = {.name = "overlay", .fd = rig_overlay(SIZE, BASE)};
     g_assert_null(block_open(driver(), &config, &error));
     g_assert_nonnull(strstr(error->message, "base="));
-    struct block_config base = {.name = "base", .fd = make_base()};
-    struct block_config raw = {.name = "raw", .fd = rig_file(SIZE), .base = &base};
     g_clear_error(&error);
+    struct block_config base = {.name = "base", .fd = make_base()};
+    struct block_config raw = {.name = "raw", .fd = rig_file(SIZE)};
+    raw.base = block_open(block_driver_find("raw"), &base, &error);
+    g_assert_no_error(error);
     g_assert_null(block_open(block_driver_find("raw"), &raw, &error));
     g_assert_nonnull(strstr(error->message, "base="));
     g_assert_cmpint(raw.fd, ==, -1);
-    g_assert_cmpint(base.fd, ==, -1);
+    g_assert_null(raw.base);
 }
 
 int main(int argc, char **argv)

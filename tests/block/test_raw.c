@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 
 #include "base/bits.h"
-#include "block/fault.h"
 #include "block/file.h"
+#include "block/filter/fault.h"
 #include "rig.h"
 
 /* A named file of size bytes; the name is owned by the caller, who unlinks it. */

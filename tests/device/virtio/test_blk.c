@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/byteorder.h"
-#include "block/fault.h"
+#include "block/filter/fault.h"
 #include "driver.h"
 
 enum { IN = 0, OUT = 1, FLUSH = 4, GET_ID = 8, DISCARD = 11, ZEROES = 13 };

@@ -12,6 +12,7 @@ enum block_fault_kind {
     BLOCK_FAULT_FLUSH,
     BLOCK_FAULT_DISCARD,
     BLOCK_FAULT_ZERO,
+    BLOCK_FAULT_RESIZE,
     BLOCK_FAULT_KINDS,
 };
 

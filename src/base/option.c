@@ -1,16 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* Command-line options from tables. */
-#include "control/option_int.h"
+#include "base/option_int.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "base/checked.h"
 #include "base/error.h"
-#include "os/fd.h"
 
 static bool parse_number(const char *text, const char **end, uint64_t *value)
 {
@@ -103,7 +104,7 @@ static bool parse_descriptor(const struct option_at *at, const char *text, struc
                            "%s: a guest's process opens no paths; hand in a descriptor, as in fd:5, or use "
                            "'hostel run'",
                            said);
-    if (number <= 2 || number > INT_MAX || !fd_is_open((int)number))
+    if (number <= 2 || number > INT_MAX || fcntl((int)number, F_GETFD) < 0)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: is not an open descriptor from 3 on", said);
     file->fd = (int)number;
     file->name = *end ? end + 1 : text;
@@ -181,6 +182,13 @@ void option_init(const struct option_row *rows, void *values)
     }
 }
 
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
 static void free_texts(GPtrArray **texts)
 {
     if (*texts)
@@ -192,9 +200,9 @@ void option_fini(const struct option_row *rows, void *values)
 {
     for (const struct option_row *row = rows; row->name; row++) {
         if (row->type == OPTION_FILE)
-            fd_close(&VALUE(struct option_file, values, row)->fd);
+            close_fd(&VALUE(struct option_file, values, row)->fd);
         if (row->type == OPTION_CONSOLE)
-            fd_close(&VALUE(struct option_console, values, row)->file.fd);
+            close_fd(&VALUE(struct option_console, values, row)->file.fd);
         if (row->type == OPTION_TEXTS)
             free_texts(VALUE(GPtrArray *, values, row));
         if (row->type == OPTION_LIST)

@@ -74,6 +74,7 @@ static int memory_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned 
 const struct block_driver block_driver_memory = {
     .name = "memory",
     .help = "forgotten when the guest ends",
+    .kind = BLOCK_PROTOCOL,
     .size = sizeof(struct memory),
     .open = memory_open,
     .close = memory_close,

@@ -2,8 +2,8 @@
 /* Copyright (C) the Hostel authors */
 /* Command-line options from tables: one row feeds the parser, the help, the manual's check and the arguments
  * of a VMM. */
-#ifndef HOSTEL_CONTROL_OPTION_H
-#define HOSTEL_CONTROL_OPTION_H
+#ifndef HOSTEL_BASE_OPTION_H
+#define HOSTEL_BASE_OPTION_H
 
 #include <glib.h>
 #include <stdbool.h>

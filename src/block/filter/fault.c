@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* A filter that fails on purpose. */
-#include "block/fault.h"
+#include "block/filter/fault.h"
 
 #include <errno.h>
 
@@ -95,6 +95,13 @@ static int fault_extent(struct disk *b, uint64_t offset, uint64_t size, struct b
     return block_extent(b->below, offset, size, extent);
 }
 
+static int fault_resize(struct disk *b, uint64_t size)
+{
+    uint64_t partial;
+    int error = pass(b, BLOCK_FAULT_RESIZE, &partial);
+    return error ? error : block_resize(b->below, size);
+}
+
 static void fault_close(struct disk *b)
 {
     pthread_cond_destroy(&fault(b)->opened);
@@ -104,6 +111,7 @@ static void fault_close(struct disk *b)
 static const struct block_driver fault_filter = {
     .name = "fault",
     .help = "fails on purpose",
+    .kind = BLOCK_FILTER,
     .size = sizeof(struct fault),
     .close = fault_close,
     .read = fault_read,
@@ -112,6 +120,7 @@ static const struct block_driver fault_filter = {
     .discard = fault_discard,
     .zero = fault_zero,
     .extent = fault_extent,
+    .resize = fault_resize,
 };
 
 struct disk *block_fault_new(struct disk *below)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* What the two halves of the option code, whole command lines and lists of keys, know of each other. */
-#ifndef HOSTEL_CONTROL_OPTION_INT_H
-#define HOSTEL_CONTROL_OPTION_INT_H
+#ifndef HOSTEL_BASE_OPTION_INT_H
+#define HOSTEL_BASE_OPTION_INT_H
 
-#include "control/option.h"
+#include "base/option.h"
 
 /* The value of a row, as its type. */
 #define VALUE(type, values, row) ((type *)(void *)((char *)(values) + (row)->offset))

@@ -26,7 +26,7 @@
  *
  * The header is checked in full when the file is opened, so no number in a damaged one is ever used.
  */
-#include "block/overlay.h"
+#include "block/format/overlay.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -37,6 +37,7 @@
 #include "base/byteorder.h"
 #include "base/error.h"
 #include "block/block.h"
+#include "block/cursor.h"
 #include "os/fd.h"
 
 enum { CLUSTER = 4096, WORD_BITS = 64, WORDS_PER_CLUSTER = CLUSTER / 8, VERSION = 1 };
@@ -54,9 +55,10 @@ struct header {
 _Static_assert(sizeof(struct header) == 48, "no padding");
 
 struct overlay {
-    struct disk disk; /* below: the base */
-    struct disk *file;
-    uint64_t data; /* offset of cluster 0 */
+    struct disk disk;
+    struct disk *file; /* disk.below */
+    struct disk *base; /* owned */
+    uint64_t data;     /* offset of cluster 0 */
     uint64_t table_clusters;
     _Atomic uint64_t *live;
     uint64_t *shadow;
@@ -118,7 +120,7 @@ static bool check_header(struct overlay *o, GError **error)
     struct header h = {0};
     if (read_file(o, &h, sizeof(h), 0) || memcmp(h.magic, magic, sizeof(magic)) != 0)
         return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: is no overlay; is it another format?", b->name);
-    const uint64_t size = le64toh(h.size), base_size = b->below->facts.size;
+    const uint64_t size = le64toh(h.size), base_size = o->base->facts.size;
     if (le32toh(h.version) != VERSION || le32toh(h.cluster) != CLUSTER)
         return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
                            "%s: is an overlay of version %" PRIu32 ", this Hostel knows version %d", b->name,
@@ -127,7 +129,7 @@ static bool check_header(struct overlay *o, GError **error)
         return hostel_fail(error, HOSTEL_ERROR_INPUT,
                            "%s: lies over a base of %" PRIu64 " bytes, %s has %" PRIu64
                            "; give the base it was made for",
-                           b->name, le64toh(h.base_size), b->below->name, base_size);
+                           b->name, le64toh(h.base_size), o->base->name, base_size);
     if (!size || size % BLOCK_SECTOR || size > SIZE_MAX_BYTES || size < base_size)
         return hostel_fail(error, HOSTEL_ERROR_INPUT,
                            "%s: its header is damaged: a disk of %" PRIu64 " bytes", b->name, size);
@@ -163,32 +165,23 @@ static bool read_table(struct overlay *o, GError **error)
 
 static void release(struct overlay *o)
 {
-    block_free(o->file);
+    block_free(o->base);
     g_free(o->live);
     g_free(o->shadow);
     g_free(o->dirty);
 }
 
-static struct disk *open_raw(struct block_config *config, GError **error)
-{
-    return block_open(block_driver_find("raw"), config, error);
-}
-
 static bool overlay_open(struct disk *b, struct block_config *config, GError **error)
 {
     struct overlay *o = overlay(b);
-    struct block_config file = {.name = b->name, .fd = fd_steal(&config->fd), .readonly = config->readonly};
-    config->base->readonly = true;
-    o->file = open_raw(&file, error);
-    if (o->file)
-        b->below = open_raw(config->base, error);
-    if (!o->file || !b->below || !check_header(o, error) || !read_table(o, error)) {
+    o->file = b->below = STEAL(config->file);
+    o->base = STEAL(config->base);
+    if (!check_header(o, error) || !read_table(o, error)) {
         release(o);
-        block_free(STEAL(b->below));
         return false;
     }
     b->facts.alignment = 1;
-    b->facts.preferred = CLUSTER;
+    b->facts.preferred = b->facts.cluster = CLUSTER;
     b->facts.granularity = MAX(o->file->facts.granularity, (uint32_t)CLUSTER);
     pthread_mutex_init(&o->allocating, NULL);
     return true;
@@ -235,48 +228,19 @@ static void set(struct overlay *o, uint64_t first, uint64_t last)
 
 /* --- reading --- */
 
-/* Moves along a list of buffers. */
-struct cursor {
-    const struct iovec *iov;
-    size_t used; /* of the first */
-};
-
-/* The next size bytes, as buffers; how many those are. */
-static unsigned next(struct cursor *c, uint64_t size, struct iovec *out)
-{
-    unsigned n = 0;
-    while (size) {
-        size_t part = MIN(c->iov->iov_len - c->used, size);
-        if (part)
-            out[n++] = (struct iovec){(char *)c->iov->iov_base + c->used, part};
-        size -= part;
-        c->used += part;
-        if (c->used == c->iov->iov_len) {
-            c->iov++;
-            c->used = 0;
-        }
-    }
-    return n;
-}
-
-static void clear(const struct iovec *iov, unsigned n)
-{
-    for (; n; iov++, n--)
-        memset(iov->iov_base, 0, iov->iov_len);
-}
-
 /* What the base has there. size may be more than it has. */
-static int read_base(struct overlay *o, struct cursor *c, uint64_t offset, uint64_t size, unsigned flags)
+static int read_base(struct overlay *o, struct block_cursor *c, uint64_t offset, uint64_t size,
+                     unsigned flags)
 {
     struct iovec iov[BLOCK_IOV_MAX];
-    const uint64_t end = o->disk.below->facts.size, there = offset < end ? MIN(size, end - offset) : 0;
+    const uint64_t end = o->base->facts.size, there = offset < end ? MIN(size, end - offset) : 0;
     if (there) {
-        unsigned n = next(c, there, iov);
-        int status = block_read(o->disk.below, iov, n, offset, flags);
+        unsigned n = block_cursor_next(c, there, iov);
+        int status = block_read(o->base, iov, n, offset, flags);
         if (status)
             return status;
     }
-    clear(iov, next(c, size - there, iov));
+    block_cursor_zero(c, size - there);
     return 0;
 }
 
@@ -284,13 +248,13 @@ static int overlay_read(struct disk *b, const struct iovec *iov, unsigned n, uin
 {
     struct overlay *o = overlay(b);
     struct iovec part[BLOCK_IOV_MAX];
-    struct cursor c = {.iov = iov};
+    struct block_cursor c = {.iov = iov};
     int status = 0;
     for (uint64_t size = block_iov_size(iov, n), now; size && !status; offset += now, size -= now) {
         bool in_file;
         now = run(o, offset, size, &in_file);
         if (in_file) {
-            unsigned parts = next(&c, now, part);
+            unsigned parts = block_cursor_next(&c, now, part);
             status = block_read(o->file, part, parts, o->data + offset, flags);
         } else {
             status = read_base(o, &c, offset, now, flags);
@@ -306,7 +270,7 @@ static int copy_up(struct overlay *o, uint64_t cluster)
 {
     uint8_t bytes[CLUSTER];
     const struct iovec iov = {bytes, sizeof(bytes)};
-    struct cursor c = {.iov = &iov};
+    struct block_cursor c = {.iov = &iov};
     if (has(o, cluster))
         return 0;
     int status = read_base(o, &c, cluster * CLUSTER, CLUSTER, 0);
@@ -412,11 +376,11 @@ static int overlay_extent(struct disk *b, uint64_t offset, uint64_t size, struct
 {
     struct overlay *o = overlay(b);
     bool in_file;
-    const uint64_t now = run(o, offset, size, &in_file), end = b->below->facts.size;
+    const uint64_t now = run(o, offset, size, &in_file), end = o->base->facts.size;
     if (in_file)
         return block_extent(o->file, o->data + offset, now, extent);
     if (offset < end)
-        return block_extent(b->below, offset, MIN(now, end - offset), extent);
+        return block_extent(o->base, offset, MIN(now, end - offset), extent);
     *extent = (struct block_extent){.size = now, .hole = true, .zero = true};
     return 0;
 }
@@ -424,6 +388,7 @@ static int overlay_extent(struct disk *b, uint64_t offset, uint64_t size, struct
 const struct block_driver block_driver_overlay = {
     .name = "overlay",
     .help = "what the disk differs in from a base",
+    .kind = BLOCK_FORMAT,
     .needs_file = true,
     .needs_base = true,
     .size = sizeof(struct overlay),

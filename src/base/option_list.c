@@ -5,7 +5,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
-#include "control/option_int.h"
+#include "base/option_int.h"
 
 /* Cuts the text behind *rest at its next single comma, and makes two commas one. NULL at the end. */
 static char *next_piece(const char **rest)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Driver raw: the bytes of a file, or of a block device, are the disk's. */
+/* Protocol file: the bytes of a file, or of a block device. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -16,22 +16,22 @@
 #include "block/file.h"
 #include "os/fd.h"
 
-struct raw {
+struct file_disk {
     struct disk disk;
     int fd;
     _Atomic bool no_nowait, no_discard, no_zero; /* what the file system was found not to have */
 };
 
-static struct raw *raw(struct disk *b)
+static struct file_disk *file_disk(struct disk *b)
 {
-    return (struct raw *)(void *)b;
+    return (struct file_disk *)(void *)b;
 }
 
 /* --- open --- */
 
-static void find_facts(struct raw *r, const struct stat *status)
+static void find_facts(struct file_disk *d, const struct stat *status)
 {
-    struct block_facts *f = &r->disk.facts;
+    struct block_facts *f = &d->disk.facts;
     f->alignment = 1;
     f->granularity = BLOCK_SECTOR;
     f->preferred = 4096;
@@ -41,7 +41,7 @@ static void find_facts(struct raw *r, const struct stat *status)
         /* A hole is a whole block of the file system; smaller pieces are zeroed, which helps nobody. */
         if (status->st_blksize > 0 && status->st_blksize <= 65536)
             f->granularity = (uint32_t)status->st_blksize;
-    } else if (!ioctl(r->fd, BLKSSZGET, &sector) && !ioctl(r->fd, BLKPBSZGET, &physical)) {
+    } else if (!ioctl(d->fd, BLKSSZGET, &sector) && !ioctl(d->fd, BLKPBSZGET, &physical)) {
         f->granularity = (uint32_t)sector;
         f->preferred = physical;
     }
@@ -51,33 +51,26 @@ static void find_facts(struct raw *r, const struct stat *status)
         f->preferred = 4096;
 }
 
-static bool raw_open(struct disk *b, struct block_config *config, GError **error)
+static bool file_open(struct disk *b, struct block_config *config, GError **error)
 {
-    struct raw *r = raw(b);
+    struct file_disk *d = file_disk(b);
     AUTO_FD fd = fd_steal(&config->fd);
     struct stat status;
-    if (!block_file_claim(fd, b->name, config->readonly, &b->facts.size, error))
+    uint64_t size;
+    if (!block_file_claim(fd, b->name, config->readonly, !(config->flags & BLOCK_OPEN_SHARED), &size, error))
         return false;
-    const uint64_t size = b->facts.size, rest = size % BLOCK_SECTOR;
-    if (!size)
-        return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: is empty; give it a size: truncate -s 4G %s",
-                           b->name, b->name);
-    if (rest)
-        return hostel_fail(error, HOSTEL_ERROR_INPUT,
-                           "%s: has %" PRIu64
-                           " bytes, which is not a multiple of %d; if it is a raw image, make "
-                           "it whole: truncate -s %" PRIu64 " %s",
-                           b->name, size, BLOCK_SECTOR, size - rest + BLOCK_SECTOR, b->name);
     if (fstat(fd, &status))
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: %s", b->name, g_strerror(errno));
-    r->fd = fd_steal(&fd);
-    find_facts(r, &status);
+    d->fd = fd_steal(&fd);
+    b->facts.size = size;
+    b->facts.growable = S_ISREG(status.st_mode) && !config->readonly;
+    find_facts(d, &status);
     return true;
 }
 
-static void raw_close(struct disk *b)
+static void file_close(struct disk *b)
 {
-    fd_close(&raw(b)->fd);
+    fd_close(&file_disk(b)->fd);
 }
 
 /* --- read and write --- */
@@ -127,44 +120,44 @@ static int all(transfer call, int fd, const struct iovec *iov, unsigned n, uint6
 }
 
 /* What is in the page cache. A file system that cannot tell is not asked again. */
-static int read_cached(struct raw *r, const struct iovec *iov, unsigned n, uint64_t offset)
+static int read_cached(struct file_disk *d, const struct iovec *iov, unsigned n, uint64_t offset)
 {
-    if (atomic_load_explicit(&r->no_nowait, memory_order_relaxed))
+    if (atomic_load_explicit(&d->no_nowait, memory_order_relaxed))
         return -EAGAIN;
-    ssize_t done = preadv2(r->fd, iov, (int)n, (off_t)offset, RWF_NOWAIT);
+    ssize_t done = preadv2(d->fd, iov, (int)n, (off_t)offset, RWF_NOWAIT);
     if (done < 0 && (errno == EOPNOTSUPP || errno == ENOSYS))
-        atomic_store_explicit(&r->no_nowait, true, memory_order_relaxed);
+        atomic_store_explicit(&d->no_nowait, true, memory_order_relaxed);
     return done >= 0 && (uint64_t)done == block_iov_size(iov, n) ? 0 : -EAGAIN;
 }
 
-static int raw_read(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
+static int file_read(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
 {
-    struct raw *r = raw(b);
+    struct file_disk *d = file_disk(b);
     if (flags & BLOCK_NOWAIT)
-        return read_cached(r, iov, n, offset);
-    return all(preadv2, r->fd, iov, n, offset);
+        return read_cached(d, iov, n, offset);
+    return all(preadv2, d->fd, iov, n, offset);
 }
 
-static int raw_write(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset)
+static int file_write(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset)
 {
-    return all(pwritev2, raw(b)->fd, iov, n, offset);
+    return all(pwritev2, file_disk(b)->fd, iov, n, offset);
 }
 
 /* Never repeated, whatever the error: the kernel counts the pages as clean after it has told us once. */
-static int raw_flush(struct disk *b)
+static int file_flush(struct disk *b)
 {
-    return fdatasync(raw(b)->fd) ? -errno : 0;
+    return fdatasync(file_disk(b)->fd) ? -errno : 0;
 }
 
 /* --- space --- */
 
-static int allocate(struct raw *r, int mode, uint64_t offset, uint64_t size, _Atomic bool *never)
+static int allocate(struct file_disk *d, int mode, uint64_t offset, uint64_t size, _Atomic bool *never)
 {
     if (atomic_load_explicit(never, memory_order_relaxed))
         return -EOPNOTSUPP;
     int status;
     do
-        status = fallocate(r->fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) ? -errno : 0;
+        status = fallocate(d->fd, mode | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) ? -errno : 0;
     while (status == -EINTR);
     if (status == -ENOSYS || status == -ENODEV)
         status = -EOPNOTSUPP;
@@ -173,26 +166,26 @@ static int allocate(struct raw *r, int mode, uint64_t offset, uint64_t size, _At
     return status;
 }
 
-static int raw_discard(struct disk *b, uint64_t offset, uint64_t size)
+static int file_discard(struct disk *b, uint64_t offset, uint64_t size)
 {
-    return allocate(raw(b), FALLOC_FL_PUNCH_HOLE, offset, size, &raw(b)->no_discard);
+    return allocate(file_disk(b), FALLOC_FL_PUNCH_HOLE, offset, size, &file_disk(b)->no_discard);
 }
 
-static int raw_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags)
+static int file_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags)
 {
-    struct raw *r = raw(b);
+    struct file_disk *d = file_disk(b);
     int status = -EOPNOTSUPP;
     if (flags & BLOCK_MAY_UNMAP)
-        status = allocate(r, FALLOC_FL_PUNCH_HOLE, offset, size, &r->no_discard);
+        status = allocate(d, FALLOC_FL_PUNCH_HOLE, offset, size, &d->no_discard);
     if (status == -EOPNOTSUPP)
-        status = allocate(r, FALLOC_FL_ZERO_RANGE, offset, size, &r->no_zero);
+        status = allocate(d, FALLOC_FL_ZERO_RANGE, offset, size, &d->no_zero);
     return status;
 }
 
 /* SEEK_DATA and SEEK_HOLE; the file's position, which they move, is used by nobody. */
-static int raw_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_extent *extent)
+static int file_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_extent *extent)
 {
-    const int fd = raw(b)->fd;
+    const int fd = file_disk(b)->fd;
     uint64_t end = offset + size;
     off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
     if (data < 0 && errno != ENXIO)
@@ -202,23 +195,37 @@ static int raw_extent(struct disk *b, uint64_t offset, uint64_t size, struct blo
         extent->size = data < 0 ? size : MIN(end, (uint64_t)data) - offset;
         return 0;
     }
+    extent->place = offset;
     off_t hole = lseek(fd, (off_t)offset, SEEK_HOLE);
     if (hole > 0 && (uint64_t)hole > offset)
         extent->size = MIN(end, (uint64_t)hole) - offset;
     return 0;
 }
 
-const struct block_driver block_driver_raw = {
-    .name = "raw",
-    .help = "the file's bytes are the disk's",
+static int file_resize(struct disk *b, uint64_t size)
+{
+    if (!b->facts.growable) /* a device has the size it has */
+        return -EOPNOTSUPP;
+    int status;
+    do
+        status = ftruncate(file_disk(b)->fd, (off_t)size) ? -errno : 0;
+    while (status == -EINTR);
+    return status;
+}
+
+const struct block_driver block_driver_file = {
+    .name = "file",
+    .help = "a file or a block device of the host",
+    .kind = BLOCK_PROTOCOL,
     .needs_file = true,
-    .size = sizeof(struct raw),
-    .open = raw_open,
-    .close = raw_close,
-    .read = raw_read,
-    .write = raw_write,
-    .flush = raw_flush,
-    .discard = raw_discard,
-    .zero = raw_zero,
-    .extent = raw_extent,
+    .size = sizeof(struct file_disk),
+    .open = file_open,
+    .close = file_close,
+    .read = file_read,
+    .write = file_write,
+    .flush = file_flush,
+    .discard = file_discard,
+    .zero = file_zero,
+    .extent = file_extent,
+    .resize = file_resize,
 };

@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* What all formats share of what is done with images. */
+#include "block/image.h"
+
+#include <errno.h>
+#include <sys/param.h>
+
+#include "base/bits.h"
+
+void block_image_info_clear(struct block_image_info *info)
+{
+    g_free(info->backing);
+    g_free(info->backing_format);
+    if (info->specific)
+        json_decref(info->specific);
+    *info = (struct block_image_info){0};
+}
+
+void block_snapshot_free(struct block_snapshot *s)
+{
+    if (!s)
+        return;
+    g_free(s->id);
+    g_free(s->name);
+    g_free(s);
+}
+
+void block_bitmap_free(struct block_bitmap *b)
+{
+    if (!b)
+        return;
+    g_free(b->name);
+    g_free(b);
+}
+
+int block_image_used(struct disk *source, uint32_t cluster, uint64_t *bytes)
+{
+    const uint64_t size = source->facts.size;
+    uint64_t counted = 0; /* where the last counted cluster ends */
+    *bytes = 0;
+    for (uint64_t at = 0; at < size;) {
+        struct block_extent extent;
+        int status = block_extent(source, at, size - at, &extent);
+        if (status)
+            return status;
+        const uint64_t from = MAX(counted, at / cluster * cluster), end = align_up(at + extent.size, cluster);
+        if (!extent.zero && end > from) {
+            *bytes += end - from;
+            counted = end;
+        }
+        at += extent.size;
+    }
+    return 0;
+}
