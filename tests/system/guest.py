@@ -14,7 +14,8 @@ import subprocess
 import sys
 import termios
 import time
-import traceback
+
+from tap import Skip, tap  # noqa: for the tests that import them from here
 
 HOSTEL = os.environ["HOSTEL"]
 VMM = os.environ["HOSTEL_VMM_PROGRAM"]
@@ -24,28 +25,6 @@ RUN = [HOSTEL, "run", "--isa", "riscv64", "--memory", "16M", "--firmware", MONIT
 if SANITIZED:  # a signal sent by a test is no fault of the program
     os.environ["ASAN_OPTIONS"] = os.environ.get("ASAN_OPTIONS", "") + ":handle_segv=0:handle_abort=0"
 PATIENCE = 40 if SANITIZED else 15
-
-
-class Skip(Exception):
-    """Raised by a test that cannot run here, with the reason."""
-
-
-def tap(tests):
-    """Run functions as TAP tests; exit."""
-    print(f"1..{len(tests)}", flush=True)
-    failed = 0
-    for number, test in enumerate(tests, 1):
-        name = test.__name__.removeprefix("test_").replace("_", " ")
-        try:
-            test()
-            print(f"ok {number} - {name}", flush=True)
-        except Skip as reason:
-            print(f"ok {number} - {name} # SKIP {reason}", flush=True)
-        except Exception:  # noqa: whatever went wrong is the test's result
-            failed += 1
-            traceback.print_exc()
-            print(f"not ok {number} - {name}", flush=True)
-    sys.exit(1 if failed else 0)
 
 
 def hostel(*args, **more):
