@@ -24,14 +24,16 @@ enum compress_method {
 enum { COMPRESS_LEVEL_DEFAULT = -1 };
 
 /* The size of the compressed piece; -ENOSPC when it does not fit into room bytes, -EOPNOTSUPP when this
- * Hostel was built without the method or cannot write it, -ENOMEM. level: the method's own, or
- * COMPRESS_LEVEL_DEFAULT. */
+ * Hostel was built without the method or cannot write it, -ENOMEM, -EINVAL for a piece of more than 1 GiB.
+ * level: the method's own, or COMPRESS_LEVEL_DEFAULT. */
 ssize_t compress_pack(enum compress_method method, int level, const void *in, size_t size, void *out,
                       size_t room);
 
 /* The size of the piece; never writes more than room bytes, nor needs memory by what the input says. What
  * lies behind the piece's own end in `in` is left alone (images pad). -EILSEQ when the input is damaged or
- * cut off, -ENOSPC when there is more than fits, -EOPNOTSUPP, -ENOMEM. */
+ * cut off (COMPRESS_DEFLATE and COMPRESS_ZLIB: unless room bytes came out of it: some writers of images lose
+ * the stream's last bytes), -ENOSPC when there is more than fits, -EOPNOTSUPP, -ENOMEM, -EINVAL when room is
+ * more than 1 GiB. */
 ssize_t compress_unpack(enum compress_method method, const void *in, size_t size, void *out, size_t room);
 
 #endif
