@@ -78,6 +78,15 @@ def least(pattern):
     return reached
 
 
+def most(pattern):
+    """The largest fraction of QEMU's figure."""
+    def reached(results, by):
+        worst = least(pattern)(results, by)
+        return worst and 1 / worst
+
+    return reached
+
+
 def fraction(name):
     return lambda results, by: results.fraction(name, by)
 
@@ -115,6 +124,23 @@ BARS = [
     ("TCP, guest to host, of the lesser", ">=", 1.8, least("net/guest_to_host_*")),
     ("TCP, host to guest, of the lesser", ">=", 2.5, least("net/host_to_guest_*")),
     ("TCP round trip, of the lesser", ">=", 1, least("net/round_trip_*")),
+    ("qcow2 image from raw, of qemu-img's time", "<=", 0.95, fraction("image/to_qcow2")),
+    ("qcow2 image to raw, of qemu-img's time", "<=", 0.95, fraction("image/from_qcow2")),
+    ("vmdk image from raw, of qemu-img's time", "<=", 0.6, fraction("image/to_vmdk")),
+    ("vmdk image to raw, of qemu-img's time", "<=", 0.6, fraction("image/from_vmdk")),
+    ("vhdx image from raw, of qemu-img's time", "<=", 0.6, fraction("image/to_vhdx")),
+    ("vhdx image to raw, of qemu-img's time", "<=", 0.6, fraction("image/from_vhdx")),
+    ("vpc image from raw, of qemu-img's time", "<=", 0.6, fraction("image/to_vpc")),
+    ("vpc image to raw, of qemu-img's time", "<=", 0.6, fraction("image/from_vpc")),
+    ("vdi image from raw, of qemu-img's time", "<=", 0.75, fraction("image/to_vdi")),
+    ("vdi image to raw, of qemu-img's time", "<=", 0.75, fraction("image/from_vdi")),
+    ("compressed qcow2 from raw, of qemu-img's time", "<=", 0.4, fraction("image/to_compressed")),
+    ("compressed qcow2 to raw, of qemu-img's time", "<=", 0.7, fraction("image/from_compressed")),
+    ("info, create, overlay, snapshot: the most of qemu-img's time", "<=", 0.5, most("image/*_1[GT]")),
+    ("info, create, overlay, snapshot: the most of qemu-img's memory", "<=", 0.5, most("image/*_1[GT]_peak")),
+    ("qcow2, 4 KiB reads, 16 at once", ">=", 1.2, mean("image/bench_read_4k")),
+    ("qcow2, 4 KiB writes, 16 at once", ">=", 1.2, mean("image/bench_write_4k")),
+    ("qcow2, in order, of the lesser", ">=", 1, least("image/bench_[rw]*[de]")),
     ("emulation, million instructions per second", ">=", 60, value("emulation/mips")),
     ("emulation, boot to user space, s", "<=", 60, value("emulation/boot")),
 ]

@@ -82,7 +82,8 @@ class Ours:
     def create(image):
         options = ["-o", image.kind.options] if image.kind.options else []
         backing = ["-b", image.base.name, "-F", "raw"] if image.base else []
-        run(HOSTEL, "image", "create", "-q", "-f", image.kind.form, *options, *backing, str(image.path), str(image.kind.size))
+        run(HOSTEL, "image", "create", "-q", "-f", image.kind.form, *options, *backing, str(image.path),
+            str(image.kind.size))
 
     @staticmethod
     def apply(image, batch):
@@ -104,7 +105,8 @@ class Theirs:
         options = ["-o", image.kind.options.replace("data.raw", str(image.path.parent / "data.raw"))] \
             if image.kind.options else []
         backing = ["-b", image.base.name, "-F", "raw"] if image.base else []
-        run("qemu-img", "create", "-q", "-f", image.kind.form, *options, *backing, str(image.path), str(image.kind.size))
+        run("qemu-img", "create", "-q", "-f", image.kind.form, *options, *backing, str(image.path),
+            str(image.kind.size))
 
     @staticmethod
     def command(operation):
@@ -181,7 +183,8 @@ class Image:
         whole = [i for i in self.fresh if (i + 1) * self.kind.compressed <= len(self.bytes)]
         if not whole:
             return self.write("write")
-        start, length, byte = self.rand.choice(sorted(whole)) * self.kind.compressed, self.kind.compressed, self.rand.randrange(256)
+        start, length = self.rand.choice(sorted(whole)) * self.kind.compressed, self.kind.compressed
+        byte = self.rand.randrange(256)
         self.touch(start, length)
         self.bytes[start:start + length] = bytes([byte]) * length
         return ("compressed", start, length, byte)
