@@ -26,15 +26,9 @@ char *launch_find_helper(const char *name, const char *variable, GError **error)
     const char *named = g_getenv(variable);
     if (named)
         return g_strdup(named);
-    g_autofree char *below = g_strconcat(HOSTEL_LIBEXEC_FROM_BIN "/", name, NULL);
-    g_autofree char *installed = g_strconcat(HOSTEL_LIBEXECDIR "/", name, NULL);
-    g_autofree char *beside = process_sibling(name), *moved = process_sibling(below);
-    if (beside && access(beside, X_OK) == 0)
-        return g_steal_pointer(&beside);
-    if (moved && access(moved, X_OK) == 0)
-        return g_steal_pointer(&moved);
-    if (access(installed, X_OK) == 0)
-        return g_steal_pointer(&installed);
+    char *found = process_find_helper(name, X_OK);
+    if (found)
+        return found;
     hostel_fail(error, HOSTEL_ERROR_HOST,
                 "cannot find the program %s beside hostel or in %s; install Hostel again", name,
                 HOSTEL_LIBEXECDIR);
@@ -110,7 +104,8 @@ static bool open_image(struct option_file *file, const char *key, bool readonly,
 static bool open_disk(struct disk_options *disk, GError **error)
 {
     return open_image(&disk->file, "file", disk->readonly, error) &&
-           (!disk->base.name || open_image(&disk->base, "base", true, error));
+           (!disk->base.name || open_image(&disk->base, "base", true, error)) &&
+           open_input("disk key", &disk->key, error);
 }
 
 /* A channel is connected before the guest starts; whoever listens is there first. */

@@ -13,6 +13,13 @@ struct disk_options {
 #undef LIST_KEY
 };
 
+/* One --disk-file. */
+struct disk_file_options {
+#define LIST_KEY(field, name, TYPE, WHO, how, arg, value, choice, help) OPTION_C_TYPE_##TYPE field;
+#include "control/disk_file_options.def"
+#undef LIST_KEY
+};
+
 /* One --channel. */
 struct channel_options {
 #define LIST_KEY(field, name, TYPE, WHO, how, arg, value, choice, help) OPTION_C_TYPE_##TYPE field;
