@@ -95,7 +95,8 @@ enum block_open_flags {
     BLOCK_OPEN_ALONE = 1, /* without its backing file, which reads as zeroes */
     BLOCK_OPEN_REPAIR =
         2, /* to be checked and mended: what is merely damaged does not keep it from opening */
-    BLOCK_OPEN_SHARED = 4, /* protocol file: without a lock, though another may write */
+    BLOCK_OPEN_SHARED = 4,  /* protocol file: without a lock, though another may write */
+    BLOCK_OPEN_KEYLESS = 8, /* an encrypted image opens without its key; its contents are then -EACCES */
 };
 
 /* What to open. Everything it holds is borrowed but for what is said to be taken. */
@@ -108,6 +109,7 @@ struct block_config {
     bool readonly;
     unsigned flags;       /* enum block_open_flags */
     uint64_t size;        /* bytes, for drivers without a file */
+    const char *uri;      /* of what is on a server; or NULL */
     const char *snapshot; /* id or name of the internal snapshot that is read instead; or NULL */
     const void *options;  /* values of the driver's options, or NULL for the defaults */
     const uint8_t *key;   /* of an encrypted image: the passphrase, key_size bytes; or NULL */
@@ -120,9 +122,12 @@ enum block_kind { BLOCK_PROTOCOL, BLOCK_FORMAT, BLOCK_FILTER };
 struct block_driver {
     const char *name, *help;
     enum block_kind kind;
-    bool needs_file; /* config.file or config.fd; such formats can be given to --disk */
-    bool needs_base; /* config.base */
-    size_t size;     /* of the struct that begins with struct disk */
+    bool needs_file;     /* config.file or config.fd; such formats can be given to --disk */
+    bool needs_base;     /* config.base */
+    const char *schemes; /* of the URIs that it opens, "http|https"; config.uri; or NULL */
+    const char *module;  /* this row only tells about the driver, which is there after block/module.h loaded
+                          * it;  or NULL */
+    size_t size;         /* of the struct that begins with struct disk */
 
     /* Of opening: rows, ending with a NULL name, and the size of the struct of their values; or NULL. */
     const struct option_row *options;
