@@ -59,7 +59,7 @@ def mirror():
 class PrivateApt:
     """An apt of one release and architecture, living under `root`, which the caller removes."""
 
-    def __init__(self, root, release, arch):
+    def __init__(self, root, release, arch, sources=False):
         self.root = pathlib.Path(root)
         self.arch = arch
         for name in ("lists/partial", "cache/archives/partial", "etc", "debs"):
@@ -67,8 +67,9 @@ class PrivateApt:
         (self.root / "status").touch()
         if not KEYRING.exists():
             raise PrivateAptError(f"{KEYRING} is missing; install debian-archive-keyring")
-        (self.root / "etc/sources.list").write_text(
-            f"deb [arch={arch} signed-by={KEYRING}] {mirror()} {release} main\n")
+        where = f"{mirror()} {release} main\n"
+        line = f"deb-src [signed-by={KEYRING}] {where}" if sources else ""
+        (self.root / "etc/sources.list").write_text(f"deb [arch={arch} signed-by={KEYRING}] {where}{line}")
         self._apt("apt-get", "update", "-q")
 
     def _apt(self, program, *args):
@@ -103,6 +104,14 @@ class PrivateApt:
         if missing:
             raise PrivateAptError(f"apt-get download left out {', '.join(missing)}")
         return debs
+
+    def source(self, package):
+        """Fetch the upstream source of a package, with `sources` at the beginning; the path of its archive."""
+        self._apt("apt-get", "source", "--download-only", "--only-source", package)
+        found = sorted((self.root / "debs").glob("*.orig.tar.*"))
+        if not found:
+            raise PrivateAptError(f"apt-get source {package} brought no archive")
+        return found[0]
 
 
 def unpack(deb, into, members=()):
