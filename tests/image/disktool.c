@@ -3,7 +3,7 @@
 /* Does single operations on an image through the block layer, as a script says: a qemu-io of ours, for tests.
  */
 /*
- * disktool FORMAT FILE [BASE-FORMAT BASE] <script; one operation on a line:
+ * disktool [-r] FORMAT FILE [BASE-FORMAT BASE] <script; -r: read-only; one operation on a line:
  *
  *   write OFFSET SIZE BYTE | compressed OFFSET SIZE BYTE | zero OFFSET SIZE | unmap OFFSET SIZE
  *   discard OFFSET SIZE | flush | resize SIZE | seal | check OFFSET SIZE BYTE | dump
@@ -141,15 +141,18 @@ int main(int argc, char **argv)
     g_autoptr(GError) error = NULL;
     struct disk *base = NULL;
     char line[256];
+    const bool readonly = argc > 1 && !strcmp(argv[1], "-r");
+    argc -= readonly;
+    argv += readonly;
     if (argc != 3 && argc != 5) {
-        fprintf(stderr, "usage: disktool FORMAT FILE [BASE-FORMAT BASE] <script\n");
+        fprintf(stderr, "usage: disktool [-r] FORMAT FILE [BASE-FORMAT BASE] <script\n");
         return 2;
     }
     g_autofree char *folder = g_path_get_dirname(argv[2]);
     struct beside beside = {.refs = {.open = open_beside}, .folder = folder};
     if (argc == 5)
         base = open_image(argv[3], argv[4], true, NULL, &beside.refs, &error);
-    AUTO(disk) b = error ? NULL : open_image(argv[1], argv[2], false, base, &beside.refs, &error);
+    AUTO(disk) b = error ? NULL : open_image(argv[1], argv[2], readonly, base, &beside.refs, &error);
     if (!b) {
         fprintf(stderr, "%s\n", error->message);
         return 1;
