@@ -142,8 +142,52 @@ def test_bytes_are_where_they_belong():
     check_raw(1)
 
 
+
 def test_bytes_are_where_they_belong_with_2_vcpus():
     check_raw(2)
+
+
+def qemu_img(*args):
+    subprocess.run([tool("qemu-img"), *map(str, args)], check=True, stdout=subprocess.DEVNULL)
+
+
+def check_format(form, chain=False):
+    """As check_raw, on an image that qemu-img made; qemu-img reads what the guest wrote."""
+    content, other = pattern(32 * MIB, 1), pattern(3 * MIB, 2)
+    disk, source = Disk(32 * MIB, content), Disk(3 * MIB, other)
+    image = disk.path.with_suffix("." + form)
+    if chain:
+        middle = disk.path.with_suffix(".middle")
+        qemu_img("create", "-f", form, "-b", disk.path, "-F", "raw", middle)
+        qemu_img("create", "-f", form, "-b", middle, "-F", form, image)
+    else:
+        options = ("-o", "force_size=on") if form == "vpc" else ()
+        qemu_img("convert", "-f", "raw", "-O", form, *options, disk.path, image)
+    option = f"file={image},format={form}{',follow=any' if chain else ''}"
+    text = run(RAW, "--disk", option, *source.option(",readonly=on"), cpus=2)
+    sums = dict(re.findall(r"^(\w+): (\w{32})", text, re.M))
+    assert sums["found"] == hashlib.md5(content).hexdigest()
+    before = disk.md5()
+    qemu_img("convert", "-f", form, "-O", "raw", image, disk.path.with_suffix(".back"))
+    found = disk.path.with_suffix(".back").read_bytes()
+    assert before == disk.md5() and source.read() == other
+    expected = bytearray(content)
+    expected[MIB:4 * MIB] = other
+    expected[2053 * 4096:2090 * 4096] = other[5 * 4096:42 * 4096]
+    expected[16 * MIB:24 * MIB] = found[16 * MIB:24 * MIB]  # what was given back reads as anything, but always the same
+    assert found == expected
+    assert sums["written"] == sums["direct"] == hashlib.md5(found).hexdigest()
+    if form != "vpc":
+        qemu_img("check", "-f", form, image)
+
+
+def test_every_format_that_can_be_written():
+    for form in ("qcow2", "vmdk", "vdi", "vhdx", "vpc", "qed", "parallels"):
+        check_format(form)
+
+
+def test_a_chain_of_backing_files():
+    check_format("qcow2", chain=True)
 
 
 LOAD = r"""
