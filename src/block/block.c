@@ -13,6 +13,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "block/module.h"
 #include "os/fd.h"
 
 #define BLOCK_DRIVER(name) extern const struct block_driver block_driver_##name;
@@ -128,7 +129,9 @@ static struct disk *accept_file(const struct block_driver *driver, struct block_
 struct disk *block_open(const struct block_driver *driver, struct block_config *config, GError **error)
 {
     struct disk *b = NULL;
-    if (check_base(driver, config, error) && open_file(driver, config, error))
+    if (driver->module)
+        driver = block_module_load(driver, error);
+    if (driver && check_base(driver, config, error) && open_file(driver, config, error))
         b = driver->accept ? accept_file(driver, config, error) : open_here(driver, config, error);
     if (b && config->base) {
         hostel_fail(error, HOSTEL_ERROR_USAGE,
@@ -205,14 +208,6 @@ static void grow(struct disk *b, uint64_t end)
     uint64_t size = atomic_load(&b->facts.size);
     while (size < end && !atomic_compare_exchange_weak(&b->facts.size, &size, end))
         ;
-}
-
-uint64_t block_iov_size(const struct iovec *iov, unsigned n)
-{
-    uint64_t size = 0;
-    for (unsigned i = 0; i < n; i++)
-        size += iov[i].iov_len;
-    return size;
 }
 
 /* --- operations --- */

@@ -3,6 +3,8 @@
 /* Moving along buffers; see cursor.h. */
 #include "block/cursor.h"
 
+#include "block/block.h"
+
 #include <string.h>
 #include <sys/param.h>
 
@@ -17,6 +19,14 @@ static struct iovec step(struct block_cursor *c, uint64_t size)
     const struct iovec piece = {(char *)c->iov->iov_base + c->used, part};
     c->used += part;
     return piece;
+}
+
+uint64_t block_iov_size(const struct iovec *iov, unsigned n)
+{
+    uint64_t size = 0;
+    for (unsigned i = 0; i < n; i++)
+        size += iov[i].iov_len;
+    return size;
 }
 
 unsigned block_cursor_next(struct block_cursor *c, uint64_t size, struct iovec *out)

@@ -106,3 +106,17 @@ char *process_sibling(const char *name)
     *slash = '\0';
     return g_strconcat(self, "/", name, NULL);
 }
+
+char *process_find_helper(const char *name, int mode)
+{
+    g_autofree char *below = g_strconcat(HOSTEL_LIBEXEC_FROM_BIN "/", name, NULL);
+    char *places[] = {process_sibling(name), process_sibling(below),
+                      g_strconcat(HOSTEL_LIBEXECDIR "/", name, NULL)};
+    char *found = NULL;
+    for (unsigned i = 0; i < 3; i++) {
+        if (!found && places[i] && !access(places[i], mode))
+            found = g_steal_pointer(&places[i]);
+        g_free(places[i]);
+    }
+    return found;
+}

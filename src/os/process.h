@@ -26,4 +26,8 @@ pid_t process_spawn(const struct process_start *start, GError **error);
  * through; returned owned, NULL when /proc is not there. */
 char *process_sibling(const char *name);
 
+/* The path of what is installed for our programs only: beside the running one in a build's folder, else in
+ * the folder of helpers, else NULL; owned. mode: as access() wants it. */
+char *process_find_helper(const char *name, int mode);
+
 #endif
