@@ -13,7 +13,7 @@ ARGS   ?=
 PROGRAMS := $(patsubst src/bin/%.c,src/bin/%,$(wildcard src/bin/*.c))
 
 .DEFAULT_GOAL := build
-.PHONY: help build compile run run-kernel test check-fast bench lint format asan tsan clang aarch64 fuzz install clean
+.PHONY: help build compile run run-kernel test check-fast torture bench lint format asan tsan clang aarch64 fuzz install clean
 
 help:              ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*## /  make \1\t/p' Makefile | expand -t 22
@@ -47,6 +47,10 @@ test: deps-test    ## everything: all suites, both compilers, sanitizers, arm64;
 
 check-fast:        ## format, layers, headers alone, style, unit tests: before each commit
 	@tools/run-tests --build $(BUILD) static unit
+
+torture: deps-test $(BUILD)/build.ninja  ## disk images: 100,000 power cuts (HOSTEL_POWERCUT=N, HOSTEL_SEED=N repeats a run)
+	@ninja -C $(BUILD) tests/block/powercut/powercut
+	@HOSTEL_POWERCUT=$${HOSTEL_POWERCUT:-100000} $(BUILD)/tests/block/powercut/powercut -k
 
 bench: deps-test build  ## measure Hostel beside its peers
 	@bench/run --build $(BUILD)

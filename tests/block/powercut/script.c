@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* Random operations on an image; see script.h. */
+#include "script.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "base/bits.h"
+
+enum { OPS_MAX = 400, SNAPSHOTS_MAX = 3 };
+
+static const struct block_driver *driver_of(const struct image_setup *setup)
+{
+    return block_driver_find(setup->driver);
+}
+
+const char *script_kind_name(enum script_kind kind)
+{
+    static const char *const names[] = {"write",  "read",   "zero",   "discard",  "compressed", "flush",
+                                        "resize", "reopen", "repair", "snapshot", "apply",      "delete"};
+    _Static_assert(G_N_ELEMENTS(names) == SCRIPT_KINDS, "a name for each");
+    return names[kind];
+}
+
+bool script_can(const struct image_setup *setup, enum script_kind kind)
+{
+    const struct block_driver *driver = driver_of(setup);
+    switch (kind) {
+    case SCRIPT_COMPRESSED: return driver->write_compressed;
+    case SCRIPT_RESIZE: return driver->resize;
+    case SCRIPT_REPAIR: return driver->image && driver->image->check;
+    case SCRIPT_SNAPSHOT:
+    case SCRIPT_APPLY:
+    case SCRIPT_DELETE: return driver->image && driver->image->snapshot_create;
+    default: return true;
+    }
+}
+
+static unsigned notes(struct script *s)
+{
+    return block_record_count(s->record);
+}
+
+static uint32_t pick(struct script *s, uint32_t below)
+{
+    return below ? g_rand_int(s->rand) % below : 0;
+}
+
+/* --- opening --- */
+
+static void open_disk(struct script *s, unsigned flags)
+{
+    g_autoptr(GError) error = NULL;
+    struct disk *file = block_recorder_new(store_disk(s->live, false, s->garbage), s->record);
+    s->disk = image_open(s->setup, file, s->base, flags, false, NULL, &error);
+    g_assert_no_error(error);
+}
+
+static void close_disk(struct script *s)
+{
+    g_assert_cmpint(block_flush(s->disk), ==, 0);
+    block_free(STEAL(s->disk));
+}
+
+static void print_line(void *opaque, const char *line)
+{
+    g_test_message("%s: %s", ((const struct script *)opaque)->setup->name, line);
+}
+
+static void check(struct script *s, unsigned fix)
+{
+    g_autoptr(GError) error = NULL;
+    struct block_check c = {.report = print_line, .opaque = s};
+    driver_of(s->setup)->image->check(s->disk, fix, &c, &error);
+    g_assert_no_error(error);
+    g_assert_cmpuint(c.corruptions, ==, 0);
+    g_assert_cmpuint(c.errors, ==, 0);
+}
+
+static void do_reopen(struct script *s, bool repair)
+{
+    model_begin(s->model, notes(s));
+    close_disk(s);
+    if (repair) {
+        open_disk(s, BLOCK_OPEN_REPAIR);
+        check(s, BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS);
+        close_disk(s);
+    }
+    open_disk(s, 0);
+    model_end(s->model, notes(s), true, false);
+}
+
+/* --- the disk --- */
+
+/* Small ones, large ones, whole clusters; half of all near each other. */
+static uint64_t range(struct script *s, uint64_t *count)
+{
+    const uint64_t sectors = model_sectors(s->model), cluster = s->disk->facts.cluster / BLOCK_SECTOR;
+    const uint32_t align =
+        s->disk->facts.alignment > BLOCK_SECTOR ? s->disk->facts.alignment / BLOCK_SECTOR : 1;
+    uint64_t at = pick(s, (uint32_t)(pick(s, 2) ? sectors : MIN(sectors, 200)));
+    *count = 1 + pick(s, pick(s, 3) ? 12 : 300);
+    if (cluster && !pick(s, 3)) {
+        at -= at % cluster;
+        *count = cluster * (1 + pick(s, 3));
+        if (*count > 600)
+            *count = 600;
+    }
+    at -= at % align;
+    *count = MAX(*count, align);
+    *count = MIN(*count, sectors - at);
+    *count -= *count % align;
+    return at;
+}
+
+static void fill(uint8_t *bytes, uint32_t writer, uint64_t sector, uint64_t count)
+{
+    for (uint64_t i = 0; i < count; i++)
+        image_stamp(bytes + i * BLOCK_SECTOR, writer, sector + i);
+}
+
+static void do_write(struct script *s)
+{
+    uint64_t count, at = range(s, &count);
+    g_autofree uint8_t *bytes = g_malloc(count * BLOCK_SECTOR + 1);
+    const uint32_t op = model_begin(s->model, notes(s));
+    fill(bytes, op, at, count);
+    g_assert_cmpint(block_pwrite(s->disk, bytes, count * BLOCK_SECTOR, at * BLOCK_SECTOR), ==, 0);
+    model_put(s->model, at, count, VERSION_STAMP);
+    model_end(s->model, notes(s), false, false);
+}
+
+static void do_read(struct script *s)
+{
+    uint64_t count, at = range(s, &count);
+    g_autofree uint8_t *bytes = g_malloc(count * BLOCK_SECTOR + 1);
+    const struct moment now = {s->model->ops->len, s->model->ops->len, false};
+    g_assert_cmpint(block_pread(s->disk, bytes, count * BLOCK_SECTOR, at * BLOCK_SECTOR), ==, 0);
+    for (uint64_t i = 0; i < count; i++) {
+        g_autofree char *wrong = model_check(s->model, now, at + i, bytes + i * BLOCK_SECTOR);
+        if (wrong)
+            g_error("%s, without any power cut: %s", s->setup->name, wrong);
+    }
+}
+
+static void do_zero(struct script *s)
+{
+    uint64_t count, at = range(s, &count);
+    model_begin(s->model, notes(s));
+    const unsigned flags = pick(s, 2) ? BLOCK_MAY_UNMAP : 0;
+    g_assert_cmpint(block_zero(s->disk, at * BLOCK_SECTOR, count * BLOCK_SECTOR, flags), ==, 0);
+    model_put(s->model, at, count, VERSION_ZERO);
+    model_end(s->model, notes(s), false, false);
+}
+
+static void do_discard(struct script *s)
+{
+    uint64_t count, at = range(s, &count);
+    model_begin(s->model, notes(s));
+    g_assert_cmpint(block_discard(s->disk, at * BLOCK_SECTOR, count * BLOCK_SECTOR), ==, 0);
+    model_put(s->model, at, count, VERSION_ANY);
+    model_end(s->model, notes(s), false, false);
+}
+
+/* Only where nothing was ever put: the format may insist on it. */
+static void do_compressed(struct script *s)
+{
+    const uint64_t cluster = s->disk->facts.cluster / BLOCK_SECTOR, sectors = model_sectors(s->model);
+    const uint64_t at = pick(s, (uint32_t)(sectors / cluster)) * cluster, count = MIN(cluster, sectors - at);
+    for (uint64_t i = at; i < at + count; i++)
+        if (s->model->versions[i]->len > 1)
+            return;
+    g_autofree uint8_t *bytes = g_malloc(count * BLOCK_SECTOR);
+    const uint32_t op = model_begin(s->model, notes(s));
+    fill(bytes, op, at, count);
+    g_assert_cmpint(block_write_compressed(s->disk, bytes, at * BLOCK_SECTOR, count * BLOCK_SECTOR), ==, 0);
+    model_put(s->model, at, count, VERSION_STAMP);
+    model_end(s->model, notes(s), false, false);
+}
+
+static void do_flush(struct script *s)
+{
+    model_begin(s->model, notes(s));
+    g_assert_cmpint(block_flush(s->disk), ==, 0);
+    model_end(s->model, notes(s), true, false);
+}
+
+/* Mostly longer; formats may refuse, as with snapshots there are. */
+static void do_resize(struct script *s)
+{
+    const uint64_t now = model_sectors(s->model), more = s->model->sectors_max - now;
+    const uint64_t unit = 128; /* 64 KiB */
+    const uint64_t size = pick(s, 3) ? now + pick(s, (uint32_t)(more / unit) + 1) * unit
+                                     : MAX(now - pick(s, 5) * unit, s->model->sectors_max / 4);
+    model_begin(s->model, notes(s));
+    int status = block_resize(s->disk, size * BLOCK_SECTOR);
+    if (!status)
+        model_size(s->model, size);
+    else if (status != -EOPNOTSUPP && status != -EBUSY && status != -EINVAL)
+        g_error("%s: resize from %u to %u sectors: %s", s->setup->name, (unsigned)now, (unsigned)size,
+                g_strerror(-status));
+    else
+        s->done[SCRIPT_RESIZE]--;
+    g_assert_cmpuint(s->disk->facts.size, ==, model_sectors(s->model) * BLOCK_SECTOR);
+    model_end(s->model, notes(s), false, false);
+}
+
+/* --- snapshots --- */
+
+static struct frozen *some_frozen(struct script *s, unsigned *count)
+{
+    struct frozen *found = NULL;
+    *count = 0;
+    for (unsigned i = 0; i < s->model->frozen->len; i++) {
+        struct frozen *f = s->model->frozen->pdata[i];
+        if (f->deleted == UINT32_MAX && !pick(s, ++*count))
+            found = f;
+    }
+    return found;
+}
+
+static void do_snapshot(struct script *s)
+{
+    unsigned count;
+    g_autoptr(GError) error = NULL;
+    some_frozen(s, &count);
+    if (count == SNAPSHOTS_MAX)
+        return;
+    g_autofree char *name = g_strdup_printf("s%u", s->names++);
+    model_begin(s->model, notes(s));
+    driver_of(s->setup)->image->snapshot_create(s->disk, name, &error);
+    g_assert_no_error(error);
+    model_freeze(s->model, name);
+    model_end(s->model, notes(s), true, false);
+}
+
+static void do_apply(struct script *s)
+{
+    unsigned count;
+    g_autoptr(GError) error = NULL;
+    struct frozen *f = some_frozen(s, &count);
+    if (!f)
+        return;
+    model_begin(s->model, notes(s));
+    bool applied = driver_of(s->setup)->image->snapshot_apply(s->disk, f->name, &error);
+    if (applied)
+        model_thaw(s->model, f);
+    else if (f->sectors == model_sectors(s->model)) /* another size may be refused */
+        g_assert_no_error(error);
+    g_assert_cmpuint(s->disk->facts.size, ==, model_sectors(s->model) * BLOCK_SECTOR);
+    model_end(s->model, notes(s), applied, true);
+}
+
+static void do_delete(struct script *s)
+{
+    unsigned count;
+    g_autoptr(GError) error = NULL;
+    struct frozen *f = some_frozen(s, &count);
+    if (!f)
+        return;
+    model_begin(s->model, notes(s));
+    driver_of(s->setup)->image->snapshot_delete(s->disk, f->name, &error);
+    g_assert_no_error(error);
+    model_delete(s->model, f);
+    model_end(s->model, notes(s), true, false);
+}
+
+/* --- the whole --- */
+
+static enum script_kind next(struct script *s)
+{
+    static const unsigned weights[SCRIPT_KINDS] = {40, 4, 8, 8, 6, 12, 3, 1, 1, 3, 2, 2};
+    for (;;) {
+        unsigned at = pick(s, 90);
+        enum script_kind kind = 0;
+        while (kind < SCRIPT_KINDS && at >= weights[kind])
+            at -= weights[kind++];
+        if (kind < SCRIPT_KINDS && script_can(s->setup, kind))
+            return kind;
+    }
+}
+
+static void step(struct script *s)
+{
+    const enum script_kind kind = next(s);
+    s->done[kind]++;
+    switch (kind) {
+    case SCRIPT_WRITE: do_write(s); break;
+    case SCRIPT_READ: do_read(s); break;
+    case SCRIPT_ZERO: do_zero(s); break;
+    case SCRIPT_DISCARD: do_discard(s); break;
+    case SCRIPT_COMPRESSED: do_compressed(s); break;
+    case SCRIPT_FLUSH: do_flush(s); break;
+    case SCRIPT_RESIZE: do_resize(s); break;
+    case SCRIPT_REOPEN: do_reopen(s, false); break;
+    case SCRIPT_REPAIR: do_reopen(s, true); break;
+    case SCRIPT_SNAPSHOT: do_snapshot(s); break;
+    case SCRIPT_APPLY: do_apply(s); break;
+    case SCRIPT_DELETE: do_delete(s); break;
+    case SCRIPT_KINDS: g_assert_not_reached();
+    }
+}
+
+struct script *script_run(const struct image_setup *setup, uint32_t seed, unsigned wanted)
+{
+    struct script *s = g_new0(struct script, 1);
+    const uint64_t sectors = setup->size / BLOCK_SECTOR;
+    s->setup = setup;
+    s->rand = g_rand_new_with_seed(seed);
+    s->garbage = pick(s, 2);
+    s->base = image_base(setup);
+    s->live = image_make(setup);
+    s->first = store_copy(s->live);
+    s->record = block_record_new();
+    s->model = model_new(sectors, setup->base_size / BLOCK_SECTOR,
+                         script_can(setup, SCRIPT_RESIZE) ? sectors * 2 : sectors);
+    open_disk(s, 0);
+    for (unsigned i = 0; i < OPS_MAX && notes(s) < wanted; i++)
+        step(s);
+    do_flush(s);
+    if (script_can(setup, SCRIPT_REPAIR))
+        check(s, 0);
+    block_free(STEAL(s->disk));
+    return s;
+}
+
+void script_free(struct script *s)
+{
+    block_record_free(s->record);
+    model_free(s->model);
+    store_free(s->first);
+    store_free(s->live);
+    store_free(s->base);
+    g_rand_free(s->rand);
+    g_free(s);
+}
