@@ -8,7 +8,11 @@
 #include "base/bits.h"
 #include "rig.h"
 
-enum { SIZE = 300 * 1024 + 512, ROUNDS = 3000, PIECES = 5 };
+enum {
+    SIZE = 306 * 1024, /* not whole clusters; 9 cylinders, 4 heads, 17 sectors, as vpc rounds up to */
+    ROUNDS = 3000,
+    PIECES = 5,
+};
 
 struct model {
     struct disk *disk;
