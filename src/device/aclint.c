@@ -167,16 +167,16 @@ static bool aclint_post_load(struct device *d)
 }
 
 static const struct device_option aclint_options[] = {
-    {"harts", "how many harts it serves", DEVICE_U32, offsetof(struct aclint, harts), 1, 1, ACLINT_HARTS},
-    {"frequency", "ticks of mtime per second", DEVICE_U64, offsetof(struct aclint, frequency), 10000000, 1,
+    {"harts", "how many harts it serves", STATE_U32, offsetof(struct aclint, harts), 1, 1, ACLINT_HARTS},
+    {"frequency", "ticks of mtime per second", STATE_U64, offsetof(struct aclint, frequency), 10000000, 1,
      1000000000},
     {0},
 };
 
-static const struct device_field aclint_state[] = {
-    DEVICE_FIELD(aclint, msip, DEVICE_U8, 1),
-    DEVICE_FIELD(aclint, mtimecmp, DEVICE_U64, 1),
-    DEVICE_FIELD(aclint, offset, DEVICE_U64, 1),
+static const struct state_field aclint_state[] = {
+    STATE_FIELD(aclint, msip, STATE_U8, 1),
+    STATE_FIELD(aclint, mtimecmp, STATE_U64, 1),
+    STATE_FIELD(aclint, offset, STATE_U64, 1),
     {0},
 };
 

@@ -28,32 +28,6 @@ const struct device_type *device_type_find(const char *name)
     return NULL;
 }
 
-/* --- values in a chip's struct --- */
-
-static uint64_t value_get(const void *p, enum device_value_type type)
-{
-    switch (type) {
-    case DEVICE_BOOL: return *(const bool *)p;
-    case DEVICE_U8: return *(const uint8_t *)p;
-    case DEVICE_U16: return *(const uint16_t *)p;
-    case DEVICE_U32: return *(const uint32_t *)p;
-    case DEVICE_U64: return *(const uint64_t *)p;
-    }
-    g_assert_not_reached();
-}
-
-static void value_put(void *p, enum device_value_type type, uint64_t value)
-{
-    switch (type) {
-    case DEVICE_BOOL: *(bool *)p = value != 0; return;
-    case DEVICE_U8: *(uint8_t *)p = (uint8_t)value; return;
-    case DEVICE_U16: *(uint16_t *)p = (uint16_t)value; return;
-    case DEVICE_U32: *(uint32_t *)p = (uint32_t)value; return;
-    case DEVICE_U64: *(uint64_t *)p = value; return;
-    }
-    g_assert_not_reached();
-}
-
 /* --- construction --- */
 
 static const struct device_option *option_find(const struct device_type *type, const char *name)
@@ -67,7 +41,7 @@ static const struct device_option *option_find(const struct device_type *type, c
 static bool set_options(struct device *d, const struct device_value *values, GError **error)
 {
     for (const struct device_option *o = d->type->options; o && o->name; o++)
-        value_put((char *)d + o->offset, o->type, o->value);
+        state_put((char *)d + o->offset, o->type, o->value);
     for (const struct device_value *v = values; v && v->option; v++) {
         const struct device_option *o = option_find(d->type, v->option);
         if (!o)
@@ -77,7 +51,7 @@ static bool set_options(struct device *d, const struct device_value *values, GEr
                                "%s: %s is %" G_GUINT64_FORMAT ", allowed are %" G_GUINT64_FORMAT
                                " to %" G_GUINT64_FORMAT,
                                d->type->name, o->name, v->value, o->min, o->max);
-        value_put((char *)d + o->offset, o->type, v->value);
+        state_put((char *)d + o->offset, o->type, v->value);
     }
     return true;
 }
@@ -157,10 +131,7 @@ void device_release(struct device *d)
 
 size_t device_state_size(const struct device_type *type)
 {
-    size_t size = 0;
-    for (const struct device_field *f = type->state; f && f->name; f++)
-        size += f->count * device_value_size(f->type);
-    return size;
+    return state_size(type->state, type->version);
 }
 
 void device_state_save(struct device *d, uint8_t *bytes)
@@ -168,33 +139,16 @@ void device_state_save(struct device *d, uint8_t *bytes)
     device_lock(d);
     if (d->type->pre_save)
         d->type->pre_save(d);
-    for (const struct device_field *f = d->type->state; f && f->name; f++) {
-        size_t each = device_value_size(f->type);
-        for (unsigned i = 0; i < f->count; i++, bytes += each) {
-            uint8_t wide[8];
-            st64le(wide, value_get((const char *)d + f->offset + i * each, f->type));
-            memcpy(bytes, wide, each);
-        }
-    }
+    state_save(d->type->state, d->type->version, d, bytes);
     device_release(d);
 }
 
 bool device_state_load(struct device *d, const uint8_t *bytes)
 {
-    bool ok = true;
     device_lock(d);
     d->want = 0;
     d->type->reset(d); /* what is under way belongs to the old state */
-    for (const struct device_field *f = d->type->state; f && f->name; f++) {
-        size_t each = device_value_size(f->type);
-        for (unsigned i = 0; i < f->count; i++, bytes += each) {
-            uint8_t wide[8] = {0};
-            memcpy(wide, bytes, each);
-            uint64_t value = ld64le(wide);
-            ok = ok && (f->type != DEVICE_BOOL || value <= 1);
-            value_put((char *)d + f->offset + i * each, f->type, value);
-        }
-    }
+    bool ok = state_load(d->type->state, d->type->version, d, bytes);
     if (!ok || (d->type->post_load && !d->type->post_load(d))) {
         ok = false;
         d->want = 0;

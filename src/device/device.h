@@ -37,6 +37,7 @@
 #include <stdint.h>
 
 #include "base/cleanup.h"
+#include "base/state.h"
 #include "bus/bus.h"
 #include "bus/clock.h"
 #include "console/stream.h"
@@ -45,35 +46,15 @@
 
 enum { DEVICE_PINS_MAX = 64 };
 
-enum device_value_type { DEVICE_BOOL, DEVICE_U8, DEVICE_U16, DEVICE_U32, DEVICE_U64 };
-
 /* One option of a chip: a number (or bool) stored at offset before init. */
 struct device_option {
     const char *name;
     const char *help;
-    enum device_value_type type;
+    enum state_type type;
     size_t offset;     /* in the chip's struct */
     uint64_t value;    /* default */
     uint64_t min, max; /* allowed, both inclusive */
 };
-
-/* One piece of guest-visible state: count values of type at offset. Names and order are part of the format of
- * a saved guest. */
-struct device_field {
-    const char *name;
-    enum device_value_type type;
-    size_t offset;
-    unsigned count; /* array length, 1 for a single value */
-    unsigned since; /* state version (type->version) that brought it, 1 = from the beginning */
-};
-
-#define DEVICE_FIELD(tag, field, value_type, version)                                                        \
-    {                                                                                                        \
-        .name = #field, .type = (value_type), .offset = offsetof(struct tag, field),                         \
-        .count = sizeof(((struct tag *)0)->field) / device_value_size(value_type), .since = (version)        \
-    }
-#define device_value_size(type)                                                                              \
-    ((type) == DEVICE_U64 ? 8 : (type) == DEVICE_U32 ? 4 : (type) == DEVICE_U16 ? 2 : 1)
 
 /* What a guest asks of the power supply. */
 enum device_power { DEVICE_POWER_OFF, DEVICE_POWER_FAIL, DEVICE_POWER_RESET };
@@ -110,7 +91,7 @@ struct device_type {
     const char *help;
     size_t size;                         /* of the struct that begins with struct device */
     const struct device_option *options; /* ends with a NULL name; or NULL */
-    const struct device_field *state;    /* ends with a NULL name; or NULL: no state */
+    const struct state_field *state;     /* ends with a NULL name; or NULL: no state */
     unsigned version;                    /* of state[] */
     const struct bus_ops *ops;           /* registers; the chip is the struct device */
 
@@ -196,7 +177,7 @@ void device_release(struct device *d);
 
 /* --- state, as data --- */
 
-/* Bytes of the state in its plain form: each value little-endian in the order of state[]. */
+/* Bytes of the state in its plain form (base/state.h). */
 size_t device_state_size(const struct device_type *type);
 /* Copies the state out of or into the chip, which is reset before. load: false, with the chip reset, when the
  * values are impossible. No vCPU runs. */

@@ -322,10 +322,10 @@ static void fw_cfg_reset(struct device *d)
     f->dma_high = 0;
 }
 
-static const struct device_field fw_cfg_state[] = {
-    DEVICE_FIELD(fw_cfg, key, DEVICE_U16, 1),
-    DEVICE_FIELD(fw_cfg, position, DEVICE_U64, 1),
-    DEVICE_FIELD(fw_cfg, dma_high, DEVICE_U32, 1),
+static const struct state_field fw_cfg_state[] = {
+    STATE_FIELD(fw_cfg, key, STATE_U16, 1),
+    STATE_FIELD(fw_cfg, position, STATE_U64, 1),
+    STATE_FIELD(fw_cfg, dma_high, STATE_U32, 1),
     {0},
 };
 

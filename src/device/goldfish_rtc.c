@@ -142,14 +142,14 @@ static bool rtc_post_load(struct device *d)
     return true;
 }
 
-static const struct device_field rtc_state[] = {
-    DEVICE_FIELD(goldfish_rtc, offset, DEVICE_U64, 1),
-    DEVICE_FIELD(goldfish_rtc, alarm, DEVICE_U64, 1),
-    DEVICE_FIELD(goldfish_rtc, time_high, DEVICE_U32, 1),
-    DEVICE_FIELD(goldfish_rtc, time_high_write, DEVICE_U32, 1),
-    DEVICE_FIELD(goldfish_rtc, armed, DEVICE_BOOL, 1),
-    DEVICE_FIELD(goldfish_rtc, pending, DEVICE_BOOL, 1),
-    DEVICE_FIELD(goldfish_rtc, enabled, DEVICE_BOOL, 1),
+static const struct state_field rtc_state[] = {
+    STATE_FIELD(goldfish_rtc, offset, STATE_U64, 1),
+    STATE_FIELD(goldfish_rtc, alarm, STATE_U64, 1),
+    STATE_FIELD(goldfish_rtc, time_high, STATE_U32, 1),
+    STATE_FIELD(goldfish_rtc, time_high_write, STATE_U32, 1),
+    STATE_FIELD(goldfish_rtc, armed, STATE_BOOL, 1),
+    STATE_FIELD(goldfish_rtc, pending, STATE_BOOL, 1),
+    STATE_FIELD(goldfish_rtc, enabled, STATE_BOOL, 1),
     {0},
 };
 

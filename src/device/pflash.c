@@ -543,15 +543,15 @@ static bool pflash_post_load(struct device *d)
     return true;
 }
 
-static const struct device_field pflash_state[] = {
-    DEVICE_FIELD(pflash, blank, DEVICE_BOOL, 1),
-    DEVICE_FIELD(pflash, show, DEVICE_U8, 1),
-    DEVICE_FIELD(pflash, step, DEVICE_U8, 1),
-    DEVICE_FIELD(pflash, status, DEVICE_U8, 1),
-    DEVICE_FIELD(pflash, locked, DEVICE_U8, 1),
-    DEVICE_FIELD(pflash, left, DEVICE_U32, 1),
-    DEVICE_FIELD(pflash, buffer_at, DEVICE_U32, 1),
-    DEVICE_FIELD(pflash, buffer, DEVICE_U8, 1),
+static const struct state_field pflash_state[] = {
+    STATE_FIELD(pflash, blank, STATE_BOOL, 1),
+    STATE_FIELD(pflash, show, STATE_U8, 1),
+    STATE_FIELD(pflash, step, STATE_U8, 1),
+    STATE_FIELD(pflash, status, STATE_U8, 1),
+    STATE_FIELD(pflash, locked, STATE_U8, 1),
+    STATE_FIELD(pflash, left, STATE_U32, 1),
+    STATE_FIELD(pflash, buffer_at, STATE_U32, 1),
+    STATE_FIELD(pflash, buffer, STATE_U8, 1),
     {0},
 };
 

@@ -239,16 +239,16 @@ static bool plic_post_load(struct device *d)
 }
 
 static const struct device_option plic_options[] = {
-    {"contexts", "output pins: two per hart, M mode first", DEVICE_U32, offsetof(struct plic, contexts), 2, 1,
+    {"contexts", "output pins: two per hart, M mode first", STATE_U32, offsetof(struct plic, contexts), 2, 1,
      PLIC_CONTEXTS},
     {0},
 };
 
-static const struct device_field plic_state[] = {
-    DEVICE_FIELD(plic, priority, DEVICE_U8, 1),  DEVICE_FIELD(plic, pending, DEVICE_U32, 1),
-    DEVICE_FIELD(plic, level, DEVICE_U32, 1),    DEVICE_FIELD(plic, again, DEVICE_U32, 1),
-    DEVICE_FIELD(plic, claimed, DEVICE_U32, 1),  DEVICE_FIELD(plic, enable, DEVICE_U32, 1),
-    DEVICE_FIELD(plic, threshold, DEVICE_U8, 1), {0},
+static const struct state_field plic_state[] = {
+    STATE_FIELD(plic, priority, STATE_U8, 1),  STATE_FIELD(plic, pending, STATE_U32, 1),
+    STATE_FIELD(plic, level, STATE_U32, 1),    STATE_FIELD(plic, again, STATE_U32, 1),
+    STATE_FIELD(plic, claimed, STATE_U32, 1),  STATE_FIELD(plic, enable, STATE_U32, 1),
+    STATE_FIELD(plic, threshold, STATE_U8, 1), {0},
 };
 
 const struct device_type device_plic = {

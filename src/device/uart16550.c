@@ -460,17 +460,17 @@ static bool uart_post_load(struct device *d)
     return true;
 }
 
-static const struct device_field uart_state[] = {
-    DEVICE_FIELD(uart16550, ier, DEVICE_U8, 1),         DEVICE_FIELD(uart16550, fcr, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, lcr, DEVICE_U8, 1),         DEVICE_FIELD(uart16550, mcr, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, scr, DEVICE_U8, 1),         DEVICE_FIELD(uart16550, msr, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, errors, DEVICE_U8, 1),      DEVICE_FIELD(uart16550, divisor, DEVICE_U16, 1),
-    DEVICE_FIELD(uart16550, thr_event, DEVICE_BOOL, 1), DEVICE_FIELD(uart16550, polled, DEVICE_BOOL, 1),
+static const struct state_field uart_state[] = {
+    STATE_FIELD(uart16550, ier, STATE_U8, 1),         STATE_FIELD(uart16550, fcr, STATE_U8, 1),
+    STATE_FIELD(uart16550, lcr, STATE_U8, 1),         STATE_FIELD(uart16550, mcr, STATE_U8, 1),
+    STATE_FIELD(uart16550, scr, STATE_U8, 1),         STATE_FIELD(uart16550, msr, STATE_U8, 1),
+    STATE_FIELD(uart16550, errors, STATE_U8, 1),      STATE_FIELD(uart16550, divisor, STATE_U16, 1),
+    STATE_FIELD(uart16550, thr_event, STATE_BOOL, 1), STATE_FIELD(uart16550, polled, STATE_BOOL, 1),
 
-    DEVICE_FIELD(uart16550, rx, DEVICE_U8, 1),          DEVICE_FIELD(uart16550, rx_errors, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, rx_first, DEVICE_U8, 1),    DEVICE_FIELD(uart16550, rx_count, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, tx, DEVICE_U8, 1),          DEVICE_FIELD(uart16550, tx_first, DEVICE_U8, 1),
-    DEVICE_FIELD(uart16550, tx_count, DEVICE_U8, 1),    {0},
+    STATE_FIELD(uart16550, rx, STATE_U8, 1),          STATE_FIELD(uart16550, rx_errors, STATE_U8, 1),
+    STATE_FIELD(uart16550, rx_first, STATE_U8, 1),    STATE_FIELD(uart16550, rx_count, STATE_U8, 1),
+    STATE_FIELD(uart16550, tx, STATE_U8, 1),          STATE_FIELD(uart16550, tx_first, STATE_U8, 1),
+    STATE_FIELD(uart16550, tx_count, STATE_U8, 1),    {0},
 };
 
 const struct device_type device_uart16550 = {

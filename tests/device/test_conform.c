@@ -80,14 +80,14 @@ static void test_row(gconstpointer data)
         g_assert_nonnull(o->help);
         g_assert_cmpuint(o->min, <=, o->value);
         g_assert_cmpuint(o->value, <=, o->max);
-        g_assert_cmpuint(o->offset + device_value_size(o->type), <=, t->size);
+        g_assert_cmpuint(o->offset + state_type_size(o->type), <=, t->size);
     }
-    for (const struct device_field *f = t->state; f && f->name; f++) {
+    for (const struct state_field *f = t->state; f && f->name; f++) {
         g_assert_cmpuint(f->offset, >=, sizeof(struct device));
-        g_assert_cmpuint(f->offset + f->count * device_value_size(f->type), <=, t->size);
+        g_assert_cmpuint(f->offset + f->count * state_type_size(f->type), <=, t->size);
         g_assert_cmpuint(f->count, >=, 1);
         g_assert_true(f->since >= 1 && f->since <= t->version);
-        for (const struct device_field *g = t->state; g < f; g++)
+        for (const struct state_field *g = t->state; g < f; g++)
             g_assert_cmpstr(g->name, !=, f->name);
     }
 }

@@ -568,7 +568,7 @@ static const struct device_option options[] = {
     VIRTIO_OPTIONS,
     {.name = "queues",
      .help = "number of queues",
-     .type = DEVICE_U8,
+     .type = STATE_U8,
      .offset = offsetof(struct blk, queues),
      .value = 1,
      .min = 1,

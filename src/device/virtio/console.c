@@ -446,12 +446,12 @@ static bool console_post_load(struct device *d)
     return virtio_post_load(d);
 }
 
-static const struct device_field console_state[] = {
+static const struct state_field console_state[] = {
     VIRTIO_STATE,
-    DEVICE_FIELD(virtio_console, out_at, DEVICE_U32, 1),
-    DEVICE_FIELD(virtio_console, owed, DEVICE_U8, 1),
-    DEVICE_FIELD(virtio_console, known, DEVICE_BOOL, 1),
-    DEVICE_FIELD(virtio_console, open, DEVICE_BOOL, 1),
+    STATE_FIELD(virtio_console, out_at, STATE_U32, 1),
+    STATE_FIELD(virtio_console, owed, STATE_U8, 1),
+    STATE_FIELD(virtio_console, known, STATE_BOOL, 1),
+    STATE_FIELD(virtio_console, open, STATE_BOOL, 1),
     {0},
 };
 
@@ -459,12 +459,12 @@ static const struct device_option console_options[] = {
     VIRTIO_OPTIONS,
     {.name = "columns",
      .help = "characters in a line of the terminal, 0 = not known",
-     .type = DEVICE_U16,
+     .type = STATE_U16,
      .offset = offsetof(struct virtio_console, columns),
      .max = UINT16_MAX},
     {.name = "rows",
      .help = "lines of the terminal, 0 = not known",
-     .type = DEVICE_U16,
+     .type = STATE_U16,
      .offset = offsetof(struct virtio_console, rows),
      .max = UINT16_MAX},
     {0},

@@ -327,6 +327,6 @@ bool virtio_post_load(struct device *d)
     return true;
 }
 
-const struct device_field virtio_state[] = {VIRTIO_STATE, {0}};
+const struct state_field virtio_state[] = {VIRTIO_STATE, {0}};
 
 const struct device_option virtio_options[] = {VIRTIO_OPTIONS, {0}};

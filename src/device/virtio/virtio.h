@@ -145,7 +145,7 @@ static inline bool virtio_has(const struct virtio *v, uint64_t feature)
 }
 
 /* The rest of a type row. */
-extern const struct device_field virtio_state[];    /* just VIRTIO_STATE */
+extern const struct state_field virtio_state[];     /* just VIRTIO_STATE */
 extern const struct device_option virtio_options[]; /* just VIRTIO_OPTIONS */
 extern const struct bus_ops virtio_mmio_ops;
 uint64_t virtio_mmio_extent(const struct device *d);
@@ -160,15 +160,15 @@ bool virtio_post_load(struct device *d);
         .count = VIRTIO_QUEUES_MAX, .since = 1                                                               \
     }
 #define VIRTIO_STATE                                                                                         \
-    DEVICE_FIELD(virtio, status, DEVICE_U32, 1), DEVICE_FIELD(virtio, interrupt, DEVICE_U32, 1),             \
-        DEVICE_FIELD(virtio, generation, DEVICE_U32, 1),                                                     \
-        DEVICE_FIELD(virtio, device_features_sel, DEVICE_U32, 1),                                            \
-        DEVICE_FIELD(virtio, driver_features_sel, DEVICE_U32, 1),                                            \
-        DEVICE_FIELD(virtio, queue_sel, DEVICE_U32, 1), DEVICE_FIELD(virtio, shm_sel, DEVICE_U32, 1),        \
-        DEVICE_FIELD(virtio, driver_features, DEVICE_U64, 1), DEVICE_FIELD(virtio, config, DEVICE_U8, 1),    \
-        VIRTIO_RINGS(descriptors, DEVICE_U64), VIRTIO_RINGS(driver, DEVICE_U64),                             \
-        VIRTIO_RINGS(device, DEVICE_U64), VIRTIO_RINGS(size, DEVICE_U32), VIRTIO_RINGS(ready, DEVICE_BOOL),  \
-        VIRTIO_RINGS(taken, DEVICE_U32), VIRTIO_RINGS(given, DEVICE_U32)
+    STATE_FIELD(virtio, status, STATE_U32, 1), STATE_FIELD(virtio, interrupt, STATE_U32, 1),                 \
+        STATE_FIELD(virtio, generation, STATE_U32, 1),                                                       \
+        STATE_FIELD(virtio, device_features_sel, STATE_U32, 1),                                              \
+        STATE_FIELD(virtio, driver_features_sel, STATE_U32, 1),                                              \
+        STATE_FIELD(virtio, queue_sel, STATE_U32, 1), STATE_FIELD(virtio, shm_sel, STATE_U32, 1),            \
+        STATE_FIELD(virtio, driver_features, STATE_U64, 1), STATE_FIELD(virtio, config, STATE_U8, 1),        \
+        VIRTIO_RINGS(descriptors, STATE_U64), VIRTIO_RINGS(driver, STATE_U64),                               \
+        VIRTIO_RINGS(device, STATE_U64), VIRTIO_RINGS(size, STATE_U32), VIRTIO_RINGS(ready, STATE_BOOL),     \
+        VIRTIO_RINGS(taken, STATE_U32), VIRTIO_RINGS(given, STATE_U32)
 
 /* A function with state of its own gives state, pre_save and post_load itself; the latter two call ours. */
 #define VIRTIO_TYPE_BASE                                                                                     \
@@ -179,7 +179,7 @@ bool virtio_post_load(struct device *d);
 /* Options every function has; a row of its own options begins with them. */
 #define VIRTIO_OPTION_FLAG(option, field, text)                                                              \
     {                                                                                                        \
-        .name = (option), .help = (text), .type = DEVICE_BOOL, .offset = offsetof(struct virtio, field),     \
+        .name = (option), .help = (text), .type = STATE_BOOL, .offset = offsetof(struct virtio, field),      \
         .value = 0, .min = 0, .max = 1                                                                       \
     }
 #define VIRTIO_OPTIONS                                                                                       \
