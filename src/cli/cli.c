@@ -10,6 +10,7 @@
 
 const struct cli_command cli_commands[] = {
     {"run", "[debian] [OPTION]...", "run a guest in the foreground", cli_run},
+    {"image", "COMMAND [ARGUMENT]...", "make, describe, check, copy and change disk images", cli_image},
     {"guests", "", "list the guests that have a name", cli_guests},
     {"remove", "NAME...", "remove guests with their disks", cli_remove},
     {"boards", "", "list the machines there are", cli_list},

@@ -23,6 +23,7 @@ int cli_fail(GError *error);
 
 /* Subcommands: argv[0] is the subcommand's name. */
 int cli_run(char **argv);
+int cli_image(char **argv);
 int cli_guests(char **argv);
 int cli_remove(char **argv);
 int cli_list(char **argv);

@@ -1,0 +1,265 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* `hostel image convert`: copies disks into a new image of another format, or with other options. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "block/copy.h"
+#include "cli/cli.h"
+#include "cli/image/image.h"
+
+static const struct image_option options[] = {
+    IMAGE_OPT('f', NULL, "FORMAT", IMAGE_TEXT, format, "the images' format"),
+    IMAGE_OPT('O', NULL, "FORMAT", IMAGE_TEXT, output_format, "the new image's format (default raw)"),
+    IMAGE_OPT_CREATE,
+    IMAGE_OPT('c', NULL, NULL, IMAGE_FLAG, convert_compress, "compress"),
+    IMAGE_OPT('b', NULL, "FILE", IMAGE_TEXT, backing,
+              "the new image lies over this one, which reads the same as what"),
+    IMAGE_OPT('B', NULL, "FILE", IMAGE_TEXT, backing, "the old one lies over"),
+    IMAGE_OPT('F', NULL, "FORMAT", IMAGE_TEXT, backing_format, "that image's format"),
+    IMAGE_OPT('l', NULL, "SNAPSHOT", IMAGE_TEXT, snapshot, "an internal snapshot instead of the disk"),
+    IMAGE_OPT('S', NULL, "SIZE", IMAGE_TEXT, sparse, "zeroes so long become holes (default 4k; 0: none)"),
+    IMAGE_OPT('n', NULL, NULL, IMAGE_FLAG, convert_into, "write into an image that is there"),
+    IMAGE_OPT(0, "target-is-zero", NULL, IMAGE_FLAG, convert_target_zero, "with -n: it reads as zeroes"),
+    IMAGE_OPT(0, "salvage", NULL, IMAGE_FLAG, convert_salvage, "what cannot be read becomes zeroes"),
+    IMAGE_OPT(0, "bitmaps", NULL, IMAGE_FLAG, convert_bitmaps, "copy persistent bitmaps"),
+    IMAGE_OPT(0, "skip-broken-bitmaps", NULL, IMAGE_FLAG, convert_skip_broken,
+              "but for those not stored properly"),
+    IMAGE_OPT('m', NULL, "N", IMAGE_COUNT, threads, "threads that work in parallel (default: processors)"),
+    IMAGE_OPT('W', NULL, NULL, IMAGE_FLAG, ignored, "accepted; order is not kept anyway"),
+    IMAGE_OPT('C', NULL, NULL, IMAGE_FLAG, ignored,
+              "accepted; the host copies by itself where that is faster"),
+    IMAGE_OPT_CACHE,
+    IMAGE_OPT_SOURCE_CACHE,
+    IMAGE_OPTS_PROGRESS,
+    IMAGE_OPT_FOLLOW,
+    IMAGE_OPT_SHARE,
+    IMAGE_OPT_IMAGE_OPTS,
+    IMAGE_OPT(0, "target-image-opts", NULL, IMAGE_FLAG, target_image_opts,
+              "with -n: as --image-opts for the target"),
+    IMAGE_OPTS_KEY,
+    IMAGE_OPT_QUIET,
+    IMAGE_OPT_END,
+};
+
+/* The images to copy, one behind the other, and where they go. */
+struct conversion {
+    struct image_args *args;
+    struct image *sources;
+    unsigned n;
+    uint64_t size; /* of all */
+    const char *name;
+    struct disk *target;
+    bool target_zero;
+};
+
+/* Each begins at a whole sector. */
+static uint64_t room(const struct image *image)
+{
+    return align_up(image->disk->facts.size, BLOCK_SECTOR);
+}
+
+/* "snapshot.id=1" and "snapshot.name=x" are other ways to say the same. */
+static const char *snapshot_of(const struct image_args *args)
+{
+    const char *text = args->snapshot;
+    if (text && g_str_has_prefix(text, "snapshot.id="))
+        return text + strlen("snapshot.id=");
+    if (text && g_str_has_prefix(text, "snapshot.name="))
+        return text + strlen("snapshot.name=");
+    return text;
+}
+
+static bool open_sources(struct conversion *c, GError **error)
+{
+    struct image_args *args = c->args;
+    /* With -B what lies below is not copied, so it need not be there. */
+    const unsigned mode = args->backing ? IMAGE_ALONE : 0;
+    c->sources = g_new0(struct image, args->n - 1);
+    for (; c->n < args->n - 1; c->n++) {
+        if (!image_open(args, args->names[c->n], args->format, snapshot_of(args), IMAGE_READ | mode,
+                        &c->sources[c->n], error)) {
+            c->n++;
+            return false;
+        }
+        c->size += room(&c->sources[c->n]);
+    }
+    return true;
+}
+
+static bool copy_all(struct conversion *c, uint64_t sparse, GError **error)
+{
+    uint64_t to = 0;
+    for (unsigned i = 0; i < c->n; i++) {
+        struct block_copy copy = {
+            .source = c->sources[i].disk,
+            .target = c->target,
+            .to = to,
+            .size = c->sources[i].disk->facts.size,
+            .sparse = (uint32_t)MIN(sparse, 16 * MiB),
+            .target_zero = c->target_zero,
+            .compress = c->args->convert_compress,
+            .salvage = c->args->convert_salvage,
+            .top_only = c->args->backing != NULL,
+        };
+        if (!image_copy(c->args, &copy, error))
+            return false;
+        if (copy.unread)
+            fprintf(stderr, "hostel: %s: %" PRIu64 " bytes could not be read and are zero now\n",
+                    c->sources[i].name, copy.unread);
+        to += room(&c->sources[i]);
+    }
+    return true;
+}
+
+static bool complete(struct conversion *c, GError **error)
+{
+    uint64_t sparse = BLOCK_COPY_SPARSE;
+    const bool durable = g_strcmp0(c->args->cache, "unsafe") != 0;
+    if (c->args->sparse && !image_parse_size(c->args->sparse, &sparse, error))
+        return false;
+    if (sparse % BLOCK_SECTOR)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "-S %s: must be a multiple of %d bytes",
+                           c->args->sparse, BLOCK_SECTOR);
+    if (!copy_all(c, sparse, error))
+        return false;
+    int status = block_seal(c->target);
+    if (!status && durable)
+        status = block_flush(c->target);
+    return !status ||
+           hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot write it: %s", c->name, g_strerror(-status));
+}
+
+/* -n: an image that is there. */
+static bool convert_into(struct conversion *c, GError **error)
+{
+    AUTO_IMAGE target = {0};
+    if (c->args->options)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "-o: is for a new image, -n writes into one that is there");
+    if (!image_open(c->args, c->name, c->args->output_format ? c->args->output_format : "raw", NULL,
+                    IMAGE_WRITE, &target, error))
+        return false;
+    if (target.disk->facts.size < c->size)
+        return hostel_fail(error, HOSTEL_ERROR_INPUT,
+                           "%s: has %" PRIu64 " bytes, which is less than the %" PRIu64 " to be copied",
+                           c->name, (uint64_t)target.disk->facts.size, c->size);
+    c->target = target.disk;
+    c->target_zero = c->args->convert_target_zero;
+    return complete(c, error);
+}
+
+static bool can_make(const struct conversion *c, const struct block_driver *format, GError **error)
+{
+    if (!format->image || !format->image->create)
+        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "images of format %s can be read only",
+                           format->name);
+    if (c->args->convert_compress && !format->write_compressed)
+        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "-c: format %s has no compression", format->name);
+    if (c->args->convert_target_zero)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "--target-is-zero: is for -n; a new image is zero anyway");
+    return true;
+}
+
+/* What the new image lies over, opened to be read where a cluster is written in part only. */
+static bool open_backing(struct conversion *c, const struct image_make *make, struct disk **base,
+                         GError **error)
+{
+    *base = NULL;
+    if (!make->backing)
+        return true;
+    if (!make->backing_format)
+        return hostel_fail(
+            error, HOSTEL_ERROR_USAGE,
+            "the format of the backing file %s is missing, and formats are not guessed: -F FORMAT",
+            make->backing);
+    g_autofree char *path = block_path_resolve(c->name, make->backing);
+    AUTO_IMAGE image = {0};
+    if (!image_open(c->args, path, make->backing_format, NULL, IMAGE_READ, &image, error))
+        return false;
+    *base = STEAL(image.disk);
+    return true;
+}
+
+static bool is_device(const char *name)
+{
+    struct stat status;
+    return !stat(name, &status) && S_ISBLK(status.st_mode);
+}
+
+static bool make_and_fill(struct conversion *c, struct image_output *output, const struct image_make *make,
+                          GError **error)
+{
+    struct disk *base;
+    AUTO(disk) target = NULL;
+    if (!open_backing(c, make, &base, error) || !image_make(output, c->name, make, base, &target, error))
+        return false;
+    c->target = target;
+    c->target_zero = !make->backing && !(is_device(c->name) && !strcmp(make->format->name, "raw"));
+    return complete(c, error);
+}
+
+static bool convert_new(struct conversion *c, const struct block_driver *format, GError **error)
+{
+    AUTO_VALUES v = {0};
+    const struct image_args *args = c->args;
+    if (!can_make(c, format, error) ||
+        !image_values_parse(&v, format->image->create_options, format->image->create_options_size,
+                            args->options, format->name, error))
+        return false;
+    const struct image_make make = {
+        .format = format,
+        .size = c->size,
+        .backing = args->backing ? args->backing : v.backing,
+        .backing_format = args->backing_format ? args->backing_format : v.backing_format,
+        .options = v.values,
+        .key = args->key,
+        .key_size = args->key_size,
+    };
+    AUTO(image_output) output = image_output_new(c->name, error);
+    return output && make_and_fill(c, output, &make, error) &&
+           image_output_publish(output, g_strcmp0(args->cache, "unsafe") != 0, error);
+}
+
+static bool convert(struct image_args *args, struct conversion *c, GError **error)
+{
+    const struct block_driver *format =
+        image_format(args->output_format ? args->output_format : "raw", error);
+    if (!format)
+        return false;
+    if (image_values_help(args->options, format))
+        return true;
+    if (args->n < 2)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "expected an image and the new one's name, found %u arguments", args->n);
+    c->name = args->names[args->n - 1];
+    if (!open_sources(c, error))
+        return false;
+    image_stop_catch();
+    return args->convert_into ? convert_into(c, error) : convert_new(c, format, error);
+}
+
+static int run(struct image_args *args)
+{
+    GError *error = NULL;
+    struct conversion c = {.args = args};
+    const bool ok = convert(args, &c, &error);
+    for (unsigned i = 0; i < c.n; i++)
+        image_close(&c.sources[i]);
+    g_free(c.sources);
+    return ok ? CLI_OK : image_fail(error, CLI_FAILURE);
+}
+
+const struct image_command image_command_convert = {
+    .name = "convert",
+    .synopsis = "-f FORMAT [-O FORMAT] [-c] [-o KEY=VALUE,...] FILE... NEW",
+    .help = "copy images into a new one, of another format or with other options",
+    .options = options,
+    .run = run,
+    .usage = CLI_FAILURE,
+};

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* `hostel image`: the table of its subcommands, and what all of them use. */
+#include "cli/image/image.h"
+
+#include <errno.h>
+#include <math.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+
+#include "base/bits.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/cli.h"
+
+#define IMAGE_COMMAND(name) extern const struct image_command image_command_##name;
+#include "cli/image/commands.def"
+#undef IMAGE_COMMAND
+
+const struct image_command *const image_commands[] = {
+#define IMAGE_COMMAND(name) &image_command_##name,
+#include "cli/image/commands.def"
+#undef IMAGE_COMMAND
+    NULL,
+};
+
+/* --- messages --- */
+
+int image_fail(GError *error, int code)
+{
+    log_error(LOG_CLI, "%s", error->message);
+    g_error_free(error);
+    return code;
+}
+
+void image_say(const struct image_args *args, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    if (!args->quiet)
+        vprintf(format, ap);
+    va_end(ap);
+}
+
+void image_print_json(json_t *json)
+{
+    json_dumpf(json, stdout, JSON_INDENT(4));
+    putchar('\n');
+    json_decref(json);
+}
+
+/* Three digits, as qemu-img's: "196 KiB", "1.5 GiB". */
+char *image_size_text(uint64_t bytes)
+{
+    static const char *const units[] = {"", " Ki", " Mi", " Gi", " Ti", " Pi", " Ei"};
+    int exponent = 0;
+    frexp((double)bytes / (1000.0 / 1024.0), &exponent);
+    const int unit = MIN(MAX(exponent - 1, 0) / 10, 6);
+    return g_strdup_printf("%0.3g%sB", (double)bytes / (double)BIT(10 * unit), unit ? units[unit] : " ");
+}
+
+/* --- being told to stop --- */
+
+_Atomic bool image_stopped;
+_Atomic int image_stop_signal;
+
+static void on_signal(int number)
+{
+    atomic_store(&image_stop_signal, number);
+    atomic_store(&image_stopped, true);
+}
+
+void image_stop_catch(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+    /* Once: whoever asks again means it. Files in the making have no name, so nothing is left behind. */
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
+    struct sigaction old;
+    for (unsigned i = 0; i < ARRAY_SIZE(numbers); i++)
+        if (!sigaction(numbers[i], NULL, &old) && old.sa_handler != SIG_IGN) /* nohup */
+            sigaction(numbers[i], &action, NULL);
+}
+
+void image_confine(void)
+{
+    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+}
+
+/* --- the command --- */
+
+static int run(const struct image_command *command, char **argv)
+{
+    struct image_args args;
+    int code;
+    if (image_args_parse(&args, command, argv, &code))
+        code = command->run(&args);
+    image_args_fini(&args);
+    if (atomic_load(&image_stopped))
+        return -atomic_load(&image_stop_signal);
+    if (fflush(stdout) || ferror(stdout)) {
+        log_error(LOG_CLI, "cannot write standard output: %s", g_strerror(errno));
+        return code ? code : CLI_FAILURE;
+    }
+    return code;
+}
+
+static const struct image_command *find(const char *name)
+{
+    for (unsigned i = 0; image_commands[i]; i++)
+        if (!strcmp(image_commands[i]->name, name))
+            return image_commands[i];
+    return NULL;
+}
+
+int cli_image(char **argv)
+{
+    const char *name = argv[1];
+    if (!name || !strcmp(name, "--help") || !strcmp(name, "-h") || (!strcmp(name, "help") && !argv[2])) {
+        image_help();
+        return name ? CLI_OK : CLI_FAILURE;
+    }
+    const bool help = !strcmp(name, "help");
+    const struct image_command *command = find(help ? argv[2] : name);
+    if (command && !help)
+        return run(command, argv + 1);
+    if (command) {
+        image_help_command(command);
+        return CLI_OK;
+    }
+    GError *error = NULL;
+    hostel_fail(&error, HOSTEL_ERROR_USAGE, "there is no command 'image %s'; 'hostel image' lists them",
+                help ? argv[2] : name);
+    return image_fail(error, CLI_FAILURE);
+}

@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* The texts of -o as values of a format's own options. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "base/option_int.h"
+#include "cli/image/image.h"
+
+/* Options that are the command's own, whatever the format; true when piece is one. */
+static bool take_common(struct image_values *v, const char *piece)
+{
+    static const char keys[] = "encrypt.key-secret=", bare_key[] = "key-secret=";
+    const char *value = strchr(piece, '=');
+    if (!value)
+        return false;
+    char **place = g_str_has_prefix(piece, "size=")           ? &v->size
+                   : g_str_has_prefix(piece, "backing_file=") ? &v->backing
+                   : g_str_has_prefix(piece, "backing_fmt=")  ? &v->backing_format
+                                                              : NULL;
+    if (place) {
+        g_free(*place);
+        *place = g_strdup(value + 1);
+    }
+    /* Which secret: there is one. */
+    return place || g_str_has_prefix(piece, keys) || g_str_has_prefix(piece, bare_key);
+}
+
+/* Cuts at single commas; in a piece they stay doubled. */
+static GPtrArray *split(const GPtrArray *texts)
+{
+    GPtrArray *pieces = g_ptr_array_new_with_free_func(g_free);
+    for (unsigned i = 0; texts && i < texts->len; i++) {
+        const char *start = texts->pdata[i];
+        for (const char *c = start;; c++) {
+            if (*c == ',' && c[1] == ',') {
+                c++;
+                continue;
+            }
+            if (*c && *c != ',')
+                continue;
+            if (c > start)
+                g_ptr_array_add(pieces, g_strndup(start, (size_t)(c - start)));
+            if (!*c)
+                break;
+            start = c + 1;
+        }
+    }
+    return pieces;
+}
+
+/* The last of two values for one key counts, as people know it. */
+static void add(GPtrArray *kept, const char *piece)
+{
+    const size_t length = strcspn(piece, "=");
+    for (unsigned i = 0; i < kept->len; i++) {
+        const char *other = kept->pdata[i];
+        if (strcspn(other, "=") == length && !strncmp(other, piece, length)) {
+            g_ptr_array_remove_index(kept, i);
+            break;
+        }
+    }
+    g_ptr_array_add(kept, g_strdup(piece));
+}
+
+static bool fail_none(const GPtrArray *kept, const char *format, GError **error)
+{
+    return !kept->len || hostel_fail(error, HOSTEL_ERROR_USAGE, "-o %s: format %s has no such option",
+                                     (const char *)kept->pdata[0], format);
+}
+
+bool image_values_parse(struct image_values *v, const struct option_row *rows, size_t values_size,
+                        const GPtrArray *texts, const char *format, GError **error)
+{
+    *v = (struct image_values){0};
+    g_autoptr(GPtrArray) pieces = split(texts);
+    g_autoptr(GPtrArray) kept = g_ptr_array_new_with_free_func(g_free);
+    for (unsigned i = 0; i < pieces->len; i++)
+        if (!take_common(v, pieces->pdata[i]))
+            add(kept, pieces->pdata[i]);
+    if (!rows)
+        return fail_none(kept, format, error);
+    v->row = (struct option_row){.name = "o", .keys = rows, .item_size = values_size, .type = OPTION_LIST};
+    g_ptr_array_add(kept, NULL);
+    g_autofree char *line = kept->len > 1 ? g_strjoinv(",", (char **)kept->pdata) : NULL;
+    /* For both kinds of reader: a size without a unit is bytes here. */
+    const struct option_at at = {.row = &v->row, .who = OPTION_BOTH};
+    if (!option_list_parse(&at, line, &v->list, error)) {
+        image_values_fini(v);
+        return false;
+    }
+    v->values = v->list.items;
+    return true;
+}
+
+void image_values_fini(struct image_values *v)
+{
+    if (v->row.keys)
+        option_list_fini(&v->row, &v->list);
+    g_free(v->size);
+    g_free(v->backing);
+    g_free(v->backing_format);
+    *v = (struct image_values){0};
+}
+
+bool image_values_help(const GPtrArray *texts, const struct block_driver *format)
+{
+    bool asked = false;
+    for (unsigned i = 0; texts && i < texts->len; i++)
+        asked |= !strcmp(texts->pdata[i], "help") || !strcmp(texts->pdata[i], "?");
+    if (!asked)
+        return false;
+    printf("Supported options:\n");
+    const struct option_row *row = format->image ? format->image->create_options : NULL;
+    for (; row && row->name; row++) {
+        g_autofree char *left = g_strdup_printf("%s=<%s>", row->name, row->choice ? row->choice : row->arg);
+        printf("  %-24s - %s", left, row->help);
+        printf(row->value ? " (default %s)\n" : "\n", row->value);
+    }
+    printf("  %-24s - %s\n", "size=<SIZE>", "Virtual disk size");
+    return true;
+}
