@@ -1,0 +1,205 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* Checking VMDK images: entries that name no grain, grains with two owners, grains with none, and redundant
+ * tables that are not like the first ones. */
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/byteorder.h"
+#include "base/checked.h"
+#include "base/error.h"
+#include "block/format/vmdk/vmdk.h"
+
+enum { MAP_MAX = 256 * 1024 * 1024 };
+
+/* The look at one extent. */
+struct look {
+    struct vmdk_extent *e;
+    struct block_check *check;
+    unsigned fix;
+    uint64_t units;  /* of the file, of the size of a grain */
+    uint64_t *used;  /* a bit for each */
+    uint64_t before; /* where the last grain was */
+};
+
+/* What is wrong, and two numbers that say where. */
+static void say(struct look *l, const char *what, uint64_t a, uint64_t b)
+{
+    char line[256];
+    if (!l->check->report)
+        return;
+    g_snprintf(line, sizeof(line), "%.100s: %s: %" PRIu64 ", %" PRIu64, l->e->name, what, a, b);
+    l->check->report(l->check->opaque, line);
+}
+
+/* Was any of this in use already? Is from now on. */
+static bool mark(struct look *l, uint64_t place, uint64_t size)
+{
+    bool was = false;
+    for (uint64_t i = place / l->e->grain; i <= (place + size - 1) / l->e->grain && i < l->units; i++) {
+        was |= (l->used[i / 64] & BIT(i % 64)) != 0;
+        l->used[i / 64] |= BIT(i % 64);
+    }
+    return was;
+}
+
+/* One entry of a table; false when it must go. */
+static bool look_at_grain(struct look *l, uint64_t grain, uint32_t entry)
+{
+    struct vmdk_extent *e = l->e;
+    const uint64_t place = (uint64_t)entry * BLOCK_SECTOR;
+    l->check->allocated++;
+    if (place < MAX(e->begin, (uint64_t)BLOCK_SECTOR) || place >= e->file->facts.size) {
+        say(l, "corrupt: a grain's entry names no place of the file (grain, sector)", grain, entry);
+        l->check->corruptions++;
+        return false;
+    }
+    if (e->flags & VMDK_COMPRESSED) {
+        uint8_t marker[VMDK_GRAIN_MARKER];
+        l->check->compressed++;
+        if (e->flags & VMDK_MARKERS && range_inside(place, sizeof(marker), 0, e->file->facts.size) &&
+            (block_pread(e->file, marker, sizeof(marker), place) ||
+             ld64le(marker) != grain * (e->grain / BLOCK_SECTOR))) {
+            say(l, "corrupt: a grain's marker is another grain's (grain, sector)", grain, entry);
+            l->check->corruptions++;
+        }
+        return true;
+    }
+    if (mark(l, place, e->grain)) {
+        say(l, "corrupt: a grain's place is in use by something else, too (grain, sector)", grain, entry);
+        l->check->corruptions++;
+    }
+    l->check->fragmented += place != l->before + e->grain && l->before;
+    l->check->end = MAX(l->check->end, place + e->grain);
+    l->before = place;
+    return true;
+}
+
+static int look_at_table(struct look *l, uint32_t index)
+{
+    struct vmdk_extent *e = l->e;
+    uint8_t *table;
+    int status = vmdk_table(e, index, true, &table);
+    if (status || !table)
+        return status;
+    for (uint32_t i = 0; i < e->entries; i++) {
+        const uint32_t entry = ld32le(table + i * 4);
+        if (!entry || (entry == 1 && e->flags & VMDK_ZERO_GRAINS))
+            continue;
+        if (!look_at_grain(l, (uint64_t)index * e->entries + i, entry) && l->fix & BLOCK_FIX_ERRORS) {
+            st32le(table + i * 4, 0);
+            e->tables[index].dirty = true;
+            l->check->corruptions_fixed++;
+        }
+    }
+    return 0;
+}
+
+/* The second copy of a table. After a power cut it may be ahead or behind, which harms nobody. */
+static int look_at_copy(struct look *l, uint32_t index)
+{
+    struct vmdk_extent *e = l->e;
+    const uint32_t size = e->entries * e->entry_size;
+    uint8_t *table;
+    int status = vmdk_table(e, index, true, &table);
+    if (status || !table || !e->rgd || !e->rgd[index])
+        return status;
+    uint8_t *copy = g_malloc(size);
+    status = block_pread(e->file, copy, size, e->rgd[index]);
+    if (!status && memcmp(copy, table, size) != 0) {
+        say(l, "leaked: a redundant table is not as the first one (table, sector)", index,
+            e->rgd[index] / BLOCK_SECTOR);
+        l->check->leaks++;
+        if (l->fix) {
+            e->tables[index].dirty = true;
+            l->check->leaks_fixed++;
+        }
+    }
+    g_free(copy);
+    return status;
+}
+
+/* Grains without an owner; those at the end can go. */
+static void look_for_leaks(struct look *l)
+{
+    struct vmdk_extent *e = l->e;
+    uint64_t leaks = 0, tail = 0;
+    for (uint64_t i = e->begin / e->grain; i < l->units; i++) {
+        const bool used = l->used[i / 64] & BIT(i % 64);
+        leaks += !used;
+        tail = used ? 0 : tail + 1;
+    }
+    if (!leaks)
+        return;
+    say(l, "leaked: grains that nothing names (how many, of those at the end)", leaks, tail);
+    l->check->leaks += leaks;
+    if (l->fix & BLOCK_FIX_LEAKS && tail && !block_resize(e->file, (l->units - tail) * e->grain)) {
+        l->check->leaks_fixed += tail;
+        e->next = (l->units - tail) * e->grain;
+    }
+}
+
+/* A hosted sparse extent. The tables are held in memory as they are looked at, within the cache's bound. */
+static bool look_at_sparse(struct look *l, GError **error)
+{
+    struct vmdk_extent *e = l->e;
+    l->units = (e->file->facts.size + e->grain - 1) / e->grain;
+    const uint64_t bytes = (l->units / 64 + 1) * 8, size = (uint64_t)e->entries * e->entry_size;
+    l->used = bytes > MAP_MAX ? NULL : g_try_malloc0(bytes);
+    if (!l->used)
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: its grains are too many to be looked at", e->name);
+    int status = 0;
+    for (uint32_t i = 0; i < e->tables_n; i++) {
+        if (e->gd[i] >= e->begin)
+            mark(l, e->gd[i], size);
+        if (e->rgd && e->rgd[i] >= e->begin)
+            mark(l, e->rgd[i], size);
+    }
+    for (uint32_t i = 0; i < e->tables_n && !status; i++)
+        status = look_at_table(l, i);
+    for (uint32_t i = 0; i < e->tables_n && !status && e->rgd; i++)
+        status = look_at_copy(l, i);
+    if (!status && !(e->flags & VMDK_COMPRESSED))
+        look_for_leaks(l);
+    l->check->errors += status != 0;
+    g_free(l->used);
+    return true;
+}
+
+/* Of ESX's extents: do the entries make sense? */
+static void look_by_reading(struct look *l)
+{
+    struct vmdk_extent *e = l->e;
+    struct vmdk_run run;
+    for (uint64_t at = 0; at < e->size; at += run.size) {
+        run.size = MIN((uint64_t)e->grain, e->size - at);
+        if (vmdk_map(e, at, run.size, true, &run)) {
+            say(l, "corrupt: a grain's entry names no place of the file (grain, of)", at / e->grain,
+                e->size / e->grain);
+            l->check->corruptions++;
+        } else {
+            l->check->allocated += run.state == VMDK_DATA;
+        }
+    }
+}
+
+bool vmdk_check(struct disk *b, unsigned fix, struct block_check *check, GError **error)
+{
+    struct vmdk *v = vmdk_of(b);
+    bool good = true;
+    for (unsigned i = 0; i < v->extents_n && good; i++) {
+        struct look l = {.e = &v->extents[i], .check = check, .fix = b->facts.readonly ? 0 : fix};
+        if (l.e->kind == VMDK_FLAT || l.e->kind == VMDK_ZERO)
+            continue;
+        check->clusters += (l.e->size + l.e->grain - 1) / l.e->grain;
+        if (l.e->kind == VMDK_SPARSE)
+            good = look_at_sparse(&l, error);
+        else
+            look_by_reading(&l);
+    }
+    if (!good || !fix || b->facts.readonly)
+        return good;
+    int status = block_flush(b);
+    return !status ||
+           hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot mend it: %s", b->name, g_strerror(-status));
+}
