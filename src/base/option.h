@@ -93,6 +93,11 @@ bool option_parse(const struct option_row *rows, unsigned who, char *const *argv
  * left out, files go as "fd:N:name". And to fds (of int) each descriptor it needs. */
 void option_to_vmm(const struct option_row *rows, const void *values, GPtrArray *argv, GArray *fds);
 
+/* One more item of the list that row describes, with its defaults; owned by the list. What its texts borrow
+ * may be given to the list, too. */
+void *option_list_add(const struct option_row *row, struct option_list *list);
+const char *option_list_keep(struct option_list *list, const char *text);
+
 /* The row with the name most like this one; NULL when none is like it. */
 const struct option_row *option_nearest(const struct option_row *rows, unsigned who, const char *name);
 

@@ -72,8 +72,7 @@ static bool parse_piece(const struct option_at *at, char *piece, void *item, uin
     return option_parse_value(&inside, value, item, error);
 }
 
-/* The item added last, empty but for defaults. */
-static void *add_item(const struct option_row *row, struct option_list *list)
+void *option_list_add(const struct option_row *row, struct option_list *list)
 {
     if (!list->texts)
         list->texts = g_ptr_array_new_with_free_func(g_free);
@@ -84,9 +83,16 @@ static void *add_item(const struct option_row *row, struct option_list *list)
     return item;
 }
 
+const char *option_list_keep(struct option_list *list, const char *text)
+{
+    char *own = g_strdup(text);
+    g_ptr_array_add(list->texts, own);
+    return own;
+}
+
 bool option_list_parse(const struct option_at *at, const char *text, struct option_list *list, GError **error)
 {
-    void *item = add_item(at->row, list);
+    void *item = option_list_add(at->row, list);
     uint64_t given = 0;
     for (char *piece; (piece = next_piece(&text));) {
         g_ptr_array_add(list->texts, piece);

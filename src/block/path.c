@@ -151,10 +151,13 @@ static struct disk *refs_open(struct block_refs *refs, enum block_ref what, cons
     if (!find_format(l, what, reference, format, &driver, error))
         return NULL;
     g_autofree char *name = block_path_resolve(l->path->name, reference);
-    int fd = l->path->follow == BLOCK_FOLLOW_ANY ? block_file_open(name, readonly, error)
-                                                 : open_in_folder(l, reference, readonly, error);
+    const bool only_read = readonly && !(what == BLOCK_REF_DATA && l->path->writable);
+    int fd = l->path->follow == BLOCK_FOLLOW_ANY ? block_file_open(name, only_read, error)
+                                                 : open_in_folder(l, reference, only_read, error);
     if (fd < 0)
         return NULL;
+    if (l->path->opened)
+        l->path->opened(l->path->opaque, reference, name, fd);
     struct block_path next = {
         .name = name,
         .format = driver,

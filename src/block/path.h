@@ -34,6 +34,13 @@ struct block_path {
     size_t key_size;
     struct disk *file, *base; /* taken */
     GPtrArray *chain;         /* gets a struct block_path_link for each backing file, in order; or NULL */
+
+    /* Told of each file that is opened because an image refers to it, in the order of asking; fd is borrowed.
+     * For handing them on: the files with the data of the first image can be written to if `writable` says
+     * so, although the image itself is opened readonly. Or NULL. */
+    void (*opened)(void *opaque, const char *reference, const char *name, int fd);
+    void *opaque;
+    bool writable;
 };
 
 /* One image that another one lies over. */

@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "block/file.h"
+#include "cli/launch_disk.h"
 #include "cli/launch_net.h"
 #include "os/fd.h"
 #include "os/process.h"
@@ -49,7 +49,7 @@ static const char *advice(int why)
     }
 }
 
-static bool open_input(const char *option, struct option_file *file, GError **error)
+bool launch_open_input(const char *option, struct option_file *file, GError **error)
 {
     if (!file->name)
         return true;
@@ -90,24 +90,6 @@ static bool open_flash(const struct flash_options *flash, struct option_file *fi
     return true;
 }
 
-/* The size is not ours to judge: what it must be depends on the format. */
-static bool open_image(struct option_file *file, const char *key, bool readonly, GError **error)
-{
-    uint64_t size;
-    file->fd = block_file_open(file->name, readonly, error);
-    if (file->fd >= 0 && block_file_claim(file->fd, file->name, readonly, true, &size, error))
-        return true;
-    g_prefix_error(error, "--disk %s=", key);
-    return false;
-}
-
-static bool open_disk(struct disk_options *disk, GError **error)
-{
-    return open_image(&disk->file, "file", disk->readonly, error) &&
-           (!disk->base.name || open_image(&disk->base, "base", true, error)) &&
-           open_input("disk key", &disk->key, error);
-}
-
 /* A channel is connected before the guest starts; whoever listens is there first. */
 static bool open_channel(const char *name, struct option_file *file, GError **error)
 {
@@ -129,16 +111,15 @@ static bool open_lists(struct guest_options *o, GError **error)
 {
     struct flash_options *flash = o->flash.items;
     struct fw_cfg_options *fw_cfg = o->fw_cfg.items;
-    struct disk_options *disks = o->disks.items;
     struct channel_options *channels = o->channels.items;
     for (unsigned i = 0; i < o->flash.count; i++)
         if (!open_flash(&flash[i], &flash[i].file, error))
             return false;
     for (unsigned i = 0; i < o->fw_cfg.count; i++)
-        if (!open_input("fw-cfg", &fw_cfg[i].file, error))
+        if (!launch_open_input("fw-cfg", &fw_cfg[i].file, error))
             return false;
     for (unsigned i = 0; i < o->disks.count; i++)
-        if (!open_disk(&disks[i], error))
+        if (!launch_disk(o, i, error))
             return false;
     for (unsigned i = 0; i < o->channels.count; i++)
         if (!open_channel(channels[i].name, &channels[i].socket, error))
@@ -171,8 +152,8 @@ static bool connect_pair(int *ours, int *theirs, GError **error)
 
 static bool open_everything(struct guest_options *o, struct vmm_process *out, GError **error)
 {
-    if (!open_input("kernel", &o->kernel, error) || !open_input("initrd", &o->initrd, error) ||
-        !open_input("firmware", &o->firmware, error) || !open_lists(o, error) ||
+    if (!launch_open_input("kernel", &o->kernel, error) || !launch_open_input("initrd", &o->initrd, error) ||
+        !launch_open_input("firmware", &o->firmware, error) || !open_lists(o, error) ||
         !open_console_file(&o->console, error))
         return false;
     if (o->console.kind == CONSOLE_STDIO) {

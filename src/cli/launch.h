@@ -29,6 +29,9 @@ char *launch_find_helper(const char *name, const char *variable, GError **error)
 /* That of hostel-vmm (HOSTEL_VMM). */
 char *launch_find_vmm(GError **error);
 
+/* Opens the file that an option names for reading. True also without a name. */
+bool launch_open_input(const char *option, struct option_file *file, GError **error);
+
 /* Opens what the options name and starts a VMM, which ends with us. The descriptors in options are closed by
  * guest_options_fini(). */
 bool launch_vmm(struct guest_options *options, struct vmm_process *out, GError **error);
