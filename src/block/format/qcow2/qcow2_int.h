@@ -232,8 +232,8 @@ struct qcow2 {
 
     /* Persistent bitmaps (bitmap.c): told of every change of the disk before it is made; on the thread that
      * makes it. store: at close and before the image is described; frees nothing. */
-    struct qcow2_bitmaps *bitmaps; /* owned; NULL = none is kept up */
-    void (*bitmaps_mark)(struct qcow2 *q, uint64_t offset, uint64_t size);
+    struct qcow2_bitmaps *bitmaps;                                        /* owned; NULL = none is kept up */
+    int (*bitmaps_mark)(struct qcow2 *q, uint64_t offset, uint64_t size); /* fails: do not change it */
     int (*bitmaps_store)(struct qcow2 *q);
     void (*bitmaps_free)(struct qcow2 *q);
 };
@@ -258,7 +258,7 @@ void qcow2_extension_set(struct qcow2_header *h, uint32_t type, const void *byte
 char *qcow2_extension_text(struct qcow2_header *h, uint32_t type); /* owned by the caller; NULL = none */
 
 /* The first cluster as bytes (1 << cluster_bits of them, zeroed). False when it does not fit. */
-bool qcow2_header_encode(const struct qcow2_header *h, uint8_t *bytes);
+bool qcow2_header_encode(struct qcow2_header *h, uint8_t *bytes);
 
 /* The whole header with extensions and backing name is written and made durable; what is not in the first
  * sector goes to where the old one has nothing, so that the sector switches at once. Control path. -ENOSPC
@@ -456,5 +456,66 @@ bool qcow2_set_backing(struct disk *b, const char *backing, const char *format, 
 bool qcow2_check(struct disk *b, unsigned fix, struct block_check *check, GError **error);
 /* Refcounts are made anew from what refers to what; the image was not closed properly. */
 bool qcow2_rebuild(struct qcow2 *q, GError **error);
+
+/* --- snapshot.c --- */
+
+/* One row of the table of snapshots. */
+struct qcow2_snapshot {
+    uint64_t l1_offset;
+    uint32_t l1_size; /* entries */
+    char *id, *name;
+    uint32_t seconds, nanoseconds;
+    uint64_t vm_clock, vm_state_size, disk_size, icount; /* UINT64_MAX = the row does not say */
+    uint8_t *extra;                                      /* all of it; owned */
+    uint32_t extra_size;
+};
+
+/* The whole table, checked; of struct qcow2_snapshot, owned. *size: bytes of it in the file. NULL with
+ * *error. */
+GPtrArray *qcow2_snapshots_read(struct qcow2 *q, uint64_t *size, GError **error);
+/* In open, after the header and before L1: the snapshot becomes what is read. */
+bool qcow2_snapshot_enter(struct qcow2 *q, const char *which, GError **error);
+
+GPtrArray *qcow2_snapshots(struct disk *b, GError **error);
+bool qcow2_snapshot_create(struct disk *b, const char *name, GError **error);
+bool qcow2_snapshot_apply(struct disk *b, const char *which, GError **error);
+bool qcow2_snapshot_delete(struct disk *b, const char *which, GError **error);
+
+/* --- bitmap.c --- */
+
+/* At the end of open for writing: bitmaps that note writes are loaded, the hooks above set. */
+bool qcow2_bitmaps_open(struct qcow2 *q, GError **error);
+/* Every range of the file that bitmaps take (directory, tables, data), for check. False with *error when the
+ * directory is damaged. */
+bool qcow2_bitmaps_places(struct qcow2 *q,
+                          void (*place)(void *opaque, uint64_t offset, uint64_t size, const char *what),
+                          void *opaque, GError **error);
+/* All bitmaps fit a disk of this size from now on. The caller has set header.size (in memory); the header is
+ * stored with both. 0 without doing anything when there are none. */
+int qcow2_bitmaps_resize(struct qcow2 *q, uint64_t size);
+json_t *qcow2_bitmaps_info(struct qcow2 *q); /* owned by the caller; NULL = none */
+
+GPtrArray *qcow2_bitmaps(struct disk *b, GError **error);
+bool qcow2_bitmap_add(struct disk *b, const char *name, uint32_t granularity, bool enabled, GError **error);
+bool qcow2_bitmap_remove(struct disk *b, const char *name, GError **error);
+bool qcow2_bitmap_clear(struct disk *b, const char *name, GError **error);
+bool qcow2_bitmap_enable(struct disk *b, const char *name, bool enabled, GError **error);
+bool qcow2_bitmap_merge(struct disk *b, const char *to, struct disk *from, const char *name, GError **error);
+bool qcow2_bitmap_at(struct disk *b, const char *name, uint64_t offset, uint64_t *size, bool *marked,
+                     GError **error);
+
+/* --- crypto.c, amend.c --- */
+
+struct luks_options;
+
+/* In open, after the header: sets the hooks above when the image is encrypted. */
+bool qcow2_crypto_open(struct qcow2 *q, const struct block_config *config, GError **error);
+/* Makes a new, still empty image (open for writing) an encrypted one. o: NULL = the defaults. */
+bool qcow2_crypto_create(struct qcow2 *q, const struct luks_options *o, const uint8_t *key, size_t key_size,
+                         GError **error);
+json_t *qcow2_crypto_info(struct qcow2 *q); /* owned by the caller; NULL = not encrypted */
+
+extern const struct option_row qcow2_amend_rows[];
+bool qcow2_amend(struct disk *b, const void *options, GError **error);
 
 #endif
