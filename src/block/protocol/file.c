@@ -19,6 +19,7 @@
 struct file_disk {
     struct disk disk;
     int fd;
+    bool device;
     _Atomic bool no_nowait, no_discard, no_zero; /* what the file system was found not to have */
 };
 
@@ -63,7 +64,8 @@ static bool file_open(struct disk *b, struct block_config *config, GError **erro
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: %s", b->name, g_strerror(errno));
     d->fd = fd_steal(&fd);
     b->facts.size = size;
-    b->facts.growable = S_ISREG(status.st_mode) && !config->readonly;
+    d->device = S_ISBLK(status.st_mode);
+    b->facts.growable = !d->device && !config->readonly;
     find_facts(d, &status);
     return true;
 }
@@ -204,7 +206,7 @@ static int file_extent(struct disk *b, uint64_t offset, uint64_t size, struct bl
 
 static int file_resize(struct disk *b, uint64_t size)
 {
-    if (!b->facts.growable) /* a device has the size it has */
+    if (file_disk(b)->device) /* has the size it has */
         return -EOPNOTSUPP;
     int status;
     do
