@@ -19,6 +19,7 @@ static const struct image_option options[] = {
     IMAGE_OPT_SOURCE_CACHE,
     IMAGE_OPT_SHARE,
     IMAGE_OPT_IMAGE_OPTS,
+    IMAGE_OPT_FOLLOW,
     IMAGE_OPTS_KEY,
     IMAGE_OPT_QUIET,
     IMAGE_OPT_END,
