@@ -49,7 +49,7 @@ KINDS = [
     Kind("qcow2-zstd", "qcow2", "compression_type=zstd", compressed=65536, **QCOW2),
     Kind("qcow2-metadata", "qcow2", "preallocation=metadata", **QCOW2),
     Kind("qcow2-data", "qcow2", "data_file=data.raw", **QCOW2),
-    Kind("vmdk", "vmdk", size=5 * MIB + 65536, backing=True),
+    Kind("vmdk", "vmdk", size=5 * MIB + 65536),
     Kind("vmdk-flat", "vmdk", "subformat=monolithicFlat"),
     Kind("vmdk-split", "vmdk", "subformat=twoGbMaxExtentSparse", size=5 * MIB),
     Kind("vmdk-split-flat", "vmdk", "subformat=twoGbMaxExtentFlat"),
