@@ -316,7 +316,7 @@ int block_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags)
     if (status || !size)
         return status;
     status = b->driver->zero ? b->driver->zero(b, offset, size, flags) : -EOPNOTSUPP;
-    return status == -EOPNOTSUPP ? write_zeroes(b, offset, size) : status;
+    return status == -EOPNOTSUPP && !(flags & BLOCK_ONLY_FAST) ? write_zeroes(b, offset, size) : status;
 }
 
 int block_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_extent *extent)
