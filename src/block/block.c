@@ -272,7 +272,7 @@ int block_flush(struct disk *b)
             flush_once_locked(b);
     }
     if (b->lost) {
-        status = b->flush_error;
+        status = b->flush_error ? b->flush_error : -EIO; /* 0: the driver found it lost by itself */
         b->flush_error = -EIO;
     }
     pthread_mutex_unlock(&b->flush_lock);
