@@ -95,14 +95,14 @@ static int ask_locked(struct walk *w)
         return 0;
     const uint64_t left = c->size - w->at;
     w->run = (struct block_extent){.size = left};
-    int status = c->sparse || c->top_only ? block_extent(c->source, c->from + w->at, left, &w->run) : 0;
+    int status = c->sparse || c->depth ? block_extent(c->source, c->from + w->at, left, &w->run) : 0;
     w->run_end = w->at + MIN(w->run.size, left);
     return status;
 }
 
 static enum job_kind kind_of(const struct block_copy *c, const struct block_extent *run)
 {
-    if (c->top_only && run->depth > 0)
+    if (c->depth && run->depth >= c->depth)
         return JOB_SKIP;
     if (run->zero && c->sparse)
         return c->target_zero ? JOB_SKIP : JOB_ZERO;

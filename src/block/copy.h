@@ -19,7 +19,7 @@ struct block_copy {
     bool target_zero; /* all of the target reads as zeroes already */
     bool compress;    /* whole clusters, each compressed; the target holds nothing yet */
     bool salvage;     /* what cannot be read is zero; see unread */
-    bool top_only;    /* only what the source keeps itself, not its backing file */
+    unsigned depth;   /* only what the topmost so many images keep, not what these lie over; 0 = all */
 
     _Atomic bool *stop; /* set by anybody: -ECANCELED; or NULL */
     /* On the thread that called, some times a second and at the end: bytes that are dealt with. */

@@ -99,6 +99,8 @@ struct block_image {
     /* Changes what is written in the image; NULL, NULL = no backing file. */
     bool (*set_backing)(struct disk *b, const char *backing, const char *format, GError **error);
     bool (*amend)(struct disk *b, const void *options, GError **error);
+    /* Keeps nothing of its own any more: all of the disk is that of the backing file. */
+    bool (*empty)(struct disk *b, GError **error);
 
     /* GPtrArray of struct block_snapshot, owned; NULL with *error. which: an id or a name. */
     GPtrArray *(*snapshots)(struct disk *b, GError **error);

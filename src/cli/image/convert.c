@@ -104,7 +104,7 @@ static bool copy_all(struct conversion *c, uint64_t sparse, GError **error)
             .target_zero = c->target_zero,
             .compress = c->args->convert_compress,
             .salvage = c->args->convert_salvage,
-            .top_only = c->args->backing != NULL,
+            .depth = c->args->backing ? 1 : 0,
         };
         if (!image_copy(c->args, &copy, error))
             return false;
