@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/state.h"
 #include "engine/env.h"
 #include "engine/ir.h"
 #include "isa/cpu_host.h"
@@ -59,6 +60,13 @@ struct isa {
      * *error on unknown features. */
     bool (*init)(struct env *env, const struct isa_config *config, const struct cpu_host *host,
                  GError **error);
+
+    /* The CPU as data, for saving, and the table's version. It holds no more than what parked vCPUs have. */
+    const struct state_field *state;
+    unsigned version;
+    /* Behind reset and loading the state: checks it, and derives what follows from it. False: values that no
+     * guest could have produced. The vCPU is parked. */
+    bool (*loaded)(struct env *env);
 
     /* Architectural reset. The board sets pc and argument registers afterwards through reg tables. */
     void (*reset)(struct env *env);

@@ -87,6 +87,8 @@ static void put_counter(struct riscv_cpu *cpu, unsigned csr, uint64_t value, uin
     cpu->mhpmcounter[i] = value - (counter_stopped(cpu, i) ? 0 : cpu->env.icount + 1);
 }
 
+#define MCOUNTINHIBIT_WRITABLE (BIT(COUNTER_CY) | BIT(COUNTER_IR))
+
 static uint64_t get_mcountinhibit(struct riscv_cpu *cpu, unsigned csr)
 {
     (void)csr;
@@ -95,7 +97,7 @@ static uint64_t get_mcountinhibit(struct riscv_cpu *cpu, unsigned csr)
 
 static void put_mcountinhibit(struct riscv_cpu *cpu, unsigned csr, uint64_t value, uint64_t touched)
 {
-    uint64_t next = value & (BIT(COUNTER_CY) | BIT(COUNTER_IR));
+    uint64_t next = value & MCOUNTINHIBIT_WRITABLE;
 
     (void)csr, (void)touched;
     for (unsigned i = COUNTER_CY; i <= COUNTER_IR; i++) {
@@ -357,14 +359,19 @@ static uint64_t get_satp(struct riscv_cpu *cpu, unsigned csr)
     return cpu->satp;
 }
 
+static bool satp_legal(uint64_t value)
+{
+    unsigned mode = satp_mode(value);
+
+    return mode == SATP_BARE || (mode >= SATP_SV39 && mode <= SATP_SV57);
+}
+
 /* An unsupported mode leaves the whole register alone (4.1.11). Cached translations stay: they belong to the
  * address space that isa.address_space() names. */
 static void put_satp(struct riscv_cpu *cpu, unsigned csr, uint64_t value, uint64_t touched)
 {
-    unsigned mode = satp_mode(value);
-
     (void)csr, (void)touched;
-    if (mode == SATP_BARE || (mode >= SATP_SV39 && mode <= SATP_SV57)) {
+    if (satp_legal(value)) {
         cpu->satp = value;
         env_kick(&cpu->env, ENV_EXIT_SPACE);
     }
@@ -419,6 +426,25 @@ static const uint8_t row_of[4096] = {
 };
 
 _Static_assert(ROW_COUNT <= UINT8_MAX, "a row number is a byte");
+
+bool riscv_csrs_legal(const struct riscv_cpu *cpu)
+{
+    enum { MPP_RESERVED = 2 };
+    const uint8_t *fields = (const uint8_t *)cpu + sizeof(struct env);
+
+    for (unsigned i = 0; i < ROW_COUNT; i++)
+        if (rows[i].mask && *(const uint64_t *)(const void *)(fields + rows[i].offset) & ~rows[i].mask)
+            return false;
+    /* A value that is legal whatever was there before is one that a write keeps. */
+    return !(cpu->mstatus & ~MSTATUS_WRITABLE) &&
+           bits_get(cpu->mstatus, MSTATUS_MPP_SHIFT, 2) != MPP_RESERVED && !(cpu->mie & ~IP_ALL) &&
+           !(cpu->mideleg & ~IP_SUPERVISOR) && !(cpu->soft_ip & ~IP_SUPERVISOR) &&
+           !(cpu->mcountinhibit & ~MCOUNTINHIBIT_WRITABLE) && satp_legal(cpu->satp) &&
+           tvec_legal(cpu->mtvec, ~cpu->mtvec) == cpu->mtvec &&
+           tvec_legal(cpu->stvec, ~cpu->stvec) == cpu->stvec &&
+           (envcfg_legal(cpu->menvcfg, 0) & MENVCFG_WRITABLE) == cpu->menvcfg &&
+           (envcfg_legal(cpu->senvcfg, 0) & SENVCFG_WRITABLE) == cpu->senvcfg;
+}
 
 /* --- access --- */
 

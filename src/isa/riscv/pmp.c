@@ -78,19 +78,31 @@ uint64_t riscv_pmpcfg_get(const struct riscv_cpu *cpu, unsigned first)
     return value;
 }
 
-void riscv_pmpcfg_put(struct riscv_cpu *cpu, unsigned first, uint64_t value)
+/* Writable but not readable is reserved. */
+static uint8_t cfg_legal(uint8_t value)
 {
     enum { LEGAL = PMP_R | PMP_W | PMP_X | 3 << PMP_A_SHIFT | PMP_L };
 
+    return (uint8_t)(value & (value & PMP_R ? LEGAL : LEGAL & ~PMP_W));
+}
+
+void riscv_pmpcfg_put(struct riscv_cpu *cpu, unsigned first, uint64_t value)
+{
     for (unsigned i = 0; i < 8; i++) {
-        uint8_t cfg = (uint8_t)(value >> (8 * i) & LEGAL);
-        /* Writable but not readable is reserved. */
-        if (!(cfg & PMP_R))
-            cfg &= (uint8_t)~PMP_W;
+        uint8_t cfg = cfg_legal((uint8_t)(value >> (8 * i)));
         if (!(cpu->pmpcfg[first + i] & PMP_L))
             cpu->pmpcfg[first + i] = cfg;
     }
     pmp_changed(cpu);
+}
+
+bool riscv_pmp_loaded(struct riscv_cpu *cpu)
+{
+    for (unsigned i = 0; i < RISCV_PMP_ENTRIES; i++)
+        if (cpu->pmpcfg[i] != cfg_legal(cpu->pmpcfg[i]) || cpu->pmpaddr[i] & ~PMPADDR_MASK)
+            return false;
+    pmp_changed(cpu);
+    return true;
 }
 
 void riscv_pmp_reset(struct riscv_cpu *cpu)

@@ -92,11 +92,21 @@ bool riscv_timer_pending(struct riscv_cpu *cpu);
 uint64_t riscv_pmpcfg_get(const struct riscv_cpu *cpu, unsigned first);
 void riscv_pmpcfg_put(struct riscv_cpu *cpu, unsigned first, uint64_t value);
 void riscv_pmpaddr_put(struct riscv_cpu *cpu, unsigned entry, uint64_t value);
+/* The registers were loaded: false when they have values that no write leaves, else what follows from them.
+ */
+bool riscv_pmp_loaded(struct riscv_cpu *cpu);
 /* All entries off. */
 void riscv_pmp_reset(struct riscv_cpu *cpu);
 
 /* --- csr.c --- */
 /* The writable bits of mstatus from value, illegal fields as they were. Does not update the mode. */
 void riscv_mstatus_put(struct riscv_cpu *cpu, uint64_t value);
+/* Could writes have left the registers as they are (but for those of pmp.c)? */
+bool riscv_csrs_legal(const struct riscv_cpu *cpu);
+
+/* --- state.c --- */
+extern const struct state_field riscv_state[];
+enum { RISCV_STATE_VERSION = 1 };
+bool riscv_loaded(struct env *env);
 
 #endif
