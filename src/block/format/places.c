@@ -236,7 +236,8 @@ static int make_room(struct places *p, uint64_t block, uint64_t *n, uint64_t *pl
     const bool spare = p->spare_count > 0;
     if (spare || p->step != p->block)
         *n = 1;
-    const uint64_t at = spare ? p->spares[p->spare_count - 1] - p->lead : p->end, bytes = *n * p->step;
+    const uint64_t at = spare ? p->spares[p->spare_count - 1] - p->lead : p->end,
+                   bytes = (*n - 1) * p->step + p->lead + p->block;
     if (at > p->limit || bytes > p->limit - at)
         return -ENOSPC;
     int status = make_zeroes(p, at, bytes);
@@ -248,7 +249,7 @@ static int make_room(struct places *p, uint64_t block, uint64_t *n, uint64_t *pl
     if (spare)
         p->spare_count--;
     else
-        p->end = at + bytes;
+        p->end = at + *n * p->step;
     return 0;
 }
 

@@ -227,12 +227,15 @@ static int write_ones(struct vpc *v, uint64_t place)
 static int prepare(struct places *p, uint64_t block, uint64_t at)
 {
     struct vpc *v = CONTAINER_OF(p, struct vpc, places);
-    int status = block_pwrite(p->file, &v->footer, sizeof(v->footer), at + p->step);
+    int status = block_pwrite(p->file, &v->footer, sizeof(v->footer), at + p->lead + p->block);
     if (!status)
         status = write_ones(v, at + p->lead);
-    if (!status && v->whole)
+    if (status)
+        return status;
+    v->tail = at + p->lead + p->block;
+    if (v->whole)
         v->whole[block] = 1;
-    return status;
+    return 0;
 }
 
 /* The entries, and the bitmaps of blocks that were completed: their data is durable. */
@@ -257,11 +260,11 @@ static int store(struct places *p, const uint64_t *pages, unsigned n, const uint
 static int begin(struct places *p)
 {
     struct vpc *v = CONTAINER_OF(p, struct vpc, places);
-    const uint64_t end = p->end + sizeof(v->footer);
+    const uint64_t end = v->tail + sizeof(v->footer);
     struct vpc_footer f = {0};
-    int status = places_read_file(p, &f, sizeof(f), p->end);
+    int status = places_read_file(p, &f, sizeof(f), v->tail);
     if (!status && (p->file->facts.size != end || memcmp(&f, &v->footer, sizeof(f)) != 0))
-        status = block_pwrite(p->file, &v->footer, sizeof(v->footer), p->end);
+        status = block_pwrite(p->file, &v->footer, sizeof(v->footer), v->tail);
     if (!status && p->file->facts.size > end && p->file->facts.growable)
         status = block_resize(p->file, end);
     return status;
@@ -335,7 +338,8 @@ static int load_table(struct vpc *v, uint64_t *damaged)
         }
     }
     block_scratch_give(bytes);
-    p->end = vpc_align(end, v->bitmap);
+    v->tail = align_up(end, BLOCK_SECTOR);
+    p->end = vpc_align(v->tail, v->bitmap);
     return status;
 }
 

@@ -128,8 +128,7 @@ static bool make_plan(const struct block_create *c, struct plan *plan, GError **
     make_footer(plan, o.force_size);
     plan->entries = (plan->size + VPC_BLOCK - 1) / VPC_BLOCK;
     plan->table = sizeof(struct vpc_footer) + sizeof(struct vpc_header);
-    plan->end =
-        vpc_align(align_up(plan->table + plan->entries * 4, BLOCK_SECTOR), vpc_bitmap_size(VPC_BLOCK));
+    plan->end = align_up(plan->table + plan->entries * 4, BLOCK_SECTOR);
     if (plan->fixed)
         plan->end = plan->size;
     return true;
@@ -212,8 +211,9 @@ static bool measure(const struct block_create *c, struct disk *source, struct bl
         return false;
     int status = source ? block_image_used(source, VPC_BLOCK, &used) : 0;
     const uint64_t step = align_up(vpc_bitmap_size(VPC_BLOCK) + (uint64_t)VPC_BLOCK, 4096);
-    out->full = plan.end + sizeof(plan.footer) + (plan.fixed ? 0 : plan.entries * step);
-    out->required = plan.fixed ? out->full : plan.end + sizeof(plan.footer) + used / VPC_BLOCK * step;
+    const uint64_t least = plan.end + sizeof(plan.footer) + (plan.fixed ? 0 : 4096); /* with what aligns */
+    out->full = least + (plan.fixed ? 0 : plan.entries * step);
+    out->required = least + (plan.fixed ? 0 : used / VPC_BLOCK * step);
     return !status || hostel_fail(error, HOSTEL_ERROR_HOST, "%s: %s", source->name, g_strerror(-status));
 }
 
@@ -386,7 +386,7 @@ static bool check(struct disk *b, unsigned fix, struct block_check *out, GError 
 {
     struct vpc *v = vpc_of(b);
     int status = v->fixed ? 0 : check_places(v, fix, out);
-    out->end = v->fixed ? b->facts.size + sizeof(v->footer) : v->places.end + sizeof(v->footer);
+    out->end = v->fixed ? b->facts.size + sizeof(v->footer) : v->tail + sizeof(v->footer);
     return !status ||
            hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot check it: %s", b->name, g_strerror(-status));
 }

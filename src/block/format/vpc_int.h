@@ -65,6 +65,7 @@ struct vpc {
     bool fixed, difference;
     uint32_t bitmap; /* bytes, before each block */
     uint64_t data;   /* nothing of a block lies before */
+    uint64_t tail; /* of the footer: where the last block ends, as others expect it; guarded by places.lock */
     uint8_t *parent; /* as the image names it; owned */
     _Atomic uint8_t
         *whole; /* differencing: 1 = the block's bitmap in the file is all ones, 2 = is to become so */
