@@ -77,9 +77,12 @@ static bool take_value(const struct image_option *o, const char *text, struct im
     case IMAGE_TEXT: *VALUE(const char *, args, o) = text; return true;
     case IMAGE_COUNT: return take_count(o, text, VALUE(unsigned, args, o), error);
     case IMAGE_FOLLOW: return take_follow(text, VALUE(enum block_follow, args, o), error);
+    case IMAGE_ACTION:
     case IMAGE_TEXTS:
         if (!*VALUE(GPtrArray *, args, o))
             *VALUE(GPtrArray *, args, o) = g_ptr_array_new();
+        if (o->type == IMAGE_ACTION)
+            g_ptr_array_add(*VALUE(GPtrArray *, args, o), (void *)(uintptr_t)o->name);
         g_ptr_array_add(*VALUE(GPtrArray *, args, o), (void *)(uintptr_t)text);
         return true;
     case IMAGE_SIZE:
@@ -137,7 +140,9 @@ static bool parse(struct image_args *args, const struct image_command *command, 
     struct option longs[OPTIONS_MAX + 1];
     g_autoptr(GString) letters = g_string_new(NULL);
     make_tables(command->options, longs, letters);
-    const int argc = (int)g_strv_length(argv);
+    const int all = (int)g_strv_length(argv);
+    const char *last = all > 1 ? argv[all - 1] : "";
+    const int argc = all - (command->signed_last && last[0] == '-' && g_ascii_isdigit(last[1]));
     optind = 0; /* begin anew */
     opterr = 0;
     for (;;) {
@@ -153,7 +158,7 @@ static bool parse(struct image_args *args, const struct image_command *command, 
             return false;
     }
     args->names = argv + optind;
-    args->n = (unsigned)(argc - optind);
+    args->n = (unsigned)(all - optind);
     return true;
 }
 
@@ -175,7 +180,7 @@ bool image_args_parse(struct image_args *args, const struct image_command *comma
 void image_args_fini(struct image_args *args)
 {
     for (const struct image_option *o = args->command->options; o->letter || o->name; o++) {
-        if (o->type != IMAGE_TEXTS || !*VALUE(GPtrArray *, args, o))
+        if ((o->type != IMAGE_TEXTS && o->type != IMAGE_ACTION) || !*VALUE(GPtrArray *, args, o))
             continue;
         g_ptr_array_unref(*VALUE(GPtrArray *, args, o));
         *VALUE(GPtrArray *, args, o) = NULL;

@@ -22,6 +22,7 @@ enum image_option_type {
     IMAGE_SIZE,   /* uint64_t: bytes; without a unit, too */
     IMAGE_COUNT,  /* unsigned */
     IMAGE_FOLLOW, /* enum block_follow */
+    IMAGE_ACTION, /* GPtrArray *, which gets the option's name and its argument or NULL, in turn */
 };
 
 /* One option of a subcommand. A table of them ends with one of neither letter nor name. */
@@ -60,11 +61,11 @@ struct image_args {
     bool snapshot_list;
     const char *commit_base;
     bool compare_strict, shrink, amend_force;
-    GPtrArray *bitmap_add, *bitmap_remove, *bitmap_clear, *bitmap_enable, *bitmap_disable, *bitmap_merge;
+    GPtrArray *bitmap_actions;
     const char *bitmap_granularity, *bitmap_source, *bitmap_source_format;
     const char *map_start, *map_length;
     const char *bench_aio;
-    bool bench_write, bench_no_drain;
+    bool bench_write, bench_random;
     unsigned bench_count, bench_depth, bench_flush, bench_pattern;
     uint64_t bench_size, bench_step;
 
@@ -77,6 +78,7 @@ struct image_command {
     const struct image_option *options;
     int (*run)(struct image_args *args); /* the exit code */
     int usage;                           /* the exit code of a wrong command line */
+    bool signed_last; /* the last argument may be a number such as -1G, which is no option */
 };
 
 /* All subcommands, ending with NULL. */
@@ -161,6 +163,10 @@ const struct block_driver *image_format(const char *name, GError **error);
  * IMAGE_GUESS. False with *error. */
 bool image_open(struct image_args *args, const char *name, const char *format, const char *snapshot,
                 unsigned mode, struct image *out, GError **error);
+
+/* The same over another disk, which is taken, whatever the image says it lies over. */
+bool image_open_over(struct image_args *args, const char *name, const char *format, struct disk *base,
+                     unsigned mode, struct image *out, GError **error);
 
 /* Reads the passphrase that args name, if they do, into args->key. */
 bool image_load_key(struct image_args *args, GError **error);

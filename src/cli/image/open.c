@@ -125,9 +125,10 @@ static bool guess(const struct image_args *args, const char *name, const struct 
     return true;
 }
 
-bool image_open(struct image_args *args, const char *name, const char *format, const char *snapshot,
-                unsigned mode, struct image *out, GError **error)
+static bool open_with(struct image_args *args, const char *name, const char *format, const char *snapshot,
+                      struct disk *base, unsigned mode, struct image *out, GError **error)
 {
+    AUTO(disk) over = base;
     *out = (struct image){0};
     if (!image_load_key(args, error))
         return false;
@@ -150,7 +151,20 @@ bool image_open(struct image_args *args, const char *name, const char *format, c
         .snapshot = snapshot,
         .key = args->key,
         .key_size = args->key_size,
+        .base = STEAL(over),
     };
     out->disk = block_path_open(&path, error);
     return out->disk != NULL;
+}
+
+bool image_open(struct image_args *args, const char *name, const char *format, const char *snapshot,
+                unsigned mode, struct image *out, GError **error)
+{
+    return open_with(args, name, format, snapshot, NULL, mode, out, error);
+}
+
+bool image_open_over(struct image_args *args, const char *name, const char *format, struct disk *base,
+                     unsigned mode, struct image *out, GError **error)
+{
+    return open_with(args, name, format, NULL, base, mode, out, error);
 }
