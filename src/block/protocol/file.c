@@ -21,6 +21,8 @@ struct file_disk {
     int fd;
     bool device;
     _Atomic bool no_nowait, no_discard, no_zero; /* what the file system was found not to have */
+    pthread_mutex_t known;
+    uint64_t data_from, data_to; /* holds no hole, as far as we know; known */
 };
 
 static struct file_disk *file_disk(struct disk *b)
@@ -63,6 +65,7 @@ static bool file_open(struct disk *b, struct block_config *config, GError **erro
     if (fstat(fd, &status))
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: %s", b->name, g_strerror(errno));
     d->fd = fd_steal(&fd);
+    pthread_mutex_init(&d->known, NULL);
     b->facts.size = size;
     d->device = S_ISBLK(status.st_mode);
     b->facts.growable = !d->device && !config->readonly;
@@ -72,6 +75,7 @@ static bool file_open(struct disk *b, struct block_config *config, GError **erro
 
 static void file_close(struct disk *b)
 {
+    pthread_mutex_destroy(&file_disk(b)->known);
     fd_close(&file_disk(b)->fd);
 }
 
@@ -153,6 +157,14 @@ static int file_flush(struct disk *b)
 
 /* --- space --- */
 
+static void know_data(struct file_disk *d, uint64_t from, uint64_t to)
+{
+    pthread_mutex_lock(&d->known);
+    d->data_from = from;
+    d->data_to = to;
+    pthread_mutex_unlock(&d->known);
+}
+
 static int allocate(struct file_disk *d, int mode, uint64_t offset, uint64_t size, _Atomic bool *never)
 {
     if (atomic_load_explicit(never, memory_order_relaxed))
@@ -165,6 +177,7 @@ static int allocate(struct file_disk *d, int mode, uint64_t offset, uint64_t siz
         status = -EOPNOTSUPP;
     if (status == -EOPNOTSUPP)
         atomic_store_explicit(never, true, memory_order_relaxed);
+    know_data(d, 0, 0);
     return status;
 }
 
@@ -184,23 +197,38 @@ static int file_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned fl
     return status;
 }
 
+/* Where the data that offset lies in ends, when that is known. Looking for it takes tmpfs longer the further
+ * it is away, and formats ask for each of their clusters. An outdated answer is not wrong: a hole may always
+ * be called data. */
+static uint64_t known_data(struct file_disk *d, uint64_t offset)
+{
+    pthread_mutex_lock(&d->known);
+    const uint64_t to = offset >= d->data_from && offset < d->data_to ? d->data_to : 0;
+    pthread_mutex_unlock(&d->known);
+    return to;
+}
+
 /* SEEK_DATA and SEEK_HOLE; the file's position, which they move, is used by nobody. */
 static int file_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_extent *extent)
 {
-    const int fd = file_disk(b)->fd;
-    uint64_t end = offset + size;
-    off_t data = lseek(fd, (off_t)offset, SEEK_DATA);
-    if (data < 0 && errno != ENXIO)
-        return -EOPNOTSUPP;
-    if (data < 0 || (uint64_t)data > offset) { /* ENXIO: nothing but a hole up to the end */
-        extent->hole = extent->zero = true;
-        extent->size = data < 0 ? size : MIN(end, (uint64_t)data) - offset;
-        return 0;
+    struct file_disk *d = file_disk(b);
+    const uint64_t end = offset + size;
+    uint64_t data_to = known_data(d, offset);
+    if (!data_to) {
+        off_t data = lseek(d->fd, (off_t)offset, SEEK_DATA);
+        if (data < 0 && errno != ENXIO)
+            return -EOPNOTSUPP;
+        if (data < 0 || (uint64_t)data > offset) { /* ENXIO: nothing but a hole up to the end */
+            extent->hole = extent->zero = true;
+            extent->size = data < 0 ? size : MIN(end, (uint64_t)data) - offset;
+            return 0;
+        }
+        off_t hole = lseek(d->fd, (off_t)offset, SEEK_HOLE);
+        data_to = hole > 0 && (uint64_t)hole > offset ? (uint64_t)hole : end;
+        know_data(d, offset, data_to);
     }
     extent->place = offset;
-    off_t hole = lseek(fd, (off_t)offset, SEEK_HOLE);
-    if (hole > 0 && (uint64_t)hole > offset)
-        extent->size = MIN(end, (uint64_t)hole) - offset;
+    extent->size = MIN(end, data_to) - offset;
     return 0;
 }
 
