@@ -134,6 +134,11 @@ struct qcow2_table {
     _Atomic uint64_t word[];  /* as in the file */
 };
 
+static inline void *qcow2_table_bytes(struct qcow2_table *t)
+{
+    return (void *)(uintptr_t)t->word;
+}
+
 struct qcow2_cache {
     pthread_mutex_t load;
     _Atomic(struct qcow2_table *) *slot; /* by index; NULL = not in memory */
@@ -309,6 +314,8 @@ int qcow2_refcount_get_locked(struct qcow2 *q, uint64_t cluster, uint64_t *value
 /* Adds to the refcounts of count clusters; -EINVAL when one would be below 0, -ERANGE when it does not fit
  * (then none has changed). Raising may make refcount blocks, lowering does not. */
 int qcow2_refcount_add_locked(struct qcow2 *q, uint64_t cluster, uint64_t count, int64_t add);
+/* Are this cluster and how many behind it (*run, at most count; all of one block) free, or not? */
+int qcow2_refcount_scan_locked(struct qcow2 *q, uint64_t cluster, uint64_t count, bool *free, uint64_t *run);
 uint64_t qcow2_refcount_max(const struct qcow2 *q);
 uint64_t qcow2_refcount_load(const void *block, unsigned order, uint64_t index);
 void qcow2_refcount_store(void *block, unsigned order, uint64_t index, uint64_t value);
@@ -354,6 +361,8 @@ bool qcow2_owned_maybe(const struct qcow2 *q, uint64_t cluster);
 int qcow2_sync(struct qcow2 *q);
 /* As when closing: also refcounts that were waiting. Nothing else is under way. */
 int qcow2_sync_all(struct qcow2 *q);
+/* Metadata that could not be written in order: nothing is any more. Keeps the first reason. */
+int qcow2_fail(struct qcow2 *q, int status);
 /* Refcount blocks and table. Holds meta. */
 int qcow2_write_blocks_locked(struct qcow2 *q);
 void qcow2_staged_free(struct qcow2_staged *s);
@@ -409,6 +418,7 @@ bool qcow2_offset_fits(const struct qcow2 *q, uint64_t offset);
 
 int qcow2_read(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags);
 int qcow2_write(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset);
+int qcow2_flush(struct disk *b);
 int qcow2_discard(struct disk *b, uint64_t offset, uint64_t size);
 int qcow2_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags);
 int qcow2_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_extent *extent);
@@ -424,6 +434,9 @@ int qcow2_compressed_read(struct qcow2 *q, uint64_t entry,
 int qcow2_write_compressed(struct disk *b, const void *bytes, uint64_t offset, uint64_t size);
 
 /* --- the rest --- */
+
+/* For the length of an operation on a file that is borrowed: a disk that leaves it open when it is freed. */
+struct disk *qcow2_lend(struct disk *below);
 
 bool qcow2_open(struct disk *b, struct block_config *config, GError **error);
 void qcow2_close(struct disk *b);
