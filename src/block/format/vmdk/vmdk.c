@@ -9,6 +9,7 @@
 
 #include "base/byteorder.h"
 #include "base/error.h"
+#include "block/format/places.h"
 #include "block/scratch.h"
 
 enum { COPY_BYTES = 64 * 1024 };
@@ -562,6 +563,7 @@ const struct block_image vmdk_image = {
     .measure = vmdk_measure,
     .info = vmdk_info,
     .check = vmdk_check,
+    .resize = places_image_resize,
 };
 
 const struct block_driver block_driver_vmdk = {
