@@ -157,6 +157,7 @@ static bool parse(struct image_args *args, const struct image_command *command, 
         if (!take_value(option_of(command->options, answer), optarg, args, error))
             return false;
     }
+    args->argv = argv;
     args->names = argv + optind;
     args->n = (unsigned)(all - optind);
     return true;

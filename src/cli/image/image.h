@@ -69,6 +69,13 @@ struct image_args {
     unsigned bench_count, bench_depth, bench_flush, bench_pattern;
     uint64_t bench_size, bench_step;
 
+    const char *serve_socket, *serve_port, *serve_bind, *serve_name, *serve_description, *serve_pid_file;
+    const char *serve_certificates, *serve_psk_file;
+    bool serve_readonly, serve_persistent, serve_any_client;
+    unsigned serve_clients;
+    GPtrArray *serve_bitmaps;
+    char **argv; /* all of it, the subcommand first */
+
     uint8_t *key; /* the passphrase; owned, as is the rest */
     size_t key_size;
 };
