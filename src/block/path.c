@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "block/file.h"
 #include "block/image.h"
+#include "block/module.h"
 #include "os/fd.h"
 
 /* One image of a chain, while it is being opened. */
@@ -250,9 +251,27 @@ static struct disk *open_link(struct block_path *path, const struct link *above,
     return open_format(path, &l, fd_steal(&owned), error);
 }
 
+/* Only whoever calls us can name a server; what stands in images cannot, see refs_open(). */
+static struct disk *open_remote(const struct block_path *path, GError **error)
+{
+    const struct block_driver *driver = block_driver_for_uri(path->name);
+    struct block_config config = {
+        .name = path->name, .fd = -1, .readonly = path->readonly, .uri = path->name};
+    if (driver)
+        return block_open(driver, &config, error);
+    hostel_fail(error, HOSTEL_ERROR_USAGE,
+                "%s: nothing here speaks that protocol; if it is a file, write ./%s", path->name, path->name);
+    return NULL;
+}
+
 struct disk *block_path_open(struct block_path *path, GError **error)
 {
     int fd = -1;
+    if (!path->file && block_is_uri(path->name)) {
+        path->file = open_remote(path, error);
+        if (!path->file)
+            return NULL;
+    }
     if (!path->file && (!path->format || path->format->needs_file)) {
         fd = block_file_open(path->name, path->readonly, error);
         if (fd < 0)

@@ -26,7 +26,7 @@ static bool set_options(struct nbd_link *l, const struct nbd_options *o)
     return !nbd_set_handshake_flags(h, LIBNBD_HANDSHAKE_FLAG_MASK) &&
            !nbd_add_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) &&
            !nbd_set_uri_allow_transports(h, LIBNBD_ALLOW_TRANSPORT_TCP | LIBNBD_ALLOW_TRANSPORT_UNIX) &&
-           !nbd_set_pread_initialize(h, false) &&
+           !nbd_set_pread_initialize(h, false) && !nbd_set_uri_allow_local_file(h, true) &&
            (!o->tls_certificates || !nbd_set_tls_certificates(h, o->tls_certificates)) &&
            (!o->tls_psk_file || !nbd_set_tls_psk_file(h, o->tls_psk_file)) &&
            (!o->tls_user || !nbd_set_tls_username(h, o->tls_user));
