@@ -65,6 +65,11 @@ static bool look_at_grain(struct look *l, uint64_t grain, uint32_t entry)
         }
         return true;
     }
+    /* The next grain would be put where this one ends, in what the file does not have yet. */
+    if (place + e->grain > align_up(e->file->facts.size, e->grain)) {
+        say(l, "corrupt: a grain reaches behind the file's end (grain, sector)", grain, entry);
+        l->check->corruptions++;
+    }
     if (mark(l, place, e->grain)) {
         say(l, "corrupt: a grain's place is in use by something else, too (grain, sector)", grain, entry);
         l->check->corruptions++;
