@@ -58,7 +58,7 @@ static struct op *op_at(const struct model *m, uint32_t i)
 
 uint32_t model_begin(struct model *m, unsigned notes)
 {
-    const struct op op = {notes, UINT_MAX, false, false};
+    const struct op op = {.begin = notes, .end = UINT_MAX};
     g_array_append_val(m->ops, op);
     return m->ops->len - 1;
 }
@@ -71,6 +71,17 @@ void model_end(struct model *m, unsigned notes, bool durable, bool whole)
     op->whole = whole;
 }
 
+void model_fail(struct model *m)
+{
+    op_at(m, m->ops->len - 1)->failed = true;
+}
+
+void model_lose(struct model *m)
+{
+    for (uint32_t i = m->ops->len; i-- && !op_at(m, i)->durable;)
+        op_at(m, i)->failed = true;
+}
+
 void model_put(struct model *m, uint64_t sector, uint64_t count, enum version_kind kind)
 {
     const uint32_t op = m->ops->len - 1;
@@ -81,14 +92,22 @@ void model_put(struct model *m, uint64_t sector, uint64_t count, enum version_ki
 
 uint64_t model_sectors(const struct model *m)
 {
-    return g_array_index(m->sizes, struct version, m->sizes->len - 1).writer;
+    unsigned i = m->sizes->len - 1;
+    while (op_at(m, g_array_index(m->sizes, struct version, i).op)->failed)
+        i--;
+    return g_array_index(m->sizes, struct version, i).writer;
+}
+
+void model_found_size(struct model *m, uint64_t sectors)
+{
+    const struct version v = {m->ops->len - 1, VERSION_STAMP, (uint32_t)sectors};
+    g_array_append_val(m->sizes, v);
 }
 
 void model_size(struct model *m, uint64_t sectors)
 {
     const uint64_t old = m->sizes->len ? model_sectors(m) : sectors;
-    const struct version v = {m->ops->len - 1, VERSION_STAMP, (uint32_t)sectors};
-    g_array_append_val(m->sizes, v);
+    model_found_size(m, sectors);
     if (sectors < old)
         model_put(m, sectors, old - sectors, VERSION_GONE);
     else
@@ -195,18 +214,27 @@ static void append_version(GString *line, const struct version *v)
     g_string_append_printf(line, " %s by op %u%s", names[v->kind], v->op, v->writer == IMAGE_BASE ? "*" : "");
 }
 
+/* Nothing older can be there. */
+static bool is_floor(const struct model *m, struct moment at, const struct version *v)
+{
+    return v->op < at.floor && !op_at(m, v->op)->failed;
+}
+
 char *model_check_size(const struct model *m, struct moment at, uint64_t sectors)
 {
+    g_autoptr(GString) line = g_string_new(NULL);
     for (unsigned i = m->sizes->len; i--;) {
         const struct version *v = &g_array_index(m->sizes, struct version, i);
         if (v->op >= at.begun)
             continue;
         if (v->writer == sectors)
             return NULL;
-        if (v->op < at.floor)
+        g_string_append_printf(line, " %u by op %u%s", v->writer, v->op,
+                               op_at(m, v->op)->failed ? " (failed)" : "");
+        if (is_floor(m, at, v))
             break;
     }
-    return g_strdup_printf("the disk has %u sectors", (unsigned)sectors);
+    return g_strdup_printf("the disk has %u sectors; may be:%s", (unsigned)sectors, line->str);
 }
 
 char *model_check(const struct model *m, struct moment at, uint64_t sector, const uint8_t *bytes)
@@ -217,10 +245,10 @@ char *model_check(const struct model *m, struct moment at, uint64_t sector, cons
         const struct version *v = &g_array_index(versions, struct version, i);
         if (v->op >= at.begun)
             continue;
-        if (is_version(versions, sector, i, v->op < at.floor, bytes))
+        if (is_version(versions, sector, i, is_floor(m, at, v), bytes))
             return NULL;
         append_version(line, v);
-        if (v->op < at.floor)
+        if (is_floor(m, at, v))
             break;
     }
     g_autofree char *found = describe(m, bytes);
@@ -229,12 +257,17 @@ char *model_check(const struct model *m, struct moment at, uint64_t sector, cons
 
 char *model_check_frozen(const struct model *m, const struct frozen *f, uint64_t sector, const uint8_t *bytes)
 {
-    if (is_version(m->versions[sector], sector, f->version[sector], false, bytes))
-        return NULL;
-    GString *line = g_string_new(NULL);
+    const GArray *versions = m->versions[sector];
+    g_autoptr(GString) line = g_string_new(NULL);
+    const struct version *v;
+    unsigned i = f->version[sector] + 1;
+    do {
+        v = &g_array_index(versions, struct version, --i);
+        if (is_version(versions, sector, i, false, bytes))
+            return NULL;
+        append_version(line, v);
+    } while (i && op_at(m, v->op)->failed);
     g_autofree char *found = describe(m, bytes);
-    g_string_append_printf(line, "sector %u of snapshot %s holds %s; must be", (unsigned)sector, f->name,
-                           found);
-    append_version(line, &g_array_index(m->versions[sector], struct version, f->version[sector]));
-    return g_string_free(line, FALSE);
+    return g_strdup_printf("sector %u of snapshot %s holds %s; may be:%s", (unsigned)sector, f->name, found,
+                           line->str);
 }

@@ -38,6 +38,7 @@ struct op {
     unsigned begin, end;
     bool durable; /* when it ends, so is all before it */
     bool whole;   /* happens to the whole disk or not at all */
+    bool failed;  /* it said so: each sector may hold what it was to put there, or not */
 };
 
 struct model {
@@ -61,9 +62,16 @@ void model_free(struct model *m);
 uint32_t model_begin(struct model *m, unsigned notes);
 void model_end(struct model *m, unsigned notes, bool durable, bool whole);
 
+/* The op begun last has failed; before it puts anything anywhere. */
+void model_fail(struct model *m);
+
+/* What is not durable may be lost: it counts as failed. */
+void model_lose(struct model *m);
+
 /* The op begun last puts this there. */
 void model_put(struct model *m, uint64_t sector, uint64_t count, enum version_kind kind);
 void model_size(struct model *m, uint64_t sectors);
+void model_found_size(struct model *m, uint64_t sectors); /* whatever had failed: it is this one */
 void model_freeze(struct model *m, const char *name);
 void model_thaw(struct model *m, struct frozen *f); /* what it holds is on the disk again */
 void model_delete(struct model *m, struct frozen *f);

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <glib.h>
 #include <glib/gstdio.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -143,7 +144,7 @@ static void test_setup(gconstpointer opaque)
     r.seen = g_hash_table_new(NULL, NULL);
     unsigned scripts = 0;
     for (; !enough(&r); scripts++, r.seed += !r.wrong) {
-        struct script *s = script_run(r.setup, r.seed, NOTES);
+        struct script *s = script_run(r.setup, r.seed, NOTES, NULL);
         for (unsigned i = 0; i < SCRIPT_KINDS; i++)
             r.done[i] += s->done[i];
         cut_everywhere(&r, s);
@@ -189,6 +190,8 @@ static void remove_folder(char *folder)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
+    mallopt(M_MMAP_THRESHOLD, 1 << 30); /* whole disks come and go: their pages should stay */
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
     unsigned setups = 0;
     for (const struct image_setup *s = image_setups; s->name; s++)
         setups += image_can(s);

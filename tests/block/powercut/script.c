@@ -47,48 +47,135 @@ static uint32_t pick(struct script *s, uint32_t below)
     return below ? g_rand_int(s->rand) % below : 0;
 }
 
+/* --- faults --- */
+
+unsigned script_count(const struct script *s, enum block_fault_kind kind)
+{
+    return s->seen[kind] + (s->fault ? block_fault_count(s->fault, kind) : 0);
+}
+
+bool script_fired(const struct script *s)
+{
+    return s->plan.count && script_count(s, s->plan.kind) > s->plan.first;
+}
+
+/* Did the op begun last succeed? Only a fault excuses it. */
+static bool did(struct script *s, int status, const char *what)
+{
+    if (s->plan.kind == BLOCK_FAULT_FLUSH && block_fault_count(s->fault, BLOCK_FAULT_FLUSH) > s->armed)
+        s->lost = true;
+    if (!status)
+        return true;
+    if (!script_fired(s))
+        g_error("%s: %s: %s, though nothing was wrong with its file", s->setup->name, what,
+                g_strerror(-status));
+    model_fail(s->model);
+    s->failed++;
+    return false;
+}
+
+/* Of what tells people. */
+static bool did_tell(struct script *s, bool done, GError *error)
+{
+    if (!done && !script_fired(s))
+        g_assert_no_error(error);
+    return did(s, done ? 0 : -EIO, error ? error->message : "");
+}
+
+static struct disk *add_fault(struct script *s, struct disk *file)
+{
+    const struct script_fault *f = &s->plan;
+    const unsigned past = s->seen[f->kind], after = past > f->first ? past - f->first : 0;
+    s->fault = block_fault_new(file);
+    s->armed = UINT_MAX;
+    if (f->count > after) {
+        s->armed = after ? 0 : f->first - past;
+        block_fault_set(s->fault, f->kind, s->armed, f->count - after, f->error, f->partial);
+    }
+    return s->fault;
+}
+
+/* The filter is about to go with its disk. */
+static void take_counts(struct script *s)
+{
+    for (unsigned i = 0; i < BLOCK_FAULT_KINDS; i++)
+        s->seen[i] += block_fault_count(s->fault, i);
+    s->fault = NULL;
+}
+
 /* --- opening --- */
 
-static void open_disk(struct script *s, unsigned flags)
+static bool open_disk(struct script *s, unsigned flags)
 {
     g_autoptr(GError) error = NULL;
     struct disk *file = block_recorder_new(store_disk(s->live, false, s->garbage), s->record);
-    s->disk = image_open(s->setup, file, s->base, flags, false, NULL, &error);
-    g_assert_no_error(error);
+    s->lost = false;
+    s->disk = image_open(s->setup, add_fault(s, file), s->base, flags, false, NULL, &error);
+    if (s->disk)
+        return true;
+    s->fault = NULL; /* its counts are gone, but it has happened */
+    if (!s->plan.count)
+        g_assert_no_error(error);
+    return false;
 }
 
 static void close_disk(struct script *s)
 {
-    g_assert_cmpint(block_flush(s->disk), ==, 0);
+    /* What close does to the file is seen, too: the filter lives until the disk's file is freed. */
+    take_counts(s);
     block_free(STEAL(s->disk));
 }
 
-static void print_line(void *opaque, const char *line)
+static void note_line(void *opaque, const char *line)
 {
-    g_test_message("%s: %s", ((const struct script *)opaque)->setup->name, line);
+    g_strlcpy(opaque, line, 200);
 }
 
 static void check(struct script *s, unsigned fix)
 {
+    char last[200] = "";
     g_autoptr(GError) error = NULL;
-    struct block_check c = {.report = print_line, .opaque = s};
-    driver_of(s->setup)->image->check(s->disk, fix, &c, &error);
-    g_assert_no_error(error);
-    g_assert_cmpuint(c.corruptions, ==, 0);
-    g_assert_cmpuint(c.errors, ==, 0);
+    struct block_check c = {.report = note_line, .opaque = last};
+    if (!did_tell(s, driver_of(s->setup)->image->check(s->disk, fix, &c, &error), error))
+        return;
+    if (c.corruptions || (c.errors && !script_fired(s)))
+        g_error("%s, fault of kind %u at %u, %u times: check finds %u corruptions, %u errors; the last: %s",
+                s->setup->name, s->plan.kind, s->plan.first, s->plan.count, (unsigned)c.corruptions,
+                (unsigned)c.errors, last);
+}
+
+/* A resize that failed may have happened. */
+static void find_size(struct script *s)
+{
+    const struct moment now = {s->model->ops->len, s->model->ops->len, false};
+    const uint64_t sectors = s->disk->facts.size / BLOCK_SECTOR;
+    g_autofree char *wrong = model_check_size(s->model, now, sectors);
+    if (wrong)
+        g_error("%s: %s", s->setup->name, wrong);
+    if (sectors != model_sectors(s->model))
+        model_found_size(s->model, sectors);
 }
 
 static void do_reopen(struct script *s, bool repair)
 {
     model_begin(s->model, notes(s));
+    const bool flushed = did(s, block_flush(s->disk), "flush");
+    model_end(s->model, notes(s), flushed, false);
+    if (!flushed)
+        model_lose(s->model);
+    model_begin(s->model, notes(s));
     close_disk(s);
-    if (repair) {
-        open_disk(s, BLOCK_OPEN_REPAIR);
+    if (repair && open_disk(s, BLOCK_OPEN_REPAIR)) {
         check(s, BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS);
+        did(s, block_flush(s->disk), "flush");
         close_disk(s);
     }
-    open_disk(s, 0);
-    model_end(s->model, notes(s), true, false);
+    const bool opened = open_disk(s, 0);
+    model_end(s->model, notes(s), false, false);
+    model_begin(s->model, notes(s));
+    if (opened)
+        find_size(s);
+    model_end(s->model, notes(s), false, false);
 }
 
 /* --- the disk --- */
@@ -126,7 +213,7 @@ static void do_write(struct script *s)
     g_autofree uint8_t *bytes = g_malloc(count * BLOCK_SECTOR + 1);
     const uint32_t op = model_begin(s->model, notes(s));
     fill(bytes, op, at, count);
-    g_assert_cmpint(block_pwrite(s->disk, bytes, count * BLOCK_SECTOR, at * BLOCK_SECTOR), ==, 0);
+    did(s, block_pwrite(s->disk, bytes, count * BLOCK_SECTOR, at * BLOCK_SECTOR), "write");
     model_put(s->model, at, count, VERSION_STAMP);
     model_end(s->model, notes(s), false, false);
 }
@@ -135,8 +222,11 @@ static void do_read(struct script *s)
 {
     uint64_t count, at = range(s, &count);
     g_autofree uint8_t *bytes = g_malloc(count * BLOCK_SECTOR + 1);
+    model_begin(s->model, notes(s));
+    model_end(s->model, notes(s), false, false);
     const struct moment now = {s->model->ops->len, s->model->ops->len, false};
-    g_assert_cmpint(block_pread(s->disk, bytes, count * BLOCK_SECTOR, at * BLOCK_SECTOR), ==, 0);
+    if (!did(s, block_pread(s->disk, bytes, count * BLOCK_SECTOR, at * BLOCK_SECTOR), "read"))
+        return;
     for (uint64_t i = 0; i < count; i++) {
         g_autofree char *wrong = model_check(s->model, now, at + i, bytes + i * BLOCK_SECTOR);
         if (wrong)
@@ -149,7 +239,7 @@ static void do_zero(struct script *s)
     uint64_t count, at = range(s, &count);
     model_begin(s->model, notes(s));
     const unsigned flags = pick(s, 2) ? BLOCK_MAY_UNMAP : 0;
-    g_assert_cmpint(block_zero(s->disk, at * BLOCK_SECTOR, count * BLOCK_SECTOR, flags), ==, 0);
+    did(s, block_zero(s->disk, at * BLOCK_SECTOR, count * BLOCK_SECTOR, flags), "zero");
     model_put(s->model, at, count, VERSION_ZERO);
     model_end(s->model, notes(s), false, false);
 }
@@ -158,7 +248,7 @@ static void do_discard(struct script *s)
 {
     uint64_t count, at = range(s, &count);
     model_begin(s->model, notes(s));
-    g_assert_cmpint(block_discard(s->disk, at * BLOCK_SECTOR, count * BLOCK_SECTOR), ==, 0);
+    did(s, block_discard(s->disk, at * BLOCK_SECTOR, count * BLOCK_SECTOR), "discard");
     model_put(s->model, at, count, VERSION_ANY);
     model_end(s->model, notes(s), false, false);
 }
@@ -174,16 +264,23 @@ static void do_compressed(struct script *s)
     g_autofree uint8_t *bytes = g_malloc(count * BLOCK_SECTOR);
     const uint32_t op = model_begin(s->model, notes(s));
     fill(bytes, op, at, count);
-    g_assert_cmpint(block_write_compressed(s->disk, bytes, at * BLOCK_SECTOR, count * BLOCK_SECTOR), ==, 0);
-    model_put(s->model, at, count, VERSION_STAMP);
+    int status = block_write_compressed(s->disk, bytes, at * BLOCK_SECTOR, count * BLOCK_SECTOR);
+    if (status == -EOPNOTSUPP) { /* there are formats that have it for some images only */
+        s->done[SCRIPT_COMPRESSED]--;
+    } else {
+        did(s, status, "compressed");
+        model_put(s->model, at, count, VERSION_STAMP);
+    }
     model_end(s->model, notes(s), false, false);
 }
 
 static void do_flush(struct script *s)
 {
     model_begin(s->model, notes(s));
-    g_assert_cmpint(block_flush(s->disk), ==, 0);
-    model_end(s->model, notes(s), true, false);
+    const bool lost = s->lost, flushed = did(s, block_flush(s->disk), "flush");
+    if (lost && flushed)
+        g_error("%s: a flush succeeds after one has failed", s->setup->name);
+    model_end(s->model, notes(s), flushed, false);
 }
 
 /* Mostly longer; formats may refuse, as with snapshots there are. */
@@ -193,15 +290,16 @@ static void do_resize(struct script *s)
     const uint64_t unit = 128; /* 64 KiB */
     const uint64_t size = pick(s, 3) ? now + pick(s, (uint32_t)(more / unit) + 1) * unit
                                      : MAX(now - pick(s, 5) * unit, s->model->sectors_max / 4);
+    if (size == now)
+        return;
     model_begin(s->model, notes(s));
     int status = block_resize(s->disk, size * BLOCK_SECTOR);
-    if (!status)
-        model_size(s->model, size);
-    else if (status != -EOPNOTSUPP && status != -EBUSY && status != -EINVAL)
-        g_error("%s: resize from %u to %u sectors: %s", s->setup->name, (unsigned)now, (unsigned)size,
-                g_strerror(-status));
-    else
+    if (status == -EOPNOTSUPP || status == -EBUSY || status == -EINVAL) {
         s->done[SCRIPT_RESIZE]--;
+    } else {
+        did(s, status, "resize");
+        model_size(s->model, size);
+    }
     g_assert_cmpuint(s->disk->facts.size, ==, model_sectors(s->model) * BLOCK_SECTOR);
     model_end(s->model, notes(s), false, false);
 }
@@ -229,10 +327,10 @@ static void do_snapshot(struct script *s)
         return;
     g_autofree char *name = g_strdup_printf("s%u", s->names++);
     model_begin(s->model, notes(s));
-    driver_of(s->setup)->image->snapshot_create(s->disk, name, &error);
-    g_assert_no_error(error);
-    model_freeze(s->model, name);
-    model_end(s->model, notes(s), true, false);
+    const bool done = driver_of(s->setup)->image->snapshot_create(s->disk, name, &error);
+    if (did_tell(s, done, error))
+        model_freeze(s->model, name);
+    model_end(s->model, notes(s), done, false);
 }
 
 static void do_apply(struct script *s)
@@ -247,7 +345,7 @@ static void do_apply(struct script *s)
     if (applied)
         model_thaw(s->model, f);
     else if (f->sectors == model_sectors(s->model)) /* another size may be refused */
-        g_assert_no_error(error);
+        did_tell(s, false, error);
     g_assert_cmpuint(s->disk->facts.size, ==, model_sectors(s->model) * BLOCK_SECTOR);
     model_end(s->model, notes(s), applied, true);
 }
@@ -260,10 +358,10 @@ static void do_delete(struct script *s)
     if (!f)
         return;
     model_begin(s->model, notes(s));
-    driver_of(s->setup)->image->snapshot_delete(s->disk, f->name, &error);
-    g_assert_no_error(error);
-    model_delete(s->model, f);
-    model_end(s->model, notes(s), true, false);
+    const bool done = driver_of(s->setup)->image->snapshot_delete(s->disk, f->name, &error);
+    did_tell(s, done, error);
+    model_delete(s->model, f); /* after a failure it may be there or not */
+    model_end(s->model, notes(s), done, false);
 }
 
 /* --- the whole --- */
@@ -302,7 +400,8 @@ static void step(struct script *s)
     }
 }
 
-struct script *script_run(const struct image_setup *setup, uint32_t seed, unsigned wanted)
+struct script *script_run(const struct image_setup *setup, uint32_t seed, unsigned wanted,
+                          const struct script_fault *fault)
 {
     struct script *s = g_new0(struct script, 1);
     const uint64_t sectors = setup->size / BLOCK_SECTOR;
@@ -315,13 +414,17 @@ struct script *script_run(const struct image_setup *setup, uint32_t seed, unsign
     s->record = block_record_new();
     s->model = model_new(sectors, setup->base_size / BLOCK_SECTOR,
                          script_can(setup, SCRIPT_RESIZE) ? sectors * 2 : sectors);
+    if (fault)
+        s->plan = *fault;
     open_disk(s, 0);
-    for (unsigned i = 0; i < OPS_MAX && notes(s) < wanted; i++)
+    for (unsigned i = 0; i < OPS_MAX && notes(s) < wanted && s->disk; i++)
         step(s);
+    if (!s->disk)
+        return s;
     do_flush(s);
-    if (script_can(setup, SCRIPT_REPAIR))
+    if (script_can(setup, SCRIPT_REPAIR) && !script_fired(s)) /* else what is in memory may be given up */
         check(s, 0);
-    block_free(STEAL(s->disk));
+    close_disk(s);
     return s;
 }
 

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* The host's storage fails at every point of random sequences on images of each format: whoever is told that
+ * something worked can rely on it. */
+/*
+ * Each sequence runs once to count what reaches the file, then again for each operation that did, which
+ * fails: once or from then on, with EIO or ENOSPC, a write also after some of its sectors. Afterwards the
+ * storage is well again, and the image must open and hold what was acknowledged and flushed; of what failed,
+ * either.
+ *
+ * HOSTEL_FAULTS=N  runs for each kind of image (150)
+ * HOSTEL_SEED=N    of the first sequence; printed
+ */
+#include <errno.h>
+#include <glib.h>
+#include <malloc.h>
+#include <stdlib.h>
+
+#include "base/bits.h"
+#include "powercut/verify.h"
+
+enum { NOTES = 80 };
+
+static struct {
+    unsigned runs;
+    uint32_t seed;
+} plan;
+
+struct tally {
+    unsigned runs, fired, told, kinds[BLOCK_FAULT_KINDS];
+    GRand *rand;
+};
+
+/* One run, and a look at what it left. */
+static bool run(const struct image_setup *setup, uint32_t seed, const struct script_fault *fault,
+                struct tally *t)
+{
+    static const char *const kinds[] = {"read", "write", "flush", "discard", "zero", "resize"};
+    struct script *s = script_run(setup, seed, NOTES, fault);
+    const unsigned notes = block_record_count(s->record);
+    const struct moment at = model_moment(s->model, notes);
+    const struct verdict v = {.script = s, .at = at, .rand = t->rand};
+    g_autofree char *wrong = verify(&v, s->live);
+    if (wrong) {
+        g_test_message("%s, HOSTEL_SEED=%u: %s %u and %u behind it fail (%s, after %u bytes): %s",
+                       setup->name, seed, kinds[fault->kind], fault->first, fault->count - 1,
+                       g_strerror(-fault->error), (unsigned)fault->partial, wrong);
+        g_test_fail();
+    }
+    t->runs++;
+    t->fired += script_fired(s);
+    t->told += s->failed > 0;
+    t->kinds[fault->kind]++;
+    script_free(s);
+    return !wrong;
+}
+
+/* A fault of the kind at the index. */
+static struct script_fault make(struct tally *t, enum block_fault_kind kind, unsigned index)
+{
+    struct script_fault fault = {.kind = kind, .first = index};
+    fault.count = g_rand_boolean(t->rand) ? 1 : INT_MAX;
+    fault.error =
+        g_rand_boolean(t->rand) && kind != BLOCK_FAULT_FLUSH && kind != BLOCK_FAULT_READ ? -ENOSPC : -EIO;
+    if (kind == BLOCK_FAULT_WRITE && g_rand_boolean(t->rand))
+        fault.partial = BLOCK_SECTOR * (uint64_t)g_rand_int_range(t->rand, 1, 20);
+    return fault;
+}
+
+/* Every index of every kind of one sequence; false when the runs are over. */
+static bool try_all(const struct image_setup *setup, uint32_t seed, struct tally *t)
+{
+    struct script *s = script_run(setup, seed, NOTES, NULL);
+    unsigned counts[BLOCK_FAULT_KINDS];
+    for (unsigned k = 0; k < BLOCK_FAULT_KINDS; k++)
+        counts[k] = script_count(s, k);
+    script_free(s);
+    for (unsigned k = 0; k < BLOCK_FAULT_KINDS; k++) {
+        /* Few runs are spread over a sequence, many go through all of it. */
+        const unsigned share = MAX(plan.runs / 10, 1), step = MAX(counts[k] / share, 1);
+        for (unsigned i = g_rand_int(t->rand) % step; i < counts[k];
+             i += k == BLOCK_FAULT_READ ? 2 * step : step) {
+            const struct script_fault fault = make(t, k, i);
+            if (t->runs >= plan.runs || !run(setup, seed, &fault, t))
+                return false;
+        }
+    }
+    return true;
+}
+
+static void test_setup(gconstpointer setup)
+{
+    struct tally t = {.rand = g_rand_new_with_seed(plan.seed)};
+    for (uint32_t seed = plan.seed; try_all(setup, seed, &t); seed++)
+        ;
+    g_test_message(
+        "%u runs, the fault happened in %u, an operation failed in %u; %u reads, %u writes, %u flushes, "
+        "%u discards, %u zeroes, %u sizes",
+        t.runs, t.fired, t.told, t.kinds[0], t.kinds[1], t.kinds[2], t.kinds[3], t.kinds[4], t.kinds[5]);
+    g_assert_true(g_test_failed() || t.fired > t.runs / 2);
+    g_rand_free(t.rand);
+}
+
+static unsigned number(const char *name, unsigned otherwise)
+{
+    const char *text = g_getenv(name);
+    return text && *text ? (unsigned)strtoul(text, NULL, 0) : otherwise;
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    mallopt(M_MMAP_THRESHOLD, 1 << 30); /* whole disks come and go: their pages should stay */
+    mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    plan.runs = number("HOSTEL_FAULTS", 150);
+    plan.seed = number("HOSTEL_SEED", (unsigned)g_test_rand_int());
+    g_test_message("HOSTEL_SEED=%u", plan.seed);
+    for (const struct image_setup *s = image_setups; s->name; s++)
+        if (image_can(s)) {
+            g_autofree char *path = g_strdup_printf("/block/faults/%s", s->name);
+            g_test_add_data_func(path, s, test_setup);
+        }
+    return g_test_run();
+}
