@@ -4,7 +4,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "base/bits.h"
 #include "base/error.h"
@@ -54,6 +53,7 @@ struct conversion {
     uint64_t size; /* of all */
     const char *name;
     struct disk *target;
+    const struct block_driver *target_format;
     bool target_zero;
 };
 
@@ -116,6 +116,41 @@ static bool copy_all(struct conversion *c, uint64_t sparse, GError **error)
     return true;
 }
 
+static bool copy_bitmap(struct conversion *c, const struct block_bitmap *bitmap, GError **error)
+{
+    const struct block_image *f = c->target_format->image;
+    if (bitmap->in_use && c->args->convert_skip_broken) {
+        fprintf(stderr, "hostel: warning: bitmap %s was not stored properly and is left out\n", bitmap->name);
+        return true;
+    }
+    if (bitmap->in_use)
+        return hostel_fail(error, HOSTEL_ERROR_INPUT,
+                           "bitmap %s was not stored properly; --skip-broken-bitmaps leaves such out",
+                           bitmap->name);
+    return f->bitmap_add(c->target, bitmap->name, bitmap->granularity, bitmap->enabled, error) &&
+           f->bitmap_merge(c->target, bitmap->name, c->sources[0].disk, bitmap->name, error);
+}
+
+/* After the data, whose writes they are not to note. */
+static bool copy_bitmaps(struct conversion *c, GError **error)
+{
+    const struct image *source = &c->sources[0];
+    const struct block_image *f = c->target_format->image;
+    if (c->n > 1 || source->format != c->target_format || !f || !f->bitmaps || !f->bitmap_add ||
+        !f->bitmap_merge)
+        return hostel_fail(
+            error, HOSTEL_ERROR_UNSUPPORTED,
+            "--bitmaps: bitmaps are copied from one image to another of the same format, which has "
+            "them");
+    g_autoptr(GPtrArray) bitmaps = f->bitmaps(source->disk, error);
+    if (!bitmaps)
+        return false;
+    for (unsigned i = 0; i < bitmaps->len; i++)
+        if (!copy_bitmap(c, bitmaps->pdata[i], error))
+            return false;
+    return true;
+}
+
 static bool complete(struct conversion *c, GError **error)
 {
     uint64_t sparse = BLOCK_COPY_SPARSE;
@@ -125,7 +160,7 @@ static bool complete(struct conversion *c, GError **error)
     if (sparse % BLOCK_SECTOR)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "-S %s: must be a multiple of %d bytes",
                            c->args->sparse, BLOCK_SECTOR);
-    if (!copy_all(c, sparse, error))
+    if (!copy_all(c, sparse, error) || (c->args->convert_bitmaps && !copy_bitmaps(c, error)))
         return false;
     int status = block_seal(c->target);
     if (!status && durable)
@@ -138,17 +173,20 @@ static bool complete(struct conversion *c, GError **error)
 static bool convert_into(struct conversion *c, GError **error)
 {
     AUTO_IMAGE target = {0};
+    struct image_args args = *c->args; /* as the target is to be opened */
+    const char *format = args.output_format || args.target_image_opts ? args.output_format : "raw";
+    args.image_opts = args.target_image_opts;
     if (c->args->options)
         return hostel_fail(error, HOSTEL_ERROR_USAGE,
                            "-o: is for a new image, -n writes into one that is there");
-    if (!image_open(c->args, c->name, c->args->output_format ? c->args->output_format : "raw", NULL,
-                    IMAGE_WRITE, &target, error))
+    if (!image_open(&args, c->name, format, NULL, IMAGE_WRITE, &target, error))
         return false;
     if (target.disk->facts.size < c->size)
         return hostel_fail(error, HOSTEL_ERROR_INPUT,
                            "%s: has %" PRIu64 " bytes, which is less than the %" PRIu64 " to be copied",
                            c->name, (uint64_t)target.disk->facts.size, c->size);
     c->target = target.disk;
+    c->target_format = target.format;
     c->target_zero = c->args->convert_target_zero;
     return complete(c, error);
 }
@@ -186,12 +224,6 @@ static bool open_backing(struct conversion *c, const struct image_make *make, st
     return true;
 }
 
-static bool is_device(const char *name)
-{
-    struct stat status;
-    return !stat(name, &status) && S_ISBLK(status.st_mode);
-}
-
 static bool make_and_fill(struct conversion *c, struct image_output *output, const struct image_make *make,
                           GError **error)
 {
@@ -200,7 +232,9 @@ static bool make_and_fill(struct conversion *c, struct image_output *output, con
     if (!open_backing(c, make, &base, error) || !image_make(output, c->name, make, base, &target, error))
         return false;
     c->target = target;
-    c->target_zero = !make->backing && !(is_device(c->name) && !strcmp(make->format->name, "raw"));
+    c->target_format = make->format;
+    c->target_zero =
+        !make->backing && !(image_output_in_place(c->name) && !strcmp(make->format->name, "raw"));
     return complete(c, error);
 }
 

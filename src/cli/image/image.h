@@ -175,6 +175,10 @@ bool image_open(struct image_args *args, const char *name, const char *format, c
 bool image_open_over(struct image_args *args, const char *name, const char *format, struct disk *base,
                      unsigned mode, struct image *out, GError **error);
 
+/* The graph that --image-opts describes; for image_open(). */
+bool image_graph_open(struct image_args *args, const char *text, const char *snapshot, unsigned mode,
+                      struct image *out, GError **error);
+
 /* Reads the passphrase that args name, if they do, into args->key. */
 bool image_load_key(struct image_args *args, GError **error);
 
@@ -201,6 +205,8 @@ bool image_values_help(const GPtrArray *texts, const struct block_driver *format
 /* A file in the making: nobody sees it under its name until image_output_publish(). */
 struct image_output;
 struct image_output *image_output_new(const char *name, GError **error);
+/* Is it a device, or on a server, so that what was there before shows until it is written over? */
+bool image_output_in_place(const char *name);
 /* The empty file; owned by the output until it is taken with STEAL. */
 struct disk **image_output_file(struct image_output *o);
 struct block_refs *image_output_refs(struct image_output *o);

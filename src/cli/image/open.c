@@ -132,6 +132,13 @@ static bool open_with(struct image_args *args, const char *name, const char *for
     *out = (struct image){0};
     if (!image_load_key(args, error))
         return false;
+    if (args->image_opts && format)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "--image-opts: says the format by driver=, leave out -f %s", format);
+    if (args->image_opts && base)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--image-opts: cannot be used here; give a file");
+    if (args->image_opts)
+        return image_graph_open(args, name, snapshot, mode, out, error);
     if (format)
         out->format = image_format(format, error);
     else if (mode & IMAGE_GUESS ? !guess(args, name, &out->format, error) : !need_format(name, error))

@@ -8,7 +8,8 @@
  * ends the process, a full disk, a signal or the power, no half image stands under the name that was asked
  * for, and what stood there before is still there. When it is complete and durable the file is linked to its
  * name; over an existing file that takes a second name and a rename, which is atomic. File systems without
- * O_TMPFILE get a hidden file instead. A block device is written in place, since it cannot be replaced.
+ * O_TMPFILE get a hidden file instead. A block device is written in place, since it cannot be replaced,
+ * and so is what is on a server.
  *
  * Formats of several files make the others through block_refs; each is a part like the first, and the first,
  * which refers to the others, gets its name last.
@@ -24,6 +25,7 @@
 
 #include "base/error.h"
 #include "block/file.h"
+#include "block/module.h"
 #include "cli/image/image.h"
 #include "os/fd.h"
 
@@ -160,10 +162,10 @@ static struct disk *refs_open(struct block_refs *refs, enum block_ref what, cons
 
 /* --- the whole --- */
 
-static bool is_device(const char *name)
+bool image_output_in_place(const char *name)
 {
     struct stat status;
-    return !stat(name, &status) && S_ISBLK(status.st_mode);
+    return block_is_uri(name) || (!stat(name, &status) && S_ISBLK(status.st_mode));
 }
 
 static bool open_device(struct image_output *o, const char *name, GError **error)
@@ -182,7 +184,8 @@ struct image_output *image_output_new(const char *name, GError **error)
     struct image_output *o = g_new0(struct image_output, 1);
     o->refs = (struct block_refs){.open = refs_open, .create = refs_create};
     o->parts = g_ptr_array_new_with_free_func(part_free);
-    bool ok = is_device(name) ? open_device(o, name, error) : (o->main = part_new(name, name, error)) != NULL;
+    bool ok = image_output_in_place(name) ? open_device(o, name, error)
+                                          : (o->main = part_new(name, name, error)) != NULL;
     if (ok && !o->device)
         ok = (o->file = part_disk(o->main, false, error)) != NULL;
     if (ok)
