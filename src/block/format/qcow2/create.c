@@ -30,6 +30,15 @@ const struct option_row qcow2_create_rows[] = {
     ROW(preallocation, TEXT, "preallocation", "off", "off|metadata|falloc|full", "room taken at once"),
     ROW(data_file, TEXT, "data_file", NULL, NULL, "another file that holds the data"),
     ROW(data_file_raw, SWITCH, "data_file_raw", "off", NULL, "the data file is a raw image"),
+    ROW(encrypt_format, TEXT, "encrypt.format", NULL, "luks", "encrypt its data, with a passphrase"),
+    ROW(encrypt.cipher, TEXT, "encrypt.cipher-alg", "aes-256", "aes-128|aes-192|aes-256", "the cipher"),
+    ROW(encrypt.mode, TEXT, "encrypt.cipher-mode", "xts", "xts|cbc", "how it is used on a sector"),
+    ROW(encrypt.ivgen, TEXT, "encrypt.ivgen-alg", "plain64", "plain|plain64|essiv",
+        "what makes sectors differ"),
+    ROW(encrypt.ivgen_hash, TEXT, "encrypt.ivgen-hash-alg", "sha256", "sha256", "the hash of essiv"),
+    ROW(encrypt.hash, TEXT, "encrypt.hash-alg", "sha256", "sha1|sha256|sha512", "the hash of passphrases"),
+    ROW(encrypt.iter_time, COUNT, "encrypt.iter-time", "2000", NULL,
+        "milliseconds that trying a passphrase takes"),
     {0},
 };
 
@@ -91,6 +100,10 @@ static bool check_options(const struct qcow2_create_options *o, const struct blo
         return wrong(error, c->name,
                      "room for all of the disk would hide the backing file; use preallocation=off, or "
                      "extended_l2=on");
+    if (o->encrypt_format && (!is(o->preallocation, "off") || o->data_file_raw))
+        return wrong(error, c->name,
+                     "what is not written in an encrypted image cannot have room that reads as "
+                     "zeroes; use preallocation=off and no raw data file");
     if (o->data_file && !c->refs)
         return wrong(error, c->name, "a data_file cannot be made here");
     if (c->backing && strlen(c->backing) > QCOW2_BACKING_MAX)
@@ -270,6 +283,20 @@ static bool preallocate(const struct block_create *c, enum block_preallocation h
                                   g_strerror(-status));
 }
 
+static bool encrypt(const struct block_create *c, const struct qcow2_create_options *o, struct disk *data,
+                    GError **error)
+{
+    struct lent lent = {.refs = {.open = lend_data}, .data = data};
+    struct block_config config = {.name = c->name,
+                                  .fd = -1,
+                                  .file = qcow2_lend(c->file),
+                                  .refs = &lent.refs,
+                                  .flags = BLOCK_OPEN_ALONE};
+    AUTO(disk) b = block_open(&block_driver_qcow2, &config, error);
+    block_free(lent.data);
+    return b && qcow2_crypto_create(qcow2(b), &o->encrypt, c->key, c->key_size, error);
+}
+
 bool qcow2_create(const struct block_create *c, GError **error)
 {
     const struct qcow2_create_options *o = c->options ? c->options : &defaults;
@@ -285,6 +312,8 @@ bool qcow2_create(const struct block_create *c, GError **error)
     ok = ok && write_image(c, &h, error);
     if (ok && preallocation(o) != BLOCK_PREALLOC_OFF)
         ok = preallocate(c, preallocation(o), STEAL(data), error);
+    else if (ok && o->encrypt_format)
+        ok = encrypt(c, o, STEAL(data), error);
     block_free(data);
     qcow2_header_clear(&h);
     return ok;

@@ -221,7 +221,7 @@ static bool open_parts(struct qcow2 *q, struct block_config *config, GError **er
     set_facts(q);
     if (!load_tables(q, error))
         return false;
-    return q->disk.facts.readonly || begin_writing(q, config, error);
+    return q->disk.facts.readonly ? qcow2_bitmaps_open(q, error) : begin_writing(q, config, error);
 }
 
 bool qcow2_open(struct disk *b, struct block_config *config, GError **error)
@@ -257,6 +257,17 @@ static const struct block_image qcow2_image = {
     .create_options_size = sizeof(struct qcow2_create_options),
     .looks_like = qcow2_looks_like,
     .create = qcow2_create,
+    .snapshots = qcow2_snapshots,
+    .snapshot_create = qcow2_snapshot_create,
+    .snapshot_apply = qcow2_snapshot_apply,
+    .snapshot_delete = qcow2_snapshot_delete,
+    .bitmaps = qcow2_bitmaps,
+    .bitmap_add = qcow2_bitmap_add,
+    .bitmap_remove = qcow2_bitmap_remove,
+    .bitmap_clear = qcow2_bitmap_clear,
+    .bitmap_enable = qcow2_bitmap_enable,
+    .bitmap_merge = qcow2_bitmap_merge,
+    .bitmap_at = qcow2_bitmap_at,
 };
 
 const struct block_driver block_driver_qcow2 = {

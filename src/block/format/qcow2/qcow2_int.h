@@ -30,6 +30,7 @@
 
 #include "base/bits.h"
 #include "block/block.h"
+#include "block/format/luks.h"
 #include "block/image.h"
 
 /* --- limits --- */
@@ -453,7 +454,8 @@ struct qcow2_create_options {
     bool data_file_raw;
     const char *compression_type;
     const char *preallocation;
-    const char *encrypt_format; /* encrypt.format */
+    const char *encrypt_format; /* encrypt.format; the rest of its options: */
+    struct luks_options encrypt;
 };
 extern const struct option_row qcow2_create_rows[];
 bool qcow2_create(const struct block_create *c, GError **error);
@@ -496,7 +498,7 @@ bool qcow2_snapshot_delete(struct disk *b, const char *which, GError **error);
 
 /* --- bitmap.c --- */
 
-/* At the end of open for writing: bitmaps that note writes are loaded, the hooks above set. */
+/* At the end of open: for writing, bitmaps that note writes are loaded, the hooks above set. */
 bool qcow2_bitmaps_open(struct qcow2 *q, GError **error);
 /* Every range of the file that bitmaps take (directory, tables, data), for check. False with *error when the
  * directory is damaged. */
@@ -518,8 +520,6 @@ bool qcow2_bitmap_at(struct disk *b, const char *name, uint64_t offset, uint64_t
                      GError **error);
 
 /* --- crypto.c, amend.c --- */
-
-struct luks_options;
 
 /* In open, after the header: sets the hooks above when the image is encrypted. */
 bool qcow2_crypto_open(struct qcow2 *q, const struct block_config *config, GError **error);
