@@ -80,7 +80,7 @@ static struct piece piece_of(const struct image *image, uint64_t at, const struc
         .size = e->size,
         .place = raw ? at : e->place,
         .depth = e->depth,
-        .present = raw || !e->hole,
+        .present = raw || !e->hole || e->depth < image->chain->len, /* zeroes that hide what lies below */
         .zero = e->zero,
         .data = !e->zero || (!e->hole && e->place != BLOCK_NO_PLACE),
         .compressed = e->compressed,

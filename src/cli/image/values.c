@@ -87,6 +87,9 @@ bool image_values_parse(struct image_values *v, const struct option_row *rows, s
     /* For both kinds of reader: a size without a unit is bytes here. */
     const struct option_at at = {.row = &v->row, .who = OPTION_BOTH};
     if (!option_list_parse(&at, line, &v->list, error)) {
+        char *message = error && *error ? (*error)->message : NULL;
+        if (message && g_str_has_prefix(message, "--o")) /* the option has a letter, no name */
+            memmove(message, message + 1, strlen(message));
         image_values_fini(v);
         return false;
     }
@@ -114,7 +117,8 @@ bool image_values_help(const GPtrArray *texts, const struct block_driver *format
     printf("Supported options:\n");
     const struct option_row *row = format->image ? format->image->create_options : NULL;
     for (; row && row->name; row++) {
-        g_autofree char *left = g_strdup_printf("%s=<%s>", row->name, row->choice ? row->choice : row->arg);
+        const char *what = row->choice ? row->choice : row->type == OPTION_SWITCH ? "on|off" : row->arg;
+        g_autofree char *left = g_strdup_printf("%s=<%s>", row->name, what);
         printf("  %-24s - %s", left, row->help);
         printf(row->value ? " (default %s)\n" : "\n", row->value);
     }
