@@ -427,7 +427,7 @@ static void test_check(void)
     AUTO(disk) b = folder_open(&f, "vmdk", "a.vmdk", false);
     memset(bytes, 3, 4 * 65536);
     g_assert_cmpint(block_pwrite(b, bytes, 4 * 65536, 0), ==, 0);
-    const uint64_t table = vmdk_of(b)->extents[0].gd[0];
+    const uint64_t table = vmdk_of(b)->grains.extents[0].gd[0];
     g_clear_pointer(&b, block_free);
     int fd = folder_fd(d.path, "a.vmdk", O_RDWR);
     uint32_t entries[4];

@@ -113,12 +113,12 @@ static int put_directory(struct disk *file, const struct layout *l, uint64_t at)
 /* An empty stream has all its end, so that it can be opened. */
 static int end_empty(struct disk *file, const struct layout *l, const struct vmdk_header *h)
 {
-    struct vmdk_extent e = {.file = file,
-                            .next = l->begin * BLOCK_SECTOR,
-                            .entries = VMDK_TABLE_ENTRIES,
-                            .entry_size = 4,
-                            .tables_n = (uint32_t)l->tables_n,
-                            .gd = g_try_new0(uint64_t, l->tables_n)};
+    struct grains_extent e = {.file = file,
+                              .next = l->begin * BLOCK_SECTOR,
+                              .entries = VMDK_TABLE_ENTRIES,
+                              .entry_size = 4,
+                              .tables_n = (uint32_t)l->tables_n,
+                              .gd = g_try_new0(uint64_t, l->tables_n)};
     int status = e.gd ? vmdk_end_stream(&e, h) : -ENOMEM;
     g_free(e.gd);
     return status;

@@ -13,10 +13,10 @@ enum { SECTOR_BYTES = 512, SECTORS_MAX_BITS = 54 };
 
 static const struct {
     const char *name;
-    enum vmdk_kind kind;
+    enum grains_kind kind;
 } kinds[] = {
-    {"FLAT", VMDK_FLAT},     {"VMFS", VMDK_FLAT},       {"ZERO", VMDK_ZERO},
-    {"SPARSE", VMDK_SPARSE}, {"VMFSSPARSE", VMDK_COWD}, {"SESPARSE", VMDK_SESPARSE},
+    {"FLAT", GRAINS_FLAT},     {"VMFS", GRAINS_FLAT},       {"ZERO", GRAINS_ZERO},
+    {"SPARSE", GRAINS_SPARSE}, {"VMFSSPARSE", GRAINS_COWD}, {"SESPARSE", GRAINS_SESPARSE},
 };
 
 void vmdk_descriptor_clear(struct vmdk_descriptor *d)
@@ -126,7 +126,7 @@ static bool parse_extent(struct vmdk_line *l, const char *p, const char *name, G
             return hostel_fail(error, HOSTEL_ERROR_INPUT,
                                "%s: the descriptor has an extent whose offset is no number of sectors", name);
     }
-    if (l->kind != VMDK_ZERO && (!l->file || !*l->file))
+    if (l->kind != GRAINS_ZERO && (!l->file || !*l->file))
         return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: the descriptor has an extent without a file",
                            name);
     return true;

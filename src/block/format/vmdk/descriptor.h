@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum vmdk_kind { VMDK_FLAT, VMDK_ZERO, VMDK_SPARSE, VMDK_COWD, VMDK_SESPARSE };
+#include "block/format/grains.h"
 
 enum { VMDK_EXTENTS_MAX = 4096, VMDK_TEXT_MAX = 1 << 20 };
 
@@ -17,7 +17,7 @@ enum { VMDK_EXTENTS_MAX = 4096, VMDK_TEXT_MAX = 1 << 20 };
 struct vmdk_line {
     bool readonly;
     uint64_t sectors, offset; /* offset: of a flat one in its file, sectors */
-    enum vmdk_kind kind;
+    enum grains_kind kind;
     char *type, *file; /* type: as it is written */
 };
 

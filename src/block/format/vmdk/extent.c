@@ -46,30 +46,16 @@ struct sesparse_volatile {
 
 void vmdk_release(struct vmdk *v)
 {
-    for (unsigned i = 0; i < v->extents_n; i++) {
-        struct vmdk_extent *e = &v->extents[i];
-        for (uint32_t t = 0; e->tables && t < e->tables_n; t++)
-            g_free(e->tables[t].entries);
-        g_free(e->tables);
-        g_free(e->gd);
-        g_free(e->rgd);
-        g_free(e->name);
-        if (e->owned)
-            block_free(e->file);
-    }
-    g_free(v->extents);
-    v->extents = NULL;
-    v->extents_n = 0;
+    grains_fini(&v->grains);
     vmdk_descriptor_clear(&v->descriptor);
-    block_free(STEAL(v->base));
 }
 
-static bool bad(const struct vmdk_extent *e, GError **error, const char *what)
+static bool bad(const struct grains_extent *e, GError **error, const char *what)
 {
     return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: its header is damaged: %s", e->name, what);
 }
 
-static bool read_at(const struct vmdk_extent *e, void *bytes, size_t size, uint64_t offset, GError **error)
+static bool read_at(const struct grains_extent *e, void *bytes, size_t size, uint64_t offset, GError **error)
 {
     if (!range_inside(offset, size, 0, e->file->facts.size))
         return hostel_fail(error, HOSTEL_ERROR_INPUT,
@@ -83,9 +69,9 @@ static bool read_at(const struct vmdk_extent *e, void *bytes, size_t size, uint6
 /* --- directories --- */
 
 /* Where a table is by the entry of its directory; UINT64_MAX when the entry makes no sense. */
-static uint64_t table_place(const struct vmdk_extent *e, uint64_t entry, uint64_t tables)
+static uint64_t table_place(const struct grains_extent *e, uint64_t entry, uint64_t tables)
 {
-    if (e->kind != VMDK_SESPARSE || !entry)
+    if (e->kind != GRAINS_SESPARSE || !entry)
         return entry * BLOCK_SECTOR;
     if (entry >> 32 != 0x10000000)
         return UINT64_MAX;
@@ -93,7 +79,7 @@ static uint64_t table_place(const struct vmdk_extent *e, uint64_t entry, uint64_
 }
 
 /* tables: where seSparse ones begin, bytes. */
-static bool read_directory(struct vmdk_extent *e, uint64_t at, uint64_t tables, uint64_t **out,
+static bool read_directory(struct grains_extent *e, uint64_t at, uint64_t tables, uint64_t **out,
                            GError **error)
 {
     const size_t size = (size_t)e->tables_n * e->entry_size;
@@ -119,7 +105,7 @@ static bool read_directory(struct vmdk_extent *e, uint64_t at, uint64_t tables, 
 }
 
 /* The numbers of a sparse extent, in sectors but for entries; checks them. */
-static bool set_geometry(struct vmdk_extent *e, uint64_t capacity, uint64_t grain, uint64_t entries,
+static bool set_geometry(struct grains_extent *e, uint64_t capacity, uint64_t grain, uint64_t entries,
                          GError **error)
 {
     if (!capacity || capacity >> (EXTENT_BITS - 9))
@@ -134,7 +120,7 @@ static bool set_geometry(struct vmdk_extent *e, uint64_t capacity, uint64_t grai
     if (tables > TABLES_MAX)
         return bad(e, error, "it has more grain tables than this Hostel takes");
     e->tables_n = (uint32_t)tables;
-    e->tables = g_try_new0(struct vmdk_table, e->tables_n);
+    e->tables = g_try_new0(struct grains_table, e->tables_n);
     if (!e->tables)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: the host has not enough memory for its tables",
                            e->name);
@@ -149,7 +135,7 @@ static bool set_geometry(struct vmdk_extent *e, uint64_t capacity, uint64_t grai
 /* --- hosted sparse extents --- */
 
 /* The header at the end of a stream, between a marker and the mark of its end. */
-static bool read_footer(struct vmdk_extent *e, struct vmdk_header *h, GError **error)
+static bool read_footer(const struct grains_extent *e, struct vmdk_header *h, GError **error)
 {
     struct {
         struct vmdk_marker marker;
@@ -165,34 +151,34 @@ static bool read_footer(struct vmdk_extent *e, struct vmdk_header *h, GError **e
                            "%s: is a stream whose footer is missing; it was not finished, copy it again",
                            e->name);
     *h = f.header;
-    e->at_end = true;
     return true;
 }
 
-static bool check_header(struct vmdk_extent *e, const struct vmdk_header *h, bool readonly, GError **error)
+static bool check_header(struct grains_extent *e, const struct vmdk_header *h, bool readonly, GError **error)
 {
     const uint32_t known = VMDK_NEWLINES | VMDK_REDUNDANT | VMDK_ZERO_GRAINS | VMDK_COMPRESSED | VMDK_MARKERS;
-    e->version = le32toh(h->version);
-    e->flags = le32toh(h->flags);
-    e->unclean = h->unclean;
-    if (!e->version || e->version > 3)
+    const uint32_t version = le32toh(h->version), flags = le32toh(h->flags);
+    if (!version || version > 3)
         return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
-                           "%s: is of version %" PRIu32 ", this Hostel knows 1 to 3", e->name, e->version);
-    if (e->version == 3 && !(e->flags & VMDK_COMPRESSED) && !readonly)
+                           "%s: is of version %" PRIu32 ", this Hostel knows 1 to 3", e->name, version);
+    if (version == 3 && !(flags & VMDK_COMPRESSED) && !readonly)
         return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
                            "%s: is of version 3 and can only be read; add readonly=on, or convert it",
                            e->name);
-    if (e->flags & ~known && !readonly)
+    if (flags & ~known && !readonly)
         return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
                            "%s: has flags that this Hostel does not know (%#" PRIx32
                            ") and can only be read; add readonly=on",
-                           e->name, e->flags & ~known);
-    if (e->flags & VMDK_NEWLINES && memcmp(h->check, vmdk_newlines, sizeof(h->check)) != 0)
+                           e->name, flags & ~known);
+    if (flags & VMDK_NEWLINES && memcmp(h->check, vmdk_newlines, sizeof(h->check)) != 0)
         return bad(e, error, "its line ends were changed, as when it is sent as text; copy it again");
-    if (e->flags & VMDK_COMPRESSED && le16toh(h->algorithm) != 1)
+    if (flags & VMDK_COMPRESSED && le16toh(h->algorithm) != 1)
         return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
                            "%s: is compressed by method %u, this Hostel knows deflate (1)", e->name,
                            le16toh(h->algorithm));
+    e->packed = flags & VMDK_COMPRESSED;
+    e->marked = flags & VMDK_MARKERS;
+    e->zero_entries = flags & VMDK_ZERO_GRAINS;
     return true;
 }
 
@@ -202,30 +188,33 @@ static uint64_t sectors(uint64_t n)
     return n >> (EXTENT_BITS - 9) ? UINT64_MAX : n * BLOCK_SECTOR;
 }
 
-static bool open_sparse(struct vmdk_extent *e, bool readonly, GError **error)
+static bool open_sparse(struct vmdk *v, struct grains_extent *e, bool readonly, GError **error)
 {
     struct vmdk_header h;
     if (!read_at(e, &h, sizeof(h), 0, error))
         return false;
     if (le32toh(h.magic) != VMDK_MAGIC)
         return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: is no sparse VMDK extent", e->name);
-    if (le64toh(h.gd) == VMDK_GD_AT_END && !read_footer(e, &h, error))
+    v->at_end = le64toh(h.gd) == VMDK_GD_AT_END;
+    if (v->at_end && !read_footer(e, &h, error))
         return false;
+    v->unclean |= h.unclean;
     if (!check_header(e, &h, readonly, error) ||
         !set_geometry(e, le64toh(h.capacity), le64toh(h.grain), le32toh(h.entries), error))
         return false;
-    if (e->flags & VMDK_COMPRESSED && e->grain > PACKED_GRAIN_MAX)
+    if (e->packed && e->grain > PACKED_GRAIN_MAX)
         return bad(e, error, "its compressed grains are larger than 4 MiB");
     e->entry_size = 4;
+    e->limit = UINT64_C(0xffffffff) * BLOCK_SECTOR;
     e->begin = sectors(le64toh(h.overhead));
-    if (e->begin > e->file->facts.size && !(e->flags & VMDK_COMPRESSED))
+    if (e->begin > e->file->facts.size && !(e->packed))
         return hostel_fail(error, HOSTEL_ERROR_INPUT,
                            "%s: is cut off: it has %" PRIu64 " bytes, its grains begin at %" PRIu64, e->name,
                            e->file->facts.size, e->begin);
     e->gd_at = sectors(le64toh(h.gd));
     if (!read_directory(e, e->gd_at, 0, &e->gd, error))
         return false;
-    if (!(e->flags & VMDK_REDUNDANT) || e->flags & VMDK_COMPRESSED)
+    if (!(le32toh(h.flags) & VMDK_REDUNDANT) || e->packed)
         return true;
     e->rgd_at = sectors(le64toh(h.rgd));
     if (read_directory(e, e->rgd_at, 0, &e->rgd, readonly ? NULL : error))
@@ -236,14 +225,14 @@ static bool open_sparse(struct vmdk_extent *e, bool readonly, GError **error)
 
 /* --- extents of ESX, which are only read --- */
 
-static bool only_read(const struct vmdk_extent *e, bool readonly, GError **error)
+static bool only_read(const struct grains_extent *e, bool readonly, GError **error)
 {
     return readonly ||
            hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
                        "%s: ESX's sparse extents can only be read; add readonly=on, or convert it", e->name);
 }
 
-static bool open_cowd(struct vmdk_extent *e, bool readonly, GError **error)
+static bool open_cowd(struct grains_extent *e, bool readonly, GError **error)
 {
     struct cowd_header h;
     if (!only_read(e, readonly, error) || !read_at(e, &h, sizeof(h), 0, error))
@@ -261,7 +250,7 @@ static bool open_cowd(struct vmdk_extent *e, bool readonly, GError **error)
     return read_directory(e, sectors(le32toh(h.gd)), 0, &e->gd, error);
 }
 
-static bool open_sesparse(struct vmdk_extent *e, bool readonly, GError **error)
+static bool open_sesparse(struct grains_extent *e, bool readonly, GError **error)
 {
     struct sesparse_header h;
     struct sesparse_volatile now;
@@ -296,7 +285,7 @@ static bool open_sesparse(struct vmdk_extent *e, bool readonly, GError **error)
 
 /* --- all extents --- */
 
-static bool open_flat(struct vmdk_extent *e, GError **error)
+static bool open_flat(struct grains_extent *e, GError **error)
 {
     if (range_inside(e->flat, e->size, 0, e->file->facts.size))
         return true;
@@ -306,41 +295,27 @@ static bool open_flat(struct vmdk_extent *e, GError **error)
                        e->name, e->file->facts.size, e->size, e->flat);
 }
 
-/* The smallest place that is behind all grains. A file that grows shows that by its size; on anything else
- * the entries do. */
-static bool find_end(struct vmdk_extent *e, GError **error)
+static bool find_end(struct grains_extent *e, GError **error)
 {
-    e->next = MAX(e->begin, e->file->facts.size);
-    if (!e->file->facts.growable) {
-        e->next = e->begin;
-        for (uint32_t t = 0; t < e->tables_n; t++) {
-            uint8_t *table;
-            if (vmdk_table(e, t, true, &table))
-                return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot read its tables", e->name);
-            for (uint32_t i = 0; table && i < e->entries; i++)
-                e->next = MAX(e->next, (uint64_t)ld32le(table + i * 4) * BLOCK_SECTOR + e->grain);
-        }
-    }
-    e->next = align_up(e->next, e->grain);
-    return true;
+    return grains_find_end(e) || hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot read its tables", e->name);
 }
 
-static bool open_kind(struct vmdk_extent *e, bool readonly, GError **error)
+static bool open_kind(struct vmdk *v, struct grains_extent *e, bool readonly, GError **error)
 {
     switch (e->kind) {
-    case VMDK_ZERO: return true;
-    case VMDK_FLAT: return open_flat(e, error);
-    case VMDK_SPARSE:
-        return open_sparse(e, readonly, error) &&
-               (readonly || e->flags & VMDK_COMPRESSED || find_end(e, error));
-    case VMDK_COWD: return open_cowd(e, readonly, error);
-    case VMDK_SESPARSE: return open_sesparse(e, readonly, error);
+    case GRAINS_ZERO: return true;
+    case GRAINS_FLAT: return open_flat(e, error);
+    case GRAINS_SPARSE:
+        return open_sparse(v, e, readonly, error) && (readonly || e->packed || find_end(e, error));
+    case GRAINS_COWD: return open_cowd(e, readonly, error);
+    case GRAINS_SESPARSE: return open_sesparse(e, readonly, error);
+    case GRAINS_BYTES: break; /* no vmdk has such */
     }
     return false;
 }
 
 /* One that the descriptor lists. */
-static bool open_listed(struct vmdk *v, struct vmdk_extent *e, const struct vmdk_line *l,
+static bool open_listed(struct vmdk *v, struct grains_extent *e, const struct vmdk_line *l,
                         struct block_config *config, GError **error)
 {
     const bool readonly = config->readonly;
@@ -348,11 +323,11 @@ static bool open_listed(struct vmdk *v, struct vmdk_extent *e, const struct vmdk
     e->size = l->sectors * BLOCK_SECTOR;
     e->flat = l->offset * BLOCK_SECTOR;
     e->name = g_strdup(l->file ? l->file : "zeroes");
-    if (!readonly && (l->readonly || l->kind == VMDK_ZERO))
+    if (!readonly && (l->readonly || l->kind == GRAINS_ZERO))
         return hostel_fail(error, HOSTEL_ERROR_INPUT,
                            "%s: has an extent that can only be read (%s); add readonly=on", v->disk.name,
                            e->name);
-    if (l->kind == VMDK_ZERO)
+    if (l->kind == GRAINS_ZERO)
         return true;
     if (!config->refs)
         return hostel_fail(error, HOSTEL_ERROR_INPUT,
@@ -361,21 +336,21 @@ static bool open_listed(struct vmdk *v, struct vmdk_extent *e, const struct vmdk
                            v->disk.name, e->name);
     e->file = config->refs->open(config->refs, BLOCK_REF_DATA, l->file, NULL, readonly, error);
     e->owned = true;
-    return e->file && open_kind(e, readonly, error);
+    return e->file && open_kind(v, e, readonly, error);
 }
 
 /* The image's file is the only extent. */
-static bool open_alone(struct vmdk *v, enum vmdk_kind kind, bool readonly, GError **error)
+static bool open_alone(struct vmdk *v, enum grains_kind kind, bool readonly, GError **error)
 {
-    v->extents = g_new0(struct vmdk_extent, 1);
-    v->extents_n = 1;
-    struct vmdk_extent *e = &v->extents[0];
+    v->grains.extents = g_new0(struct grains_extent, 1);
+    v->grains.extents_n = 1;
+    struct grains_extent *e = &v->grains.extents[0];
     e->kind = kind;
     e->file = v->disk.below;
     e->name = g_strdup(v->disk.name);
-    if (!open_kind(e, readonly, error))
+    if (!open_kind(v, e, readonly, error))
         return false;
-    v->stream = e->flags & VMDK_COMPRESSED;
+    v->stream = e->packed;
     v->disk.facts.size = e->size;
     return true;
 }
@@ -386,16 +361,16 @@ static bool open_list(struct vmdk *v, struct block_config *config, GError **erro
     uint64_t size = 0;
     if (!d->lines_n)
         return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: the descriptor lists no extent", v->disk.name);
-    v->extents = g_new0(struct vmdk_extent, d->lines_n);
-    for (; v->extents_n < d->lines_n;) {
-        struct vmdk_extent *e = &v->extents[v->extents_n++];
+    v->grains.extents = g_new0(struct grains_extent, d->lines_n);
+    for (; v->grains.extents_n < d->lines_n;) {
+        struct grains_extent *e = &v->grains.extents[v->grains.extents_n++];
         e->start = size;
-        if (!open_listed(v, e, &d->lines[v->extents_n - 1], config, error))
+        if (!open_listed(v, e, &d->lines[v->grains.extents_n - 1], config, error))
             return false;
         size += e->size;
         if (size >> EXTENT_BITS)
             return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: its extents are too large", v->disk.name);
-        if (e->flags & VMDK_COMPRESSED && !config->readonly)
+        if (e->packed && !config->readonly)
             return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
                                "%s: %s is compressed and can only be read; add readonly=on", v->disk.name,
                                e->name);
@@ -434,7 +409,7 @@ static bool open_embedded(struct vmdk *v, const struct vmdk_header *h, struct bl
         return false;
     if (!at) /* an extent of several, opened by itself */
         v->descriptor = (struct vmdk_descriptor){.type = g_strdup("custom"), .parent_cid = UINT32_MAX};
-    return h->capacity ? open_alone(v, VMDK_SPARSE, config->readonly, error) : open_list(v, config, error);
+    return h->capacity ? open_alone(v, GRAINS_SPARSE, config->readonly, error) : open_list(v, config, error);
 }
 
 bool vmdk_open_extents(struct vmdk *v, struct block_config *config, GError **error)
@@ -451,7 +426,7 @@ bool vmdk_open_extents(struct vmdk *v, struct block_config *config, GError **err
         return open_embedded(v, &h, config, error);
     if (le32toh(h.magic) == VMDK_COWD_MAGIC) {
         v->descriptor = (struct vmdk_descriptor){.type = g_strdup("vmfsSparse"), .parent_cid = UINT32_MAX};
-        return open_alone(v, VMDK_COWD, config->readonly, error);
+        return open_alone(v, GRAINS_COWD, config->readonly, error);
     }
     if (!read_descriptor(v, 0, file->facts.size, error))
         return false;

@@ -25,7 +25,7 @@ static char *text_of_size(const struct vmdk *v, uint64_t size)
     at += strlen("RW ");
     char *new = g_strdup_printf("%.*s%" PRIu64 "%s", (int)(at - text), text, size / BLOCK_SECTOR,
                                 at + strspn(at, "0123456789"));
-    if (v->extents[0].file == v->disk.below && strlen(new) > v->descriptor_room)
+    if (v->grains.extents[0].file == v->disk.below && strlen(new) > v->descriptor_room)
         g_clear_pointer(&new, g_free);
     return new;
 }
@@ -39,7 +39,7 @@ static int put_text(struct vmdk *v, char *text)
     memcpy(padded, text, size);
     int status = block_pwrite(file, padded, all, v->descriptor_at);
     g_free(padded);
-    if (!status && file != v->extents[0].file && size < old)
+    if (!status && file != v->grains.extents[0].file && size < old)
         status = block_resize(file, size);
     if (!status)
         status = block_flush(file);
@@ -50,7 +50,7 @@ static int put_text(struct vmdk *v, char *text)
 
 static int resize_flat(struct vmdk *v, uint64_t size)
 {
-    struct vmdk_extent *e = &v->extents[0];
+    struct grains_extent *e = &v->grains.extents[0];
     if (e->flat || !e->owned)
         return -EOPNOTSUPP;
     char *text = text_of_size(v, size);
@@ -78,7 +78,7 @@ static uint64_t directory_bytes(uint64_t tables)
 }
 
 /* A directory of n tables at the end of the file. */
-static int move_directory(struct vmdk_extent *e, const uint64_t *directory, uint32_t n, uint64_t *at)
+static int move_directory(struct grains_extent *e, const uint64_t *directory, uint32_t n, uint64_t *at)
 {
     const uint64_t size = align_up(directory_bytes(n), e->grain), place = e->next;
     uint8_t *raw = g_try_malloc0(size);
@@ -96,45 +96,7 @@ static int move_directory(struct vmdk_extent *e, const uint64_t *directory, uint
     return 0;
 }
 
-/* Room in memory for n tables, none of which are new in the file. */
-static int more_tables(struct vmdk_extent *e, uint32_t n)
-{
-    uint64_t **const directories[] = {&e->gd, &e->rgd};
-    for (unsigned i = 0; i < ARRAY_SIZE(directories); i++) {
-        uint64_t *more = *directories[i] ? g_try_renew(uint64_t, *directories[i], n) : NULL;
-        if (*directories[i] && !more)
-            return -ENOMEM;
-        if (more)
-            memset(more + e->tables_n, 0, (n - e->tables_n) * sizeof(*more));
-        if (more)
-            *directories[i] = more;
-    }
-    struct vmdk_table *tables = g_try_renew(struct vmdk_table, e->tables, n);
-    if (!tables)
-        return -ENOMEM;
-    memset(tables + e->tables_n, 0, (n - e->tables_n) * sizeof(*tables));
-    e->tables = tables;
-    return 0;
-}
-
-/* The rest of the last grain, which was behind the end until now. */
-static int clear_tail(struct vmdk_extent *e)
-{
-    const uint64_t used = e->size % e->grain;
-    struct vmdk_run run;
-    if (!used)
-        return 0;
-    int status = vmdk_map(e, e->size - 1, 1, true, &run);
-    if (status || run.state != VMDK_DATA)
-        return status;
-    const uint64_t size = e->grain - used;
-    uint8_t *zeroes = g_try_malloc0(size);
-    status = zeroes ? block_pwrite(e->file, zeroes, size, run.place + 1) : -ENOMEM;
-    g_free(zeroes);
-    return status;
-}
-
-static int put_header(struct vmdk_extent *e, uint64_t size, uint64_t gd_at, uint64_t rgd_at)
+static int put_header(struct grains_extent *e, uint64_t size, uint64_t gd_at, uint64_t rgd_at)
 {
     struct vmdk_header h;
     int status = block_flush(e->file);
@@ -151,15 +113,15 @@ static int put_header(struct vmdk_extent *e, uint64_t size, uint64_t gd_at, uint
 
 static int grow_sparse(struct vmdk *v, uint64_t size)
 {
-    struct vmdk_extent *e = &v->extents[0];
+    struct grains_extent *e = &v->grains.extents[0];
     const uint64_t covers = (uint64_t)e->grain * e->entries, tables = (size + covers - 1) / covers;
     uint64_t gd_at = e->gd_at, rgd_at = e->rgd_at;
     const uint32_t n = (uint32_t)tables;
     if (tables > UINT64_C(1) << 21)
         return -EFBIG;
-    int status = clear_tail(e);
-    if (!status && n > e->tables_n)
-        status = more_tables(e, n);
+    int status = grains_clear_tail(e);
+    if (!status)
+        status = grains_more(e, n);
     if (!status && directory_bytes(n) > directory_bytes(e->tables_n)) {
         status = move_directory(e, e->gd, n, &gd_at);
         if (!status && e->rgd)
@@ -180,13 +142,13 @@ static int grow_sparse(struct vmdk *v, uint64_t size)
 int vmdk_resize(struct disk *b, uint64_t size)
 {
     struct vmdk *v = vmdk_of(b);
-    struct vmdk_extent *e = &v->extents[0];
-    if (v->extents_n != 1 || v->stream || !size || size % BLOCK_SECTOR || v->base)
+    struct grains_extent *e = &v->grains.extents[0];
+    if (v->grains.extents_n != 1 || v->stream || !size || size % BLOCK_SECTOR || v->grains.base)
         return -EOPNOTSUPP;
     if (size == e->size)
         return 0;
-    if (e->kind == VMDK_FLAT)
+    if (e->kind == GRAINS_FLAT)
         return resize_flat(v, size);
-    return e->kind == VMDK_SPARSE && e->file == b->below && size > e->size ? grow_sparse(v, size)
-                                                                           : -EOPNOTSUPP;
+    return e->kind == GRAINS_SPARSE && e->file == b->below && size > e->size ? grow_sparse(v, size)
+                                                                             : -EOPNOTSUPP;
 }

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/byteorder.h"
+#include "base/checked.h"
 #include "block/format/vmdk/vmdk.h"
 #include "block/scratch.h"
 #include "codec/compress.h"
@@ -19,7 +20,7 @@
 enum { FIRST_READ = 16 * 1024 };
 
 /* Most that a compressed grain takes, with its marker. */
-static uint64_t room(const struct vmdk_extent *e)
+static uint64_t room(const struct grains_extent *e)
 {
     return e->grain + e->grain / 16 + 2 * KiB;
 }
@@ -27,11 +28,11 @@ static uint64_t room(const struct vmdk_extent *e)
 /* --- reading --- */
 
 /* Reads a grain's compressed bytes; where they are in the buffer and how many in *from, *size. */
-static int read_grain(const struct vmdk_extent *e, uint64_t grain, uint64_t place, uint8_t *raw,
+static int read_grain(const struct grains_extent *e, uint64_t grain, uint64_t place, uint8_t *raw,
                       uint64_t *from, uint64_t *size)
 {
     const uint64_t left = e->file->facts.size - place;
-    if (!(e->flags & VMDK_MARKERS)) {
+    if (!(e->marked)) {
         *from = 0;
         *size = MIN(left, room(e));
         return block_pread(e->file, raw, *size, place);
@@ -49,10 +50,10 @@ static int read_grain(const struct vmdk_extent *e, uint64_t grain, uint64_t plac
     return all > first ? block_pread(e->file, raw + first, all - first, place + first) : 0;
 }
 
-int vmdk_read_packed(struct vmdk *v, struct vmdk_extent *e, struct block_cursor *c, uint64_t at,
+int vmdk_read_packed(struct grains *g, struct grains_extent *e, struct block_cursor *c, uint64_t at,
                      uint64_t size, uint64_t place)
 {
-    (void)v;
+    (void)g;
     uint64_t from, packed;
     uint8_t *raw = block_scratch_take(room(e) + FIRST_READ);
     uint8_t *bytes = raw ? block_scratch_take(e->grain) : NULL;
@@ -69,24 +70,34 @@ int vmdk_read_packed(struct vmdk *v, struct vmdk_extent *e, struct block_cursor 
     return status;
 }
 
+bool vmdk_is_packed(const struct grains_extent *e, uint64_t grain, uint64_t place)
+{
+    uint8_t marker[VMDK_GRAIN_MARKER];
+    if (!e->marked)
+        return true;
+    return range_inside(place, sizeof(marker), 0, e->file->facts.size) &&
+           !block_pread(e->file, marker, sizeof(marker), place) &&
+           ld64le(marker) == grain * (e->grain / BLOCK_SECTOR);
+}
+
 /* --- writing --- */
 
 /* A table in memory for this grain, which has no place yet. The lock is held. */
-static int make_table(struct vmdk_extent *e, uint64_t grain)
+static int make_table(struct grains_extent *e, uint64_t grain)
 {
-    struct vmdk_table *t = &e->tables[grain / e->entries];
+    struct grains_table *t = &e->tables[grain / e->entries];
     if (!t->entries) {
         t->entries = g_try_malloc0((size_t)e->entries * e->entry_size);
         if (!t->entries)
             return -ENOMEM;
-        t->dirty = true;
         e->tables_held++;
     }
     return ld32le((uint8_t *)t->entries + grain % e->entries * 4) ? -EOPNOTSUPP : 0;
 }
 
 /* Where the next size bytes go. The lock is held. */
-static int place_grain(struct vmdk *v, struct vmdk_extent *e, uint64_t grain, uint64_t size, uint64_t *place)
+static int place_grain(struct vmdk *v, struct grains_extent *e, uint64_t grain, uint64_t size,
+                       uint64_t *place)
 {
     int status = v->sealed ? -EROFS : make_table(e, grain);
     if (status)
@@ -106,7 +117,7 @@ static int place_grain(struct vmdk *v, struct vmdk_extent *e, uint64_t grain, ui
 int vmdk_write_compressed(struct disk *b, const void *bytes, uint64_t offset, uint64_t size)
 {
     struct vmdk *v = vmdk_of(b);
-    struct vmdk_extent *e = &v->extents[0];
+    struct grains_extent *e = &v->grains.extents[0];
     if (!v->stream)
         return -EOPNOTSUPP;
     const uint64_t grain = offset / e->grain;
@@ -127,16 +138,16 @@ int vmdk_write_compressed(struct disk *b, const void *bytes, uint64_t offset, ui
         st64le(raw, grain * (e->grain / BLOCK_SECTOR));
         st32le(raw + 8, (uint32_t)got);
         memset(raw + used, 0, all - used);
-        pthread_mutex_lock(&v->lock);
+        pthread_mutex_lock(&v->grains.lock);
         status = place_grain(v, e, grain, all, &place);
-        pthread_mutex_unlock(&v->lock);
+        pthread_mutex_unlock(&v->grains.lock);
         if (!status)
             status = block_pwrite(e->file, raw, all, place);
     }
     if (!status) {
-        pthread_mutex_lock(&v->lock);
-        vmdk_set(e, grain, 1, place);
-        pthread_mutex_unlock(&v->lock);
+        pthread_mutex_lock(&v->grains.lock);
+        grains_set(e, grain, 1, place);
+        pthread_mutex_unlock(&v->grains.lock);
     }
     block_scratch_give(whole);
     block_scratch_give(raw);
@@ -145,7 +156,7 @@ int vmdk_write_compressed(struct disk *b, const void *bytes, uint64_t offset, ui
 
 /* --- the end --- */
 
-static int put_marker(struct vmdk_extent *e, enum vmdk_marker_type type, uint64_t value)
+static int put_marker(struct grains_extent *e, enum vmdk_marker_type type, uint64_t value)
 {
     const struct vmdk_marker m = {.value = htole64(value), .type = htole32(type)};
     int status = block_pwrite(e->file, &m, sizeof(m), e->next);
@@ -153,14 +164,14 @@ static int put_marker(struct vmdk_extent *e, enum vmdk_marker_type type, uint64_
     return status;
 }
 
-static int put(struct vmdk_extent *e, const void *bytes, uint64_t size)
+static int put(struct grains_extent *e, const void *bytes, uint64_t size)
 {
     int status = block_pwrite(e->file, bytes, size, e->next);
     e->next += size;
     return status;
 }
 
-static int put_directory(struct vmdk_extent *e)
+static int put_directory(struct grains_extent *e)
 {
     const uint64_t size = align_up((uint64_t)e->tables_n * 4, BLOCK_SECTOR);
     uint8_t *raw = g_try_malloc0(size);
@@ -174,7 +185,7 @@ static int put_directory(struct vmdk_extent *e)
     return status;
 }
 
-int vmdk_end_stream(struct vmdk_extent *e, const struct vmdk_header *header)
+int vmdk_end_stream(struct grains_extent *e, const struct vmdk_header *header)
 {
     const uint32_t size = e->entries * e->entry_size;
     int status = 0;
@@ -202,7 +213,7 @@ int vmdk_end_stream(struct vmdk_extent *e, const struct vmdk_header *header)
 int vmdk_seal(struct disk *b)
 {
     struct vmdk *v = vmdk_of(b);
-    struct vmdk_extent *e = &v->extents[0];
+    struct grains_extent *e = &v->grains.extents[0];
     struct vmdk_header header;
     if (!v->stream || v->sealed || !v->begun)
         return 0;

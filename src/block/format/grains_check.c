@@ -1,20 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Checking VMDK images: entries that name no grain, grains with two owners, grains with none, and redundant
- * tables that are not like the first ones. */
+/* Checking images of grains: entries that name no grain, grains with two owners, grains with none, and
+ * redundant tables that are not like the first ones. */
 #include <inttypes.h>
 #include <string.h>
 
 #include "base/byteorder.h"
 #include "base/checked.h"
 #include "base/error.h"
-#include "block/format/vmdk/vmdk.h"
+#include "block/format/grains.h"
 
 enum { MAP_MAX = 256 * 1024 * 1024 };
 
 /* The look at one extent. */
 struct look {
-    struct vmdk_extent *e;
+    struct grains *g;
+    struct grains_extent *e;
     struct block_check *check;
     unsigned fix;
     uint64_t units;  /* of the file, of the size of a grain */
@@ -44,34 +45,26 @@ static bool mark(struct look *l, uint64_t place, uint64_t size)
 }
 
 /* One entry of a table; false when it must go. */
-static bool look_at_grain(struct look *l, uint64_t grain, uint32_t entry)
+static bool look_at_grain(struct look *l, uint64_t grain, uint64_t place)
 {
-    struct vmdk_extent *e = l->e;
-    const uint64_t place = (uint64_t)entry * BLOCK_SECTOR;
+    struct grains_extent *e = l->e;
     l->check->allocated++;
-    if (place < MAX(e->begin, (uint64_t)BLOCK_SECTOR) || place >= e->file->facts.size) {
-        say(l, "corrupt: a grain's entry names no place of the file (grain, sector)", grain, entry);
+    if (place < MAX(e->begin, (uint64_t)BLOCK_SECTOR) || place >= e->file->facts.size ||
+        (e->kind == GRAINS_BYTES && place % e->grain)) {
+        say(l, "corrupt: a grain's entry names no place of the file (grain, byte)", grain, place);
         l->check->corruptions++;
         return false;
     }
-    if (e->flags & VMDK_COMPRESSED) {
-        uint8_t marker[VMDK_GRAIN_MARKER];
+    if (e->packed) {
         l->check->compressed++;
-        if (e->flags & VMDK_MARKERS && range_inside(place, sizeof(marker), 0, e->file->facts.size) &&
-            (block_pread(e->file, marker, sizeof(marker), place) ||
-             ld64le(marker) != grain * (e->grain / BLOCK_SECTOR))) {
-            say(l, "corrupt: a grain's marker is another grain's (grain, sector)", grain, entry);
+        if (l->g->ops->is_packed && !l->g->ops->is_packed(e, grain, place)) {
+            say(l, "corrupt: a grain's marker is another grain's (grain, byte)", grain, place);
             l->check->corruptions++;
         }
         return true;
     }
-    /* The next grain would be put where this one ends, in what the file does not have yet. */
-    if (place + e->grain > align_up(e->file->facts.size, e->grain)) {
-        say(l, "corrupt: a grain reaches behind the file's end (grain, sector)", grain, entry);
-        l->check->corruptions++;
-    }
     if (mark(l, place, e->grain)) {
-        say(l, "corrupt: a grain's place is in use by something else, too (grain, sector)", grain, entry);
+        say(l, "corrupt: a grain's place is in use by something else, too (grain, byte)", grain, place);
         l->check->corruptions++;
     }
     l->check->fragmented += place != l->before + e->grain && l->before;
@@ -82,18 +75,17 @@ static bool look_at_grain(struct look *l, uint64_t grain, uint32_t entry)
 
 static int look_at_table(struct look *l, uint32_t index)
 {
-    struct vmdk_extent *e = l->e;
+    struct grains_extent *e = l->e;
     uint8_t *table;
-    int status = vmdk_table(e, index, true, &table);
+    int status = grains_table(e, index, true, &table);
     if (status || !table)
         return status;
     for (uint32_t i = 0; i < e->entries; i++) {
-        const uint32_t entry = ld32le(table + i * 4);
-        if (!entry || (entry == 1 && e->flags & VMDK_ZERO_GRAINS))
+        const uint64_t entry = grains_entry(e, table, i), grain = (uint64_t)index * e->entries + i;
+        if (!entry || (entry == 1 && e->zero_entries))
             continue;
-        if (!look_at_grain(l, (uint64_t)index * e->entries + i, entry) && l->fix & BLOCK_FIX_ERRORS) {
-            st32le(table + i * 4, 0);
-            e->tables[index].dirty = true;
+        if (!look_at_grain(l, grain, entry) && l->fix & BLOCK_FIX_ERRORS) {
+            grains_set(e, grain, 1, 0);
             l->check->corruptions_fixed++;
         }
     }
@@ -103,10 +95,10 @@ static int look_at_table(struct look *l, uint32_t index)
 /* The second copy of a table. After a power cut it may be ahead or behind, which harms nobody. */
 static int look_at_copy(struct look *l, uint32_t index)
 {
-    struct vmdk_extent *e = l->e;
+    struct grains_extent *e = l->e;
     const uint32_t size = e->entries * e->entry_size;
     uint8_t *table;
-    int status = vmdk_table(e, index, true, &table);
+    int status = grains_table(e, index, true, &table);
     if (status || !table || !e->rgd || !e->rgd[index])
         return status;
     uint8_t *copy = g_malloc(size);
@@ -116,7 +108,7 @@ static int look_at_copy(struct look *l, uint32_t index)
             e->rgd[index] / BLOCK_SECTOR);
         l->check->leaks++;
         if (l->fix) {
-            e->tables[index].dirty = true;
+            grains_dirty(e, index);
             l->check->leaks_fixed++;
         }
     }
@@ -127,7 +119,7 @@ static int look_at_copy(struct look *l, uint32_t index)
 /* Grains without an owner; those at the end can go. */
 static void look_for_leaks(struct look *l)
 {
-    struct vmdk_extent *e = l->e;
+    struct grains_extent *e = l->e;
     uint64_t leaks = 0, tail = 0;
     for (uint64_t i = e->begin / e->grain; i < l->units; i++) {
         const bool used = l->used[i / 64] & BIT(i % 64);
@@ -144,16 +136,20 @@ static void look_for_leaks(struct look *l)
     }
 }
 
-/* A hosted sparse extent. The tables are held in memory as they are looked at, within the cache's bound. */
-static bool look_at_sparse(struct look *l, GError **error)
+/* The tables are held in memory as they are looked at, within the cache's bound. */
+static bool look_at_tables(struct look *l, GError **error)
 {
-    struct vmdk_extent *e = l->e;
+    struct grains_extent *e = l->e;
     l->units = (e->file->facts.size + e->grain - 1) / e->grain;
     const uint64_t bytes = (l->units / 64 + 1) * 8, size = (uint64_t)e->entries * e->entry_size;
     l->used = bytes > MAP_MAX ? NULL : g_try_malloc0(bytes);
     if (!l->used)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: its grains are too many to be looked at", e->name);
     int status = 0;
+    if (e->gd_at >= e->begin)
+        mark(l, e->gd_at, MAX(e->directory_size, (uint64_t)e->tables_n * e->entry_size));
+    if (e->rgd && e->rgd_at >= e->begin)
+        mark(l, e->rgd_at, (uint64_t)e->tables_n * e->entry_size);
     for (uint32_t i = 0; i < e->tables_n; i++) {
         if (e->gd[i] >= e->begin)
             mark(l, e->gd[i], size);
@@ -164,7 +160,7 @@ static bool look_at_sparse(struct look *l, GError **error)
         status = look_at_table(l, i);
     for (uint32_t i = 0; i < e->tables_n && !status && e->rgd; i++)
         status = look_at_copy(l, i);
-    if (!status && !(e->flags & VMDK_COMPRESSED))
+    if (!status && !(e->packed))
         look_for_leaks(l);
     l->check->errors += status != 0;
     g_free(l->used);
@@ -174,37 +170,38 @@ static bool look_at_sparse(struct look *l, GError **error)
 /* Of ESX's extents: do the entries make sense? */
 static void look_by_reading(struct look *l)
 {
-    struct vmdk_extent *e = l->e;
-    struct vmdk_run run;
+    struct grains_extent *e = l->e;
+    struct grains_run run;
     for (uint64_t at = 0; at < e->size; at += run.size) {
         run.size = MIN((uint64_t)e->grain, e->size - at);
-        if (vmdk_map(e, at, run.size, true, &run)) {
+        if (grains_map(e, at, run.size, true, &run)) {
             say(l, "corrupt: a grain's entry names no place of the file (grain, of)", at / e->grain,
                 e->size / e->grain);
             l->check->corruptions++;
         } else {
-            l->check->allocated += run.state == VMDK_DATA;
+            l->check->allocated += run.state == GRAINS_DATA;
         }
     }
 }
 
-bool vmdk_check(struct disk *b, unsigned fix, struct block_check *check, GError **error)
+bool grains_check(struct grains *g, unsigned fix, struct block_check *check, GError **error)
 {
-    struct vmdk *v = vmdk_of(b);
     bool good = true;
-    for (unsigned i = 0; i < v->extents_n && good; i++) {
-        struct look l = {.e = &v->extents[i], .check = check, .fix = b->facts.readonly ? 0 : fix};
-        if (l.e->kind == VMDK_FLAT || l.e->kind == VMDK_ZERO)
+    if (g->disk->facts.readonly)
+        fix = 0;
+    for (unsigned i = 0; i < g->extents_n && good; i++) {
+        struct look l = {.g = g, .e = &g->extents[i], .check = check, .fix = fix};
+        if (l.e->kind == GRAINS_FLAT || l.e->kind == GRAINS_ZERO)
             continue;
         check->clusters += (l.e->size + l.e->grain - 1) / l.e->grain;
-        if (l.e->kind == VMDK_SPARSE)
-            good = look_at_sparse(&l, error);
+        if (l.e->kind == GRAINS_SPARSE || l.e->kind == GRAINS_BYTES)
+            good = look_at_tables(&l, error);
         else
             look_by_reading(&l);
     }
-    if (!good || !fix || b->facts.readonly)
+    if (!good || !fix)
         return good;
-    int status = block_flush(b);
-    return !status ||
-           hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot mend it: %s", b->name, g_strerror(-status));
+    int status = block_flush(g->disk);
+    return !status || hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot mend it: %s", g->disk->name,
+                                  g_strerror(-status));
 }
