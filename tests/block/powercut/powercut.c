@@ -16,7 +16,15 @@
 #include "cut.h"
 #include "verify.h"
 
-enum { NOTES = 150, SUBSETS = 6 /* per flush */, QEMU_EVERY = 16, REPAIR_EVERY = 8, REPAIR_CUTS = 3 };
+enum {
+    NOTES = 150,
+    SUBSETS = 6,   /* after a note, at most */
+    SEQUENCES = 4, /* at least, of which some images are taken when those of one would be enough */
+    PER_NOTE = 3,  /* images, about */
+    QEMU_EVERY = 16,
+    REPAIR_EVERY = 8,
+    REPAIR_CUTS = 3,
+};
 
 static struct {
     unsigned images; /* for each setup */
@@ -115,26 +123,37 @@ static bool enough(const struct run *r)
     return r->wrong || r->images >= plan.images;
 }
 
-/* All cuts of one script. */
+/* Cuts after the note that the cutter has come to. */
+static void cut_here(struct run *r, const struct script *s, struct cutter *c, double chance)
+{
+    const struct moment at = model_moment(s->model, c->at);
+    const unsigned open = c->at - c->durable_end;
+    char *how;
+    if (g_rand_double(r->rand) < chance) {
+        struct store *image = cutter_prefix(c, &how);
+        look(r, s, at, image, how);
+    }
+    /* Spread over the epoch: the longer it is, the more there is to choose from. */
+    for (unsigned i = 0; open > 1 && i < SUBSETS && !enough(r); i++)
+        if ((i < 2 || g_rand_int(r->rand) % open == 0) && g_rand_double(r->rand) < chance) {
+            struct store *image = cutter_subset(c, &how);
+            look(r, s, at, image, how);
+        }
+    if (g_rand_double(r->rand) < chance / REPAIR_EVERY && !enough(r)) {
+        AUTO(store) image = cutter_subset(c, &how);
+        look_at_repair(r, s, at, image, how);
+        g_free(how);
+    }
+}
+
+/* All cuts of one script, or some of all if they are more than are wanted. */
 static void cut_everywhere(struct run *r, const struct script *s)
 {
+    const double chance = (double)plan.images / SEQUENCES / (PER_NOTE * NOTES);
     struct cutter c;
     cutter_init(&c, s->record, s->first, s->garbage, r->seed);
-    while (!enough(r) && cutter_step(&c)) {
-        char *how;
-        const struct moment at = model_moment(s->model, c.at);
-        look(r, s, at, cutter_prefix(&c, &how), how);
-        const unsigned open = c.at - c.durable_end;
-        /* Spread over the epoch: the longer it is, the more there is to choose from. */
-        for (unsigned i = 0; open > 1 && i < SUBSETS && !enough(r); i++)
-            if (i < 2 || g_rand_int(r->rand) % open == 0)
-                look(r, s, at, cutter_subset(&c, &how), how);
-        if (g_rand_int(r->rand) % REPAIR_EVERY == 0 && !enough(r)) {
-            AUTO(store) image = cutter_subset(&c, &how);
-            look_at_repair(r, s, at, image, how);
-            g_free(how);
-        }
-    }
+    while (!enough(r) && cutter_step(&c))
+        cut_here(r, s, &c, chance);
     cutter_fini(&c);
 }
 

@@ -4,6 +4,7 @@
 #include "script.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <string.h>
 
 #include "base/bits.h"
@@ -47,6 +48,19 @@ static uint32_t pick(struct script *s, uint32_t below)
     return below ? g_rand_int(s->rand) % below : 0;
 }
 
+/* Ends the program: without a fault nothing may fail, and with one nothing may be wrong. */
+static G_GNUC_PRINTF(2, 3) void stop(const struct script *s, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    g_autofree char *line = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_autofree char *fault = s->plan.count ? g_strdup_printf(", fault of kind %u at %u, %u times",
+                                                             s->plan.kind, s->plan.first, s->plan.count)
+                                           : g_strdup("");
+    g_error("%s, HOSTEL_SEED=%u%s, op %u: %s", s->setup->name, s->seed, fault, s->model->ops->len - 1, line);
+}
+
 /* --- faults --- */
 
 unsigned script_count(const struct script *s, enum block_fault_kind kind)
@@ -67,8 +81,7 @@ static bool did(struct script *s, int status, const char *what)
     if (!status)
         return true;
     if (!script_fired(s))
-        g_error("%s: %s: %s, though nothing was wrong with its file", s->setup->name, what,
-                g_strerror(-status));
+        stop(s, "%s: %s, though nothing was wrong with its file", what, g_strerror(-status));
     model_fail(s->model);
     s->failed++;
     return false;
@@ -78,8 +91,8 @@ static bool did(struct script *s, int status, const char *what)
 static bool did_tell(struct script *s, bool done, GError *error)
 {
     if (!done && !script_fired(s))
-        g_assert_no_error(error);
-    return did(s, done ? 0 : -EIO, error ? error->message : "");
+        stop(s, "%s, though nothing was wrong with its file", error ? error->message : "no reason");
+    return did(s, done ? 0 : -EIO, "");
 }
 
 static struct disk *add_fault(struct script *s, struct disk *file)
@@ -115,7 +128,7 @@ static bool open_disk(struct script *s, unsigned flags)
         return true;
     s->fault = NULL; /* its counts are gone, but it has happened */
     if (!s->plan.count)
-        g_assert_no_error(error);
+        stop(s, "opening: %s", error->message);
     return false;
 }
 
@@ -139,9 +152,8 @@ static void check(struct script *s, unsigned fix)
     if (!did_tell(s, driver_of(s->setup)->image->check(s->disk, fix, &c, &error), error))
         return;
     if (c.corruptions || (c.errors && !script_fired(s)))
-        g_error("%s, fault of kind %u at %u, %u times: check finds %u corruptions, %u errors; the last: %s",
-                s->setup->name, s->plan.kind, s->plan.first, s->plan.count, (unsigned)c.corruptions,
-                (unsigned)c.errors, last);
+        stop(s, "check finds %u corruptions, %u errors; the last: %s", (unsigned)c.corruptions,
+             (unsigned)c.errors, last);
 }
 
 /* A resize that failed may have happened. */
@@ -151,7 +163,7 @@ static void find_size(struct script *s)
     const uint64_t sectors = s->disk->facts.size / BLOCK_SECTOR;
     g_autofree char *wrong = model_check_size(s->model, now, sectors);
     if (wrong)
-        g_error("%s: %s", s->setup->name, wrong);
+        stop(s, "%s", wrong);
     if (sectors != model_sectors(s->model))
         model_found_size(s->model, sectors);
 }
@@ -230,7 +242,7 @@ static void do_read(struct script *s)
     for (uint64_t i = 0; i < count; i++) {
         g_autofree char *wrong = model_check(s->model, now, at + i, bytes + i * BLOCK_SECTOR);
         if (wrong)
-            g_error("%s, without any power cut: %s", s->setup->name, wrong);
+            stop(s, "without any power cut: %s", wrong);
     }
 }
 
@@ -279,7 +291,7 @@ static void do_flush(struct script *s)
     model_begin(s->model, notes(s));
     const bool lost = s->lost, flushed = did(s, block_flush(s->disk), "flush");
     if (lost && flushed)
-        g_error("%s: a flush succeeds after one has failed", s->setup->name);
+        stop(s, "a flush succeeds after one has failed");
     model_end(s->model, notes(s), flushed, false);
 }
 
@@ -406,6 +418,7 @@ struct script *script_run(const struct image_setup *setup, uint32_t seed, unsign
     struct script *s = g_new0(struct script, 1);
     const uint64_t sectors = setup->size / BLOCK_SECTOR;
     s->setup = setup;
+    s->seed = seed;
     s->rand = g_rand_new_with_seed(seed);
     s->garbage = pick(s, 2);
     s->base = image_base(setup);

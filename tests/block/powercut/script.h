@@ -35,6 +35,7 @@ struct script_fault {
 
 struct script {
     const struct image_setup *setup;
+    uint32_t seed;
     GRand *rand;
     struct store *first, *live, *base; /* the image before and after; base may be NULL */
     bool garbage;                      /* what the host discards reads as garbage */
