@@ -138,7 +138,7 @@ static bool load_tables(struct qcow2 *q, GError **error)
 }
 
 /* Only who writes, or checks, needs these. */
-static bool load_refcounts(struct qcow2 *q, GError **error)
+bool qcow2_refcounts_load(struct qcow2 *q, GError **error)
 {
     int status = load_reftable(q);
     if (status && status != -ENOMEM)
@@ -172,7 +172,7 @@ static bool begin_writing(struct qcow2 *q, const struct block_config *config, GE
     if (status)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot read it: %s", q->disk.name,
                            g_strerror(-status));
-    if (!load_refcounts(q, error))
+    if (!qcow2_refcounts_load(q, error))
         return false;
     if (config->flags & BLOCK_OPEN_REPAIR)
         return true;
@@ -257,6 +257,12 @@ static const struct block_image qcow2_image = {
     .create_options_size = sizeof(struct qcow2_create_options),
     .looks_like = qcow2_looks_like,
     .create = qcow2_create,
+    .measure = qcow2_measure,
+    .info = qcow2_info,
+    .check = qcow2_check,
+    .resize = qcow2_image_resize,
+    .set_backing = qcow2_set_backing,
+    .empty = qcow2_empty,
     .snapshots = qcow2_snapshots,
     .snapshot_create = qcow2_snapshot_create,
     .snapshot_apply = qcow2_snapshot_apply,
@@ -284,6 +290,7 @@ const struct block_driver block_driver_qcow2 = {
     .discard = qcow2_discard,
     .zero = qcow2_zero,
     .extent = qcow2_extent,
+    .resize = qcow2_resize,
     .write_compressed = qcow2_write_compressed,
     .image = &qcow2_image,
 };

@@ -441,6 +441,8 @@ struct disk *qcow2_lend(struct disk *below);
 
 bool qcow2_open(struct disk *b, struct block_config *config, GError **error);
 void qcow2_close(struct disk *b);
+/* The refcount table; only who writes, or checks, needs it. */
+bool qcow2_refcounts_load(struct qcow2 *q, GError **error);
 /* Loads L1 and forgets L2 tables, after header.l1_* have changed. Nothing else is under way. */
 int qcow2_l1_reload(struct qcow2 *q);
 
@@ -467,6 +469,7 @@ int qcow2_resize(struct disk *b, uint64_t size);
 bool qcow2_image_resize(struct disk *b, uint64_t size, enum block_preallocation how, GError **error);
 /* Guest range [from, to) gets places. */
 int qcow2_preallocate(struct qcow2 *q, uint64_t from, uint64_t to, enum block_preallocation how);
+bool qcow2_empty(struct disk *b, GError **error);
 bool qcow2_set_backing(struct disk *b, const char *backing, const char *format, GError **error);
 bool qcow2_check(struct disk *b, unsigned fix, struct block_check *check, GError **error);
 /* Refcounts are made anew from what refers to what; the image was not closed properly. */
