@@ -75,6 +75,19 @@ static void drop(struct block_config *config)
     fd_close(&config->fd);
     block_free(STEAL(config->file));
     block_free(STEAL(config->base));
+    for (unsigned i = 0; i < config->n_members; i++)
+        block_free(STEAL(config->members[i]));
+}
+
+/* A filter that is in drivers.def has what it is to lie over. */
+static bool check_below(const struct block_driver *driver, const struct block_config *config, GError **error)
+{
+    if (driver->kind != BLOCK_FILTER ||
+        (driver->members ? config->n_members >= driver->members : !!config->file))
+        return true;
+    return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: the filter %s lies over %s; give %s", config->name,
+                       driver->name, driver->members ? "several disks" : "another disk",
+                       driver->members ? "member.0., member.1., ..." : "file.");
 }
 
 static bool check_base(const struct block_driver *driver, const struct block_config *config, GError **error)
@@ -131,7 +144,8 @@ struct disk *block_open(const struct block_driver *driver, struct block_config *
     struct disk *b = NULL;
     if (driver->module)
         driver = block_module_load(driver, error);
-    if (driver && check_base(driver, config, error) && open_file(driver, config, error))
+    if (driver && check_base(driver, config, error) && check_below(driver, config, error) &&
+        open_file(driver, config, error))
         b = driver->accept ? accept_file(driver, config, error) : open_here(driver, config, error);
     if (b && config->base) {
         hostel_fail(error, HOSTEL_ERROR_USAGE,

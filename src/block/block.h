@@ -104,8 +104,11 @@ enum block_open_flags {
 struct block_config {
     const char *name;  /* for messages; copied */
     int fd;            /* drivers with needs_file: of the file; taken; -1 when `file` is given, or none */
-    struct disk *file; /* formats: the disk that the image lies on; taken; NULL = the file that is fd */
+    struct disk *file; /* formats: the disk that the image lies on; taken; NULL = the file that is fd.
+                        * Filters: what is below; taken */
     struct disk *base; /* the disk it lies over, instead of what the image names as backing; taken; or NULL */
+    struct disk **members; /* filters over several disks: n_members of them, taken (the array is not) */
+    unsigned n_members;
     struct block_refs *refs; /* NULL = the image may refer to nothing */
     bool readonly;
     unsigned flags;       /* enum block_open_flags */
@@ -125,6 +128,7 @@ struct block_driver {
     enum block_kind kind;
     bool needs_file;     /* config.file or config.fd; such formats can be given to --disk */
     bool needs_base;     /* config.base */
+    unsigned members;    /* filters over several disks: how many at least; 0 = a filter is over config.file */
     const char *schemes; /* of the URIs that it opens, "http|https"; config.uri; or NULL */
     const char *module;  /* this row only tells about the driver, which is there after block/module.h loaded
                           * it;  or NULL */
