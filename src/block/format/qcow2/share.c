@@ -154,10 +154,12 @@ int qcow2_share_drop(struct qcow2 *q, const uint64_t *l1, uint32_t size)
         status = qcow2_sync(q);
     if (status)
         return status;
+    /* L2 tables that only the other L1 had are metadata no more, and may be given out as anything. */
     pthread_mutex_lock(&q->meta);
     qcow2_reclaim_locked(q, true);
+    status = qcow2_owned_build(q) ? 0 : -ENOMEM;
     pthread_mutex_unlock(&q->meta);
-    return qcow2_sync(q);
+    return status ? qcow2_fail(q, status) : qcow2_sync(q);
 }
 
 /* --- flags --- */
