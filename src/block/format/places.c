@@ -157,7 +157,8 @@ static int run_inside(struct places *p, uint64_t offset, uint64_t size, uint64_t
     const uint32_t inside = (uint32_t)(offset % p->block), sector = inside / BLOCK_SECTOR;
     const uint32_t last = (uint32_t)((inside + size - 1) / BLOCK_SECTOR);
     uint32_t sectors = 0;
-    int status = p->ops->here(p, place - inside, sector, last - sector + 1, &sectors, here, flags);
+    int status =
+        p->ops->here(p, offset / p->block, place - inside, sector, last - sector + 1, &sectors, here, flags);
     *now = MIN(size, (uint64_t)(sector + sectors) * BLOCK_SECTOR - inside);
     return status;
 }

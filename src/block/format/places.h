@@ -49,8 +49,8 @@ struct places_ops {
     int (*before)(struct places *p);                               /* what is made durable before entries */
     int (*store)(struct places *p, const uint64_t *pages, unsigned n, const uint8_t *bytes);
     /* How many of n sectors from `sector` on are alike in a partial block at `place`: here, or the base's. */
-    int (*here)(struct places *p, uint64_t place, uint32_t sector, uint32_t n, uint32_t *run, bool *here,
-                unsigned flags);
+    int (*here)(struct places *p, uint64_t block, uint64_t place, uint32_t sector, uint32_t n, uint32_t *run,
+                bool *here, unsigned flags);
 };
 
 struct places {

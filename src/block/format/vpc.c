@@ -271,10 +271,11 @@ static int begin(struct places *p)
 }
 
 /* Bits go from the most significant one down. */
-static int here(struct places *p, uint64_t place, uint32_t sector, uint32_t n, uint32_t *run, bool *is_here,
-                unsigned flags)
+static int here(struct places *p, uint64_t block, uint64_t place, uint32_t sector, uint32_t n, uint32_t *run,
+                bool *is_here, unsigned flags)
 {
     struct vpc *v = CONTAINER_OF(p, struct vpc, places);
+    (void)block;
     uint8_t bits[BLOCK_SECTOR];
     const uint32_t first = sector / 8 / BLOCK_SECTOR * BLOCK_SECTOR; /* of the bitmap, bytes */
     const struct iovec iov = {bits, sizeof(bits)};
