@@ -33,7 +33,9 @@ bool script_can(const struct image_setup *setup, enum script_kind kind)
     case SCRIPT_REPAIR: return driver->image && driver->image->check;
     case SCRIPT_SNAPSHOT:
     case SCRIPT_APPLY:
-    case SCRIPT_DELETE: return driver->image && driver->image->snapshot_create;
+    case SCRIPT_DELETE: /* a refcount of one bit counts no second reference */
+        return driver->image && driver->image->snapshot_create &&
+               !(setup->options && strstr(setup->options, "refcount_bits=1"));
     default: return true;
     }
 }

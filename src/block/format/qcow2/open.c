@@ -174,8 +174,12 @@ static bool begin_writing(struct qcow2 *q, const struct block_config *config, GE
                            g_strerror(-status));
     if (!qcow2_refcounts_load(q, error))
         return false;
-    if (config->flags & BLOCK_OPEN_REPAIR)
+    /* Refcounts that were to be written later are no damage: they are made before anybody looks. */
+    if (config->flags & BLOCK_OPEN_REPAIR) {
+        if (q->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY)
+            (void)qcow2_rebuild(q, NULL);
         return true;
+    }
     if (q->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY && !qcow2_rebuild(q, error))
         return false;
     return clear_unknown(q, error) && qcow2_bitmaps_open(q, error);
