@@ -124,6 +124,8 @@ static bool check_header(struct parallels *l, bool readonly, GError **error)
         l->data = align_up(behind, BLOCK_SECTOR);
     if (l->data < behind)
         return damaged(b, error, "clusters begin inside the table");
+    /* Entries in clusters can name only what is aligned as they are. */
+    l->data = align_up(l->data, l->unit);
     b->facts.size = sectors * BLOCK_SECTOR;
     l->places.block = (uint32_t)cluster;
     l->places.count = entries;
@@ -161,8 +163,7 @@ static bool read_table(struct parallels *l, GError **error)
     if (status)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot read its table: %s", l->disk.name,
                            g_strerror(-status));
-    /* Entries in clusters can name only what is aligned as they are. */
-    p->end = align_up(l->data, l->unit);
+    p->end = l->data;
     for (uint64_t i = 0; i < p->count; i++) {
         const uint64_t entry = decode(l, ld32le(raw + i * 4));
         atomic_init(&p->live[i], entry);
