@@ -11,7 +11,7 @@
 #include "block/cursor.h"
 #include "block/scratch.h"
 
-enum { PAGES_AT_ONCE = 256, COPY = 1024 * 1024 };
+enum { PAGES_AT_ONCE = 256, COPY = 1024 * 1024, AHEAD = 64 * 1024 * 1024 };
 
 static const uint8_t zeroes[64 * KiB];
 
@@ -216,18 +216,36 @@ int places_begin(struct places *p)
     return status;
 }
 
+/* The file reaches up to there; a good deal further, as a hole, so that this need not be done for each block,
+ * when others are writing and the host lets one do so at a time. The lock is held. */
+static int extend(struct places *p, uint64_t end)
+{
+    if (!p->file->facts.growable)
+        return -ENOSPC;
+    const uint64_t ahead = end < p->limit && p->limit - end > AHEAD ? end + AHEAD : end;
+    int status = block_pwrite(p->file, zeroes, BLOCK_SECTOR, ahead - BLOCK_SECTOR);
+    if (!status)
+        p->known = ahead;
+    return status ? block_pwrite(p->file, zeroes, BLOCK_SECTOR, end - BLOCK_SECTOR) : 0;
+}
+
 /* The file has these bytes, and they are zeroes. The lock is held. */
 static int make_zeroes(struct places *p, uint64_t at, uint64_t size)
 {
     const uint64_t end = p->file->facts.size;
     int status = 0;
+    if (at >= p->end && at + size <= p->known)
+        return 0;
     if (at < end)
         status = block_zero(p->file, at, MIN(size, end - at), BLOCK_MAY_UNMAP);
-    if (status || at + size <= end)
-        return status;
-    if (!p->file->facts.growable)
-        return -ENOSPC;
-    return block_pwrite(p->file, zeroes, BLOCK_SECTOR, at + size - BLOCK_SECTOR);
+    return status || at + size <= end || p->ops->prepare ? status : extend(p, at + size);
+}
+
+void places_trim(struct places *p)
+{
+    if (p->known > p->end && p->file->facts.size == p->known)
+        block_resize(p->file, p->end); /* else it stays as it is, with a hole at its end */
+    p->known = 0;
 }
 
 /* Room for up to n blocks that lie one behind the other: how many, and where the first one's data begins.

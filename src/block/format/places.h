@@ -44,9 +44,10 @@ struct places_ops {
     /* The page's entries as the file has them, size bytes; the lock is held. */
     void (*encode)(struct places *p, uint64_t page, uint8_t *bytes, uint32_t size);
     /* Each of these is optional and gives 0 or -errno. The lock is held but for here and store. */
-    int (*begin)(struct places *p);                                /* before the first change of the file */
-    int (*prepare)(struct places *p, uint64_t block, uint64_t at); /* what lies before a block's data */
-    int (*before)(struct places *p);                               /* what is made durable before entries */
+    int (*begin)(struct places *p); /* before the first change of the file */
+    /* What lies before a block's data, and behind it: then the file ends behind the block, too. */
+    int (*prepare)(struct places *p, uint64_t block, uint64_t at);
+    int (*before)(struct places *p); /* what is made durable before entries */
     int (*store)(struct places *p, const uint64_t *pages, unsigned n, const uint8_t *bytes);
     /* How many of n sectors from `sector` on are alike in a partial block at `place`: here, or the base's. */
     int (*here)(struct places *p, uint64_t block, uint64_t place, uint32_t sector, uint32_t n, uint32_t *run,
@@ -73,6 +74,7 @@ struct places {
 
     pthread_mutex_t lock;
     uint64_t end;     /* where the next block will be */
+    uint64_t known;   /* from end up to here the file is a hole that we made */
     uint64_t *spares; /* places inside the file that are nobody's */
     uint64_t spare_count;
     uint64_t limit; /* no block ends behind it */
@@ -104,6 +106,9 @@ int places_flush(struct places *p);
 int places_discard(struct places *p, uint64_t offset, uint64_t size);
 int places_zero(struct places *p, uint64_t offset, uint64_t size, unsigned flags);
 int places_extent(struct places *p, uint64_t offset, uint64_t size, struct block_extent *extent);
+
+/* Gives back what the file was made longer than it need be. Nothing else is under way, all is flushed. */
+void places_trim(struct places *p);
 
 /* Calls ops.begin when nothing was changed so far; for what changes the file by other ways. */
 int places_begin(struct places *p);

@@ -290,8 +290,8 @@ static bool vdi_open(struct disk *b, struct block_config *config, GError **error
 
 static void vdi_close(struct disk *b)
 {
-    if (!b->facts.readonly)
-        block_flush(b);
+    if (!b->facts.readonly && !block_flush(b))
+        places_trim(&vdi_of(b)->places);
     places_fini(&vdi_of(b)->places);
 }
 

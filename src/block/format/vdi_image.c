@@ -403,6 +403,7 @@ static int fix_leaks(struct vdi *v)
     }
     if (!status)
         status = block_flush(p->file);
+    p->known = 0;
     if (!status && p->file->facts.growable && p->file->facts.size > p->end)
         status = block_resize(p->file, p->end);
     return status ? status : block_flush(p->file);

@@ -130,8 +130,8 @@ static bool vhdx_open(struct disk *b, struct block_config *config, GError **erro
 static void vhdx_close(struct disk *b)
 {
     struct vhdx *v = vhdx_of(b);
-    if (!b->facts.readonly && atomic_load(&v->places.begun) && !block_flush(b))
-        vhdx_log_end(v);
+    if (!b->facts.readonly && atomic_load(&v->places.begun) && !block_flush(b) && !vhdx_log_end(v))
+        places_trim(&v->places); /* not before: the log says how long the file is */
     release(v);
 }
 
