@@ -69,14 +69,14 @@ static bool start_listening(const struct image_args *a, struct nbd_server *s, GE
             error, HOSTEL_ERROR_USAGE,
             "say where to listen: --socket PATH; or --port PORT, which others of this host reach, too");
     warn_of_clear(a);
-    if (a->serve_port &&
-        !nbd_listen_tcp(s, a->serve_bind ? a->serve_bind : "localhost", a->serve_port, error))
-        return false;
-    if (!a->serve_socket)
-        return true;
-    s->listeners[s->n_listeners] = nbd_listen_unix(a->serve_socket, error);
-    s->n_listeners += s->listeners[s->n_listeners] >= 0;
-    return s->listeners[s->n_listeners - 1] >= 0;
+    if (a->serve_socket) { /* first, so that there is room for it */
+        const int fd = nbd_listen_unix(a->serve_socket, error);
+        if (fd < 0)
+            return false;
+        s->listeners[s->n_listeners++] = fd;
+    }
+    return !a->serve_port ||
+           nbd_listen_tcp(s, a->serve_bind ? a->serve_bind : "localhost", a->serve_port, error);
 }
 
 /* Does any disk below lie on a server? */
@@ -151,8 +151,11 @@ static int split(const struct image_args *a, int *code, GError **error)
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, NULL);
-    if (a->serve_pid_file && !write_pid(a->serve_pid_file, error))
+    if (a->serve_pid_file && !write_pid(a->serve_pid_file, error)) {
+        if (a->serve_socket)
+            unlink(a->serve_socket);
         return -1;
+    }
     const pid_t parent = getpid(), server = fork();
     if (server < 0) {
         hostel_fail(error, HOSTEL_ERROR_HOST, "cannot start a process: %s", g_strerror(errno));

@@ -125,11 +125,12 @@ static void test_readonly(void)
     const char *argv[] = {"nbdkit", "-f", "-r", "memory", "1M", NULL};
     pid_t pid = server_start(argv, p.listener);
     server_refused(p.uri, false, NULL, "readonly=on");
-    AUTO(disk) b = server_disk(p.uri, true, NULL);
+    struct disk *b = server_disk(p.uri, true, NULL);
     uint8_t byte = 1;
     g_assert_cmpint(block_pread(b, &byte, 1, 1000), ==, 0);
     g_assert_cmpint(byte, ==, 0);
     g_assert_cmpint(block_pwrite(b, &byte, 1, 0), ==, -EROFS);
+    block_free(b); /* nbdkit waits for its clients */
     server_stop(pid);
     place_clear(&p);
 }
@@ -143,11 +144,12 @@ static void test_errors(void)
     const char *argv[] = {
         "nbdkit", "-f", "--filter=error", "memory", "1M", "error-pread=ENOSPC", "error-pread-rate=1", NULL};
     pid_t pid = server_start(argv, p.listener);
-    AUTO(disk) b = server_disk(p.uri, false, NULL);
+    struct disk *b = server_disk(p.uri, false, NULL);
     uint8_t byte = 1;
     g_assert_cmpint(block_pread(b, &byte, 1, 0), ==, -ENOSPC);
     g_assert_cmpint(block_pwrite(b, &byte, 1, 0), ==, 0);
     g_assert_cmpint(block_flush(b), ==, 0);
+    block_free(b);
     server_stop(pid);
     place_clear(&p);
 }
@@ -197,8 +199,9 @@ static void test_tls(void)
     const struct nbd_options o = {.tls_psk_file = keys, .connections = 3, .timeout = 30};
     server_refused(p.uri, false, NULL, "remote: ");
     g_autofree uint8_t *bytes = g_malloc0(SERVER_SIZE);
-    AUTO(disk) b = server_disk(safe, false, &o);
+    struct disk *b = server_disk(safe, false, &o);
     server_check(b, bytes, 50);
+    block_free(b);
     server_stop(pid);
     place_clear(&p);
 }
