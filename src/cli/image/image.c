@@ -11,11 +11,13 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "os/process.h"
 
 #define IMAGE_COMMAND(name) extern const struct image_command image_command_##name;
 #include "cli/image/commands.def"
@@ -92,7 +94,7 @@ void image_confine(void)
 
 /* --- the command --- */
 
-static int run(const struct image_command *command, char **argv)
+int image_run(const struct image_command *command, char **argv)
 {
     struct image_args args;
     int code;
@@ -106,6 +108,17 @@ static int run(const struct image_command *command, char **argv)
         return code ? code : CLI_FAILURE;
     }
     return code;
+}
+
+int image_become(const char *program, struct image_args *args)
+{
+    g_autofree char *path = process_find_helper(program, X_OK);
+    GError *error = NULL;
+    if (path)
+        execv(path, args->argv);
+    hostel_fail(&error, HOSTEL_ERROR_HOST, "cannot start %s: %s; install Hostel again", path ? path : program,
+                path ? g_strerror(errno) : "it is neither beside hostel nor in " HOSTEL_LIBEXECDIR);
+    return image_fail(error, CLI_FAILURE);
 }
 
 static const struct image_command *find(const char *name)
@@ -126,7 +139,7 @@ int cli_image(char **argv)
     const bool help = !strcmp(name, "help");
     const struct image_command *command = find(help ? argv[2] : name);
     if (command && !help)
-        return run(command, argv + 1);
+        return image_run(command, argv + 1);
     if (command) {
         image_help_command(command);
         return CLI_OK;

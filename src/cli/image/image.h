@@ -49,7 +49,7 @@ struct image_args {
     enum block_follow follow;
     bool image_opts, target_image_opts, share, quiet, progress, unsafe, drop;
     uint64_t offset, size;
-    unsigned threads;
+    unsigned threads, partition;
 
     const char *check_fix;
     bool info_chain;
@@ -95,6 +95,11 @@ extern const struct image_command *const image_commands[];
  * in *code. */
 bool image_args_parse(struct image_args *args, const struct image_command *command, char **argv, int *code);
 void image_args_fini(struct image_args *args);
+
+/* Runs a subcommand to its exit code; argv as above. */
+int image_run(const struct image_command *command, char **argv);
+/* Becomes a helper program, which is given the same arguments. The exit code when that fails. */
+int image_become(const char *program, struct image_args *args);
 
 /* The help of one subcommand, and the list of them, on standard output. */
 void image_help_command(const struct image_command *command);

@@ -1,13 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* `hostel image serve`: what it can be told. The work is done by hostel-nbd, which links TLS. */
-#include <errno.h>
-#include <unistd.h>
-
-#include "base/error.h"
 #include "cli/cli.h"
 #include "cli/image/image.h"
-#include "os/process.h"
 
 static const struct image_option options[] = {
     IMAGE_OPT_FORMAT,
@@ -40,17 +35,9 @@ static const struct image_option options[] = {
     IMAGE_OPT_END,
 };
 
-/* Becomes the server: the arguments are the same. */
 static int run(struct image_args *args)
 {
-    static const char name[] = "hostel-nbd";
-    g_autofree char *path = process_find_helper(name, X_OK);
-    GError *error = NULL;
-    if (path)
-        execv(path, args->argv);
-    hostel_fail(&error, HOSTEL_ERROR_HOST, "cannot start %s: %s; install Hostel again", path ? path : name,
-                path ? g_strerror(errno) : "it is neither beside hostel nor in " HOSTEL_LIBEXECDIR);
-    return image_fail(error, CLI_FAILURE);
+    return image_become("hostel-nbd", args);
 }
 
 const struct image_command image_command_serve = {
