@@ -157,7 +157,7 @@ STEP_4K = 37 * 4096 + 4096 * 1009  # from one place to the next: all over the di
 
 @bench("image/bench_*")
 def load(context):
-    """reads and writes of a full qcow2 of 1 GiB through the block layer, 16 at once: strides all over it, and in order"""
+    """reads and writes of a full qcow2 of 1 GiB through the block layer, 16 at once: all over it, and in order"""
     with place(context) as b:
         image = b.folder / "disk.qcow2"
         once([*b.qemu, "create", "-q", "-f", "qcow2", "-o", "preallocation=full", str(image), "1G"])
@@ -165,7 +165,8 @@ def load(context):
             count = count // 10 if b.quick else count
             step = ("-S", str(STEP_4K)) if size == 4096 else ()
             rate, cpu = Best(max), Best()
-            commands = b.commands("bench", "-f", "qcow2", "-t", "writeback", "-d", 16, "-c", count, *options, *step, image)
+            commands = b.commands("bench", "-f", "qcow2", "-t", "writeback", "-d", 16, "-c", count, *options, *step,
+                                  image)
             for _ in range(b.pairs):
                 for system, command in commands.items():
                     _, seconds, _, text = once(command)

@@ -30,8 +30,8 @@ LIMIT = 60
 class Kind:
     """A format with some options of its creation, and what can be done to it."""
 
-    def __init__(self, name, form, options="", size=3 * MIB + 5 * 512, zero=True, discard=True, compressed=0, grow=False,
-                 backing=False, snapshots=False, unit=512):
+    def __init__(self, name, form, options="", size=3 * MIB + 5 * 512, zero=True, discard=True, compressed=0,
+                 grow=False, backing=False, snapshots=False, unit=512):
         self.name, self.form, self.options, self.size = name, form, options, size
         self.zero, self.discard, self.compressed, self.grow = zero, discard, compressed, grow
         self.backing, self.snapshots, self.unit = backing, snapshots, unit
