@@ -57,11 +57,46 @@ static inline void rig_create(const struct block_driver *driver, int fd, uint64_
     g_assert_no_error(error);
 }
 
+static inline struct disk *rig_disk(const struct block_driver *driver, uint64_t size);
+
+/* A filter over disks of files. Its disk has size bytes. */
+static inline struct disk *rig_filter(const struct block_driver *driver, uint64_t size)
+{
+    enum { LEFT_OUT = 8192, CHUNK = 64 * 1024 }; /* stripe's default */
+    g_autoptr(GError) error = NULL;
+    struct disk *members[3] = {NULL};
+    struct block_config config = {.name = "test", .fd = -1, .members = members};
+    const struct block_driver *file = block_driver_find("file");
+    const struct {
+        uint64_t offset, length;
+    } window = {LEFT_OUT, size}; /* the options of limits */
+    const uint64_t rest = size % (3 * CHUNK), whole = size - rest;
+    if (!driver->members) {
+        const bool window_only = !strcmp(driver->name, "limits");
+        config.file = rig_disk(strcmp(driver->name, "copy-on-read") ? file : block_driver_find("overlay"),
+                               window_only ? size + 2 * LEFT_OUT : size);
+        config.options = window_only ? &window : NULL;
+    }
+    for (unsigned i = 0; driver->members && i < G_N_ELEMENTS(members); i++) {
+        const uint64_t mine = rest > i * CHUNK ? MIN(rest - i * CHUNK, CHUNK) : 0;
+        members[i] = rig_disk(file, !strcmp(driver->name, "mirror")   ? size
+                                    : !strcmp(driver->name, "stripe") ? whole / 3 + mine
+                                    : i < 2                           ? size / 4 / BLOCK_SECTOR * BLOCK_SECTOR
+                                            : size - 2 * (size / 4 / BLOCK_SECTOR * BLOCK_SECTOR));
+    }
+    config.n_members = driver->members ? G_N_ELEMENTS(members) : 0;
+    struct disk *b = block_open(driver, &config, &error);
+    g_assert_no_error(error);
+    return b;
+}
+
 /* Can rig_disk() make one? Not what is on servers, and what is only read. */
 static inline bool rig_can(const struct block_driver *driver)
 {
     return driver->kind == BLOCK_FORMAT ? !driver->image || driver->image->create
-                                        : driver->needs_file || !strcmp(driver->name, "memory");
+           : driver->kind == BLOCK_FILTER
+               ? true
+               : driver->needs_file || !strcmp(driver->name, "memory") || !strcmp(driver->name, "null");
 }
 
 /* A disk of size bytes, all zero. */
@@ -69,6 +104,8 @@ static inline struct disk *rig_disk(const struct block_driver *driver, uint64_t 
 {
     g_autoptr(GError) error = NULL;
     const bool made = driver->image && driver->image->create && !driver->accept;
+    if (driver->kind == BLOCK_FILTER)
+        return rig_filter(driver, size);
     struct block_config config = {.name = "test",
                                   .fd = driver->needs_file ? rig_file(made ? 0 : size) : -1,
                                   .size = size,

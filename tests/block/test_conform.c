@@ -108,6 +108,10 @@ static void check_extents(struct model *m)
 
 static void test_model(gconstpointer driver)
 {
+    if (!strcmp(((const struct block_driver *)driver)->name, "null")) {
+        g_test_skip("it keeps nothing");
+        return;
+    }
     struct model m = {.disk = rig_disk(driver, SIZE),
                       .bytes = g_malloc0(SIZE),
                       .any = g_malloc0(SIZE),

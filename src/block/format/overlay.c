@@ -379,8 +379,11 @@ static int overlay_extent(struct disk *b, uint64_t offset, uint64_t size, struct
     const uint64_t now = run(o, offset, size, &in_file), end = o->base->facts.size;
     if (in_file)
         return block_extent(o->file, o->data + offset, now, extent);
-    if (offset < end)
-        return block_extent(o->base, offset, MIN(now, end - offset), extent);
+    if (offset < end) {
+        int status = block_extent(o->base, offset, MIN(now, end - offset), extent);
+        extent->depth++;
+        return status;
+    }
     *extent = (struct block_extent){.size = now, .hole = true, .zero = true};
     return 0;
 }
