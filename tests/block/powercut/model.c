@@ -127,14 +127,27 @@ void model_freeze(struct model *m, const char *name)
     g_ptr_array_add(m->frozen, f);
 }
 
+/* May the one before it be there instead? Its operation failed, or put several of which one is there. */
+static bool is_doubtful(const struct model *m, const GArray *versions, unsigned i)
+{
+    const struct version *v = &g_array_index(versions, struct version, i);
+    return i && (op_at(m, v->op)->failed || v[-1].op == v->op);
+}
+
 void model_thaw(struct model *m, struct frozen *f)
 {
     if (f->sectors != model_sectors(m))
         model_size(m, f->sectors);
     for (uint64_t i = 0; i < f->sectors; i++) {
-        struct version v = g_array_index(m->versions[i], struct version, f->version[i]);
-        v.op = m->ops->len - 1;
-        g_array_append_val(m->versions[i], v);
+        /* When that was an operation that failed, what was there before it may be there, too. */
+        unsigned first = f->version[i];
+        while (is_doubtful(m, m->versions[i], first))
+            first--;
+        for (unsigned at = first; at <= f->version[i]; at++) {
+            struct version v = g_array_index(m->versions[i], struct version, at);
+            v.op = m->ops->len - 1;
+            g_array_append_val(m->versions[i], v);
+        }
     }
 }
 
@@ -248,7 +261,7 @@ char *model_check(const struct model *m, struct moment at, uint64_t sector, cons
         if (is_version(versions, sector, i, is_floor(m, at, v), bytes))
             return NULL;
         append_version(line, v);
-        if (is_floor(m, at, v))
+        if (is_floor(m, at, v) && !(i && g_array_index(versions, struct version, i - 1).op == v->op))
             break;
     }
     g_autofree char *found = describe(m, bytes);
@@ -266,7 +279,7 @@ char *model_check_frozen(const struct model *m, const struct frozen *f, uint64_t
         if (is_version(versions, sector, i, false, bytes))
             return NULL;
         append_version(line, v);
-    } while (i && op_at(m, v->op)->failed);
+    } while (is_doubtful(m, versions, i));
     g_autofree char *found = describe(m, bytes);
     return g_strdup_printf("sector %u of snapshot %s holds %s; may be:%s", (unsigned)sector, f->name, found,
                            line->str);

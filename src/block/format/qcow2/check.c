@@ -148,7 +148,7 @@ static bool failed(struct qcow2 *q, int status, GError **error)
 static int count_again(struct qcow2_counts *c)
 {
     c->quiet = true;
-    return qcow2_count_all(c, NULL) ? 0 : -EIO;
+    return qcow2_count_all(c, NULL) && !c->unread ? 0 : -EIO;
 }
 
 /* In an order in which each step may be the last: references are counted before they are dropped. */
@@ -188,6 +188,11 @@ static bool look_again(struct qcow2_counts *c, GError **error)
     struct qcow2_counts again;
     qcow2_counts_init(&again, c->q, &after);
     bool ok = qcow2_count_all(&again, error);
+    if (again.unread) {
+        c->check->errors += after.errors;
+        qcow2_counts_fini(&again);
+        return ok;
+    }
     if (ok && !again.broken)
         ok = failed(c->q, qcow2_differences(&again, tell), error);
     if (ok)
@@ -217,6 +222,8 @@ static bool check_counts(struct qcow2_counts *c, unsigned fix, GError **error)
         return false;
     check->clusters = align_up(q->disk.facts.size, q->cluster) >> q->cluster_bits;
     check->end = (c->highest + 1) << q->cluster_bits;
+    if (c->unread) /* what it counts would seem to be leaks */
+        return true;
     if (!c->broken) {
         pthread_mutex_lock(&q->meta);
         int status = qcow2_differences(c, tell);
@@ -225,6 +232,8 @@ static bool check_counts(struct qcow2_counts *c, unsigned fix, GError **error)
             check->errors++;
     }
     check_flags(c);
+    if (check->errors)
+        return true;
     const bool dirty = q->header.incompatible & (QCOW2_INCOMPATIBLE_CORRUPT | QCOW2_INCOMPATIBLE_DIRTY);
     if (!fix || (!check->leaks && !check->corruptions && !dirty))
         return true;

@@ -25,6 +25,7 @@ struct qcow2_counts {
     bool no_refcounts;   /* refcount table and blocks are not counted: they are to be made anew */
     bool broken;         /* they cannot be used */
     bool too_much;       /* not all could be counted */
+    bool unread;         /* nor could this be read: what seems to be a leak may be in use */
     uint64_t bad_entries;
 };
 

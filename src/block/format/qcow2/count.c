@@ -239,8 +239,8 @@ static void count_l2(struct qcow2_counts *c, uint64_t place, uint64_t *table, bo
     struct qcow2 *q = c->q;
     if (read_l2(q, place, table)) {
         qcow2_say(c, "ERROR L2 table at %" PRIu64 " cannot be read", place);
-        if (!c->quiet)
-            c->check->errors++;
+        c->check->errors++;
+        c->unread = true;
         return;
     }
     for (uint64_t i = 0; i < BIT(q->l2_bits); i++) {
@@ -294,7 +294,8 @@ static bool count_snapshots(struct qcow2_counts *c, GError **error)
         add_table(c, s->l1_offset, bytes, "a snapshot's L1 table");
         if (!l1 || qcow2_numbers_load(q->file, s->l1_offset, l1, s->l1_size)) {
             qcow2_say(c, "ERROR the L1 table of snapshot %s cannot be read", s->id);
-            c->check->errors += !c->quiet;
+            c->check->errors++;
+            c->unread = true;
         } else {
             ok = count_l1(c, l1, s->l1_size, false);
         }
@@ -318,7 +319,7 @@ bool qcow2_count_all(struct qcow2_counts *c, GError **error)
     c->end = align_up(q->file->facts.size, q->cluster) >> q->cluster_bits;
     c->highest = c->bad_entries = 0;
     c->next_place = 0;
-    c->too_much = c->broken = false;
+    c->too_much = c->broken = c->unread = false;
     qcow2_counts_add(c, 0, q->cluster);
     if (!c->no_refcounts)
         count_refcounts(c);

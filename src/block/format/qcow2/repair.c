@@ -225,7 +225,7 @@ int qcow2_repair_rebuild(struct qcow2_counts *c)
 {
     struct anew a = {0};
     c->quiet = c->no_refcounts = true;
-    int status = qcow2_count_all(c, NULL) ? plan(c, &a) : -EIO;
+    int status = qcow2_count_all(c, NULL) && !c->unread ? plan(c, &a) : -EIO;
     if (!status)
         status = write_all(c, &a);
     if (!status)
@@ -233,7 +233,7 @@ int qcow2_repair_rebuild(struct qcow2_counts *c)
     g_free(a.table);
     /* From here on, the counts are those with the new structures. */
     c->no_refcounts = false;
-    if (!status && !qcow2_count_all(c, NULL))
+    if (!status && (!qcow2_count_all(c, NULL) || c->unread))
         status = -EIO;
     return status;
 }

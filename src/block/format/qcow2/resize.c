@@ -263,14 +263,18 @@ static int cut_file(struct qcow2 *q)
     return status;
 }
 
+/* Once the header says so the disk is shorter. What cannot be given back then is a leak, or the next
+ * growing's to give back; if metadata could not be written nothing is any more, and the next operation tells.
+ */
 static int shrink(struct qcow2 *q, uint64_t size)
 {
     const uint64_t from = align_up(size, q->cluster), end = align_up(q->header.size, q->cluster);
     int status = qcow2_sync(q);
     if (!status)
         status = set_size(q, size);
-    q->disk.facts.size = size;
-    if (!status && from < end)
+    if (status)
+        return status;
+    if (from < end)
         status = qcow2_drop_clusters(q, from, end - from, false, false);
     if (!status)
         status = qcow2_sync(q);
@@ -281,8 +285,8 @@ static int shrink(struct qcow2 *q, uint64_t size)
     if (!status)
         status = cut_file(q);
     if (!status && q->external)
-        status = block_resize(q->data, size);
-    return status;
+        (void)block_resize(q->data, size);
+    return 0;
 }
 
 static int change(struct qcow2 *q, uint64_t size, enum block_preallocation how)
