@@ -14,7 +14,7 @@ static const char *const kinds[] = {"monolithicSparse", "monolithicFlat", "twoGb
 
 static struct vmdk_options options_of(const char *subformat)
 {
-    struct vmdk_options o;
+    struct vmdk_options o = {0}; /* what has no default is left alone */
     option_init(vmdk_create_options, &o);
     o.subformat = subformat;
     return o;

@@ -260,6 +260,7 @@ static void look_for_leaks(struct look *k)
     say(k, "leaked: clusters of the file that are nobody's, how many", leaks);
     k->check->leaks += leaks;
     const uint64_t size = p->file->facts.size;
+    p->known = 0;
     if (k->fix & BLOCK_FIX_LEAKS && size > p->end && !block_resize(p->file, p->end))
         k->check->leaks_fixed += MIN(leaks, (size - p->end + p->block - 1) / p->block);
 }
@@ -342,6 +343,7 @@ static void parallels_close(struct disk *b)
 {
     struct parallels *l = parallels(b);
     if (l->marked && !block_flush(b)) {
+        places_trim(&l->places);
         l->header.in_use = 0;
         if (!block_pwrite(b->below, &l->header, sizeof(l->header), 0))
             block_flush(b->below);
