@@ -21,6 +21,20 @@ static const struct image_option options[] = {
     IMAGE_OPT_END,
 };
 
+/* What is a command of its own elsewhere. */
+static bool amend_common(const struct image *image, const struct image_values *v, GError **error)
+{
+    uint64_t size;
+    if (v->backing || v->backing_format)
+        return hostel_fail(
+            error, HOSTEL_ERROR_USAGE,
+            "-o backing_file, backing_fmt: `hostel image rebase` changes what an image lies over");
+    if (!v->size)
+        return true;
+    return image_parse_size(v->size, &size, error) && IMAGE_CAN(image, resize, error) &&
+           image->format->image->resize(image->disk, size, BLOCK_PREALLOC_OFF, error);
+}
+
 static bool amend(struct image_args *args, GError **error)
 {
     AUTO_VALUES v = {0};
@@ -39,9 +53,9 @@ static bool amend(struct image_args *args, GError **error)
         !IMAGE_CAN(&image, amend, error))
         return false;
     const struct block_image *f = image.format->image;
-    return image_values_parse(&v, f->create_options, f->create_options_size, args->options,
-                              image.format->name, error) &&
-           f->amend(image.disk, v.values, error);
+    return image_values_parse(&v, f->amend_options, f->amend_options_size, args->options, image.format->name,
+                              error) &&
+           amend_common(&image, &v, error) && f->amend(image.disk, v.values, error);
 }
 
 static int run(struct image_args *args)

@@ -148,6 +148,8 @@ static bool bench(struct image_args *args, GError **error)
     run_threads(&b);
     if (b.status)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: %s", image.name, g_strerror(-b.status));
+    if (atomic_load(&image_stopped))
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "stopped");
     image_say(args, "Run completed in %.3f seconds.\n", (double)(g_get_monotonic_time() - began) / 1e6);
     return true;
 }

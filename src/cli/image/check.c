@@ -114,6 +114,13 @@ static bool mend(struct image_args *args, struct image *image, struct block_chec
     return true;
 }
 
+static bool can_check(const struct block_driver *format, GError **error)
+{
+    return (format && format->image && format->image->check) ||
+           hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "This image format does not support checks (%s)",
+                       format ? format->name : "raw");
+}
+
 static int check(struct image_args *args, GError **error)
 {
     if (args->n != 1) {
@@ -124,13 +131,12 @@ static int check(struct image_args *args, GError **error)
     struct block_check c;
     const unsigned mode = IMAGE_ALONE | (args->check_fix ? IMAGE_WRITE | IMAGE_REPAIR : IMAGE_READ);
     const struct block_driver *format = args->format ? block_driver_find(args->format) : NULL;
-    if (format && format->kind == BLOCK_FORMAT && (!format->image || !format->image->check)) {
-        hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "This image format does not support checks (%s)",
-                    format->name);
+    if (format && format->kind == BLOCK_FORMAT && !can_check(format, error))
         return CHECK_UNSUPPORTED;
-    }
     if (!image_open(args, args->names[0], args->format, NULL, mode, &image, error))
         return CHECK_FAILED;
+    if (!can_check(image.format, error))
+        return CHECK_UNSUPPORTED;
     if (!args->check_fix)
         image_confine();
     if (args->check_fix ? !mend(args, &image, &c, error) : !check_once(args, &image, 0, &c, error))

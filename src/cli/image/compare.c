@@ -109,27 +109,37 @@ static int compare_step(struct comparison *c, uint64_t *at, uint64_t end)
     return GO_ON;
 }
 
-static int walk(struct comparison *c)
+/* From *at on to end. */
+static int walk(struct comparison *c, struct image_progress *progress, uint64_t *at, uint64_t end)
 {
-    const uint64_t end = MAX(c->a.size, c->b.size);
-    if (c->a.size != c->b.size && c->args->compare_strict) {
+    int code = GO_ON;
+    for (unsigned steps = 0; *at < end && code == GO_ON; steps++) {
+        code = atomic_load(&image_stopped) ? NOT_READ : compare_step(c, at, end);
+        if (steps % 64 == 0)
+            image_progress_at(progress, *at);
+    }
+    return code;
+}
+
+/* What both have, then what one of them has more, which must be zero. */
+static int walk_all(struct comparison *c)
+{
+    const uint64_t common = MIN(c->a.size, c->b.size), end = MAX(c->a.size, c->b.size);
+    if (common != end && c->args->compare_strict) {
         image_say(c->args, "Strict mode: Image size mismatch!\n");
         return DIFFERENT;
     }
     struct image_progress progress;
     image_progress_begin(&progress, c->args, end);
-    int code = GO_ON;
-    unsigned steps = 0;
-    for (uint64_t at = 0; at < end && code == GO_ON;) {
-        code = atomic_load(&image_stopped) ? NOT_READ : compare_step(c, &at, end);
-        if (steps++ % 64 == 0)
-            image_progress_at(&progress, at);
+    uint64_t at = 0;
+    int code = walk(c, &progress, &at, common);
+    if (code == GO_ON && common != end) {
+        image_say(c->args, "Warning: Image size mismatch!\n");
+        code = walk(c, &progress, &at, end);
     }
     image_progress_end(&progress, code == GO_ON);
     if (code != GO_ON)
         return code;
-    if (c->a.size != c->b.size)
-        image_say(c->args, "Warning: Image size mismatch!\n");
     image_say(c->args, "Images are identical.\n");
     return SAME;
 }
@@ -155,7 +165,7 @@ static int compare(struct image_args *args, GError **error)
     g_autofree uint8_t *one = g_malloc(STEP), *two = g_malloc(STEP);
     c.a.bytes = one;
     c.b.bytes = two;
-    return walk(&c);
+    return walk_all(&c);
 }
 
 static int run(struct image_args *args)

@@ -74,19 +74,45 @@ static const char *snapshot_of(const struct image_args *args)
     return text;
 }
 
-static bool open_sources(struct conversion *c, GError **error)
+/* The image that was named with -B, or -o backing_file=. */
+static bool open_backing(struct conversion *c, const char *name, const char *format, struct disk **base,
+                         GError **error)
+{
+    if (!format)
+        return hostel_fail(
+            error, HOSTEL_ERROR_USAGE,
+            "the format of the backing file %s is missing, and formats are not guessed: -F FORMAT", name);
+    g_autofree char *path = block_path_resolve(c->name, name);
+    AUTO_IMAGE image = {0};
+    if (!image_open(c->args, path, format, NULL, IMAGE_READ, &image, error))
+        return false;
+    *base = STEAL(image.disk);
+    return true;
+}
+
+/* With -B what the source lies over reads the same as what was named, so that is taken for it unless the
+ * source may be followed: only what the source keeps itself is copied. */
+static bool open_source(struct conversion *c, const char *name, struct image *source, GError **error)
 {
     struct image_args *args = c->args;
-    /* With -B what lies below is not copied, so it need not be there. */
-    const unsigned mode = args->backing ? IMAGE_ALONE : 0;
-    c->sources = g_new0(struct image, args->n - 1);
-    for (; c->n < args->n - 1; c->n++) {
-        if (!image_open(args, args->names[c->n], args->format, snapshot_of(args), IMAGE_READ | mode,
-                        &c->sources[c->n], error)) {
-            c->n++;
+    struct disk *base = NULL;
+    if (!args->backing || args->follow != BLOCK_FOLLOW_NONE)
+        return image_open(args, name, args->format, snapshot_of(args), IMAGE_READ, source, error);
+    return open_backing(c, args->backing, args->backing_format, &base, error) &&
+           image_open_over(args, name, args->format, base, IMAGE_READ, source, error);
+}
+
+static bool open_sources(struct conversion *c, GError **error)
+{
+    const unsigned n = c->args->n - 1;
+    if (c->args->backing && (n > 1 || c->args->snapshot))
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "-B: makes sense for one image as it is, without -l");
+    c->sources = g_new0(struct image, n);
+    while (c->n < n) {
+        struct image *source = &c->sources[c->n++];
+        if (!open_source(c, c->args->names[c->n - 1], source, error))
             return false;
-        }
-        c->size += room(&c->sources[c->n]);
+        c->size += room(source);
     }
     return true;
 }
@@ -204,37 +230,20 @@ static bool can_make(const struct conversion *c, const struct block_driver *form
     return true;
 }
 
-/* What the new image lies over, opened to be read where a cluster is written in part only. */
-static bool open_backing(struct conversion *c, const struct image_make *make, struct disk **base,
-                         GError **error)
-{
-    *base = NULL;
-    if (!make->backing)
-        return true;
-    if (!make->backing_format)
-        return hostel_fail(
-            error, HOSTEL_ERROR_USAGE,
-            "the format of the backing file %s is missing, and formats are not guessed: -F FORMAT",
-            make->backing);
-    g_autofree char *path = block_path_resolve(c->name, make->backing);
-    AUTO_IMAGE image = {0};
-    if (!image_open(c->args, path, make->backing_format, NULL, IMAGE_READ, &image, error))
-        return false;
-    *base = STEAL(image.disk);
-    return true;
-}
-
 static bool make_and_fill(struct conversion *c, struct image_output *output, const struct image_make *make,
                           GError **error)
 {
-    struct disk *base;
+    struct disk *base = NULL;
     AUTO(disk) target = NULL;
-    if (!open_backing(c, make, &base, error) || !image_make(output, c->name, make, base, &target, error))
+    if ((make->backing && !open_backing(c, make->backing, make->backing_format, &base, error)) ||
+        !image_make(output, c->name, make, base, &target, error))
         return false;
     c->target = target;
     c->target_format = make->format;
+    /* What is new is zero, also where its storage was taken at once; but what is encrypted may be anything.
+     */
     c->target_zero =
-        !make->backing && !(image_output_in_place(c->name) && !strcmp(make->format->name, "raw"));
+        image_reads_as_zeroes(target) || (!make->backing && !make->key && !image_output_in_place(c->name));
     return complete(c, error);
 }
 

@@ -77,7 +77,7 @@ static void find_part(const struct words *w, uint64_t size, uint64_t *from, uint
 
 static bool copy(struct image_args *args, const struct words *w, struct image *source, GError **error)
 {
-    struct block_copy part = {.source = source->disk, .sparse = BLOCK_COPY_SPARSE, .target_zero = true};
+    struct block_copy part = {.source = source->disk, .sparse = BLOCK_COPY_SPARSE};
     const struct block_driver *format =
         image_format(args->output_format ? args->output_format : "raw", error);
     AUTO_VALUES v = {0};
@@ -97,6 +97,7 @@ static bool copy(struct image_args *args, const struct words *w, struct image *s
     if (!output || !image_make(output, w->out, &make, NULL, &target, error))
         return false;
     part.target = target;
+    part.target_zero = image_reads_as_zeroes(target);
     if (!image_copy(args, &part, error))
         return false;
     int status = block_seal(target);

@@ -3,9 +3,10 @@
 /* --image-opts: an image as a graph of disks, "driver=qcow2,file.filename=x,backing.driver=raw,...". */
 /*
  * Each disk of the graph has keys below its own prefix: the image itself none, the disk that it lies on
- * "file.", the one it lies over "backing.". `driver` says what it is; where a disk has a filename and no
- * driver, it is that file's bytes (or the server's, of a URI). What else it has are options of its driver. A
- * key that nobody wanted is an error, since a mistyped one would otherwise be no option at all.
+ * "file.", the one it lies over "backing."; those that a filter makes one of, "member.0.", "member.1.", ....
+ * `driver` says what it is; where a disk has a filename and no driver, it is that file's bytes (or the
+ * server's, of a URI). What else it has are options of its driver. A key that nobody wanted is an error,
+ * since a mistyped one would otherwise be no option at all.
  */
 #include <stdio.h>
 #include <string.h>
@@ -86,7 +87,7 @@ static GPtrArray *own_options(struct graph *g, const char *prefix)
     for (unsigned i = 0; i < g->pairs->len; i++) {
         struct pair *p = g->pairs->pdata[i];
         if (p->used || strncmp(p->key, prefix, length) != 0 || g_str_has_prefix(p->key + length, "file.") ||
-            g_str_has_prefix(p->key + length, "backing."))
+            g_str_has_prefix(p->key + length, "backing.") || g_str_has_prefix(p->key + length, "member."))
             continue;
         p->used = true;
         g_auto(GStrv) pieces = g_strsplit(p->value, ",", -1);
@@ -198,6 +199,30 @@ static struct disk *open_format(struct graph *g, const char *prefix, const struc
     return block_path_open(&path, error);
 }
 
+/* A filter over the disk below "file.", or those below "member.N.". */
+static struct disk *open_filter(struct graph *g, const char *prefix, const struct block_driver *driver,
+                                bool readonly, const void *options, struct image *image, GError **error)
+{
+    struct disk *members[DEPTH_MAX] = {NULL};
+    struct block_config config = {
+        .name = driver->name, .fd = -1, .members = members, .readonly = readonly, .options = options};
+    bool opened =
+        driver->members || open_below(g, prefix, "file", readonly, &image->name, &config.file, error);
+    while (opened && driver->members && config.n_members < DEPTH_MAX) {
+        const unsigned i = config.n_members;
+        g_autofree char *what = g_strdup_printf("member.%u", i);
+        opened = open_below(g, prefix, what, readonly, i ? NULL : &image->name, &members[i], error);
+        if (!members[i])
+            break;
+        config.n_members++;
+    }
+    if (opened)
+        return block_open(driver, &config, error);
+    for (unsigned i = 0; i < config.n_members; i++)
+        block_free(members[i]);
+    return NULL;
+}
+
 static struct disk *open_node(struct graph *g, const char *prefix, bool readonly, struct image *image,
                               GError **error)
 {
@@ -221,6 +246,8 @@ static struct disk *open_node(struct graph *g, const char *prefix, bool readonly
         return NULL;
     if (driver->kind == BLOCK_FORMAT && driver->needs_file)
         return open_format(g, prefix, driver, filename, readonly, v.values, image, error);
+    if (driver->kind == BLOCK_FILTER)
+        return open_filter(g, prefix, driver, readonly, v.values, image, error);
     image->name = g_strdup(filename);
     return open_source(g, prefix, driver, filename, readonly, v.values, error);
 }

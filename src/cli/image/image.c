@@ -101,7 +101,7 @@ int image_run(const struct image_command *command, char **argv)
     if (image_args_parse(&args, command, argv, &code))
         code = command->run(&args);
     image_args_fini(&args);
-    if (atomic_load(&image_stopped))
+    if (code && atomic_load(&image_stopped)) /* else it was done before it heard of that */
         return -atomic_load(&image_stop_signal);
     if (fflush(stdout) || ferror(stdout)) {
         log_error(LOG_CLI, "cannot write standard output: %s", g_strerror(errno));

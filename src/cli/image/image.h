@@ -234,6 +234,9 @@ struct image_make {
 bool image_make(struct image_output *o, const char *name, const struct image_make *make, struct disk *base,
                 struct disk **disk, GError **error);
 
+/* Does all of it read as zeroes, as far as it can tell without reading? */
+bool image_reads_as_zeroes(struct disk *b);
+
 /* --- what people see --- */
 
 /* Copies, with a bar as args say; *error says what failed. */

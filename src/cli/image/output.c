@@ -306,3 +306,17 @@ bool image_make(struct image_output *o, const char *name, const struct image_mak
     *disk = block_open(make->format, &config, error);
     return *disk != NULL;
 }
+
+/* A new image does, as a rule; but not one that is encrypted as a whole, or a device. */
+bool image_reads_as_zeroes(struct disk *b)
+{
+    enum { PIECES_MAX = 4096 };
+    uint64_t at = 0;
+    for (unsigned i = 0; at < b->facts.size && i < PIECES_MAX; i++) {
+        struct block_extent extent;
+        if (block_extent(b, at, b->facts.size - at, &extent) || !extent.zero)
+            return false;
+        at += extent.size;
+    }
+    return at == b->facts.size;
+}
