@@ -98,6 +98,9 @@ struct block_image {
     bool (*resize)(struct disk *b, uint64_t size, enum block_preallocation how, GError **error);
     /* Changes what is written in the image; NULL, NULL = no backing file. */
     bool (*set_backing)(struct disk *b, const char *backing, const char *format, GError **error);
+    /* options: values of amend_options, which have no defaults: what is not given stays as it is. */
+    const struct option_row *amend_options; /* ends with a NULL name */
+    size_t amend_options_size;
     bool (*amend)(struct disk *b, const void *options, GError **error);
     /* Keeps nothing of its own any more: all of the disk is that of the backing file. */
     bool (*empty)(struct disk *b, GError **error);
