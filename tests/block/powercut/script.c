@@ -356,10 +356,12 @@ static void do_apply(struct script *s)
         return;
     model_begin(s->model, notes(s));
     bool applied = driver_of(s->setup)->image->snapshot_apply(s->disk, f->name, &error);
-    if (applied)
+    if (applied) {
         model_thaw(s->model, f);
-    else if (f->sectors == model_sectors(s->model)) /* another size may be refused */
+    } else if (f->sectors == model_sectors(s->model) || script_fired(s)) { /* another size may be refused */
         did_tell(s, false, error);
+        model_thaw(s->model, f); /* it may have happened */
+    }
     g_assert_cmpuint(s->disk->facts.size, ==, model_sectors(s->model) * BLOCK_SECTOR);
     model_end(s->model, notes(s), applied, true);
 }

@@ -94,14 +94,17 @@ static bool is_owned(const struct qcow2_owned *o, uint64_t cluster)
     return false;
 }
 
-bool qcow2_owned_has_locked(const struct qcow2 *q, uint64_t cluster, uint64_t count)
+static bool any_owned(const struct qcow2 *q, uint64_t cluster, uint64_t count)
 {
-    if (in_ranges(q, cluster << q->cluster_bits, count << q->cluster_bits))
-        return true;
     for (uint64_t i = cluster; i < cluster + count; i++)
         if (qcow2_owned_maybe(q, i) && is_owned(&q->owned, i))
             return true;
     return false;
+}
+
+bool qcow2_owned_has_locked(const struct qcow2 *q, uint64_t cluster, uint64_t count)
+{
+    return in_ranges(q, cluster << q->cluster_bits, count << q->cluster_bits) || any_owned(q, cluster, count);
 }
 
 bool qcow2_owned_build(struct qcow2 *q)
@@ -300,6 +303,7 @@ void qcow2_reclaim_locked(struct qcow2 *q, bool all)
     if (!f->count)
         return;
     const uint64_t now = qcow2_epoch_step(q);
+    bool tables = false;
     if (!all && f->epoch + 2 > now && f->epoch + 2 > qcow2_epoch_step(q))
         return;
     for (size_t i = 0; i < f->count; i++) {
@@ -311,10 +315,13 @@ void qcow2_reclaim_locked(struct qcow2 *q, bool all)
         const uint64_t packed = q->packed_at >> q->cluster_bits;
         if (q->packed_at && packed >= item->cluster && packed < item->cluster + item->count)
             q->packed_at = 0;
+        tables |= any_owned(q, item->cluster, item->count);
         if (item->discard)
             give_back(q, item);
     }
     f->count = 0;
+    if (tables) /* of those that went, nothing is metadata any more */
+        (void)qcow2_owned_build(q);
 }
 
 /* --- claims --- */

@@ -93,26 +93,43 @@ static bool open_base(struct qcow2 *q, struct block_config *config, GError **err
 
 /* --- tables --- */
 
-int qcow2_l1_reload(struct qcow2 *q)
+int qcow2_l1_prepare(struct qcow2 *q, uint64_t offset, uint32_t n, struct qcow2_l1 *l1)
 {
-    const uint32_t n = q->header.l1_size;
-    uint64_t *l1 = g_try_malloc0_n(MAX(n, 1), 8), *dirty = g_try_malloc0_n(n / 64 / 64 + 1, 8);
-    int status = l1 && dirty ? qcow2_numbers_load(q->file, q->header.l1_offset, l1, n) : -ENOMEM;
-    if (!status && q->l2.slot) {
-        qcow2_cache_drop(&q->l2);
+    l1->entry = g_try_malloc0_n(MAX(n, 1), 8);
+    l1->dirty = g_try_malloc0_n(n / 64 / 64 + 1, 8);
+    int status = l1->entry && l1->dirty ? qcow2_numbers_load(q->file, offset, l1->entry, n) : -ENOMEM;
+    if (!status && q->l2.slot)
         status = qcow2_cache_grow(&q->l2, n);
-    }
-    if (status) {
-        g_free(l1);
-        g_free(dirty);
-        return status;
-    }
+    if (status)
+        qcow2_l1_clear(l1);
+    return status;
+}
+
+void qcow2_l1_clear(struct qcow2_l1 *l1)
+{
+    g_free(l1->entry);
+    g_free(l1->dirty);
+    *l1 = (struct qcow2_l1){0};
+}
+
+void qcow2_l1_adopt(struct qcow2 *q, struct qcow2_l1 *l1)
+{
+    if (q->l2.slot)
+        qcow2_cache_drop(&q->l2);
     g_free((void *)(uintptr_t)q->l1);
     g_free(q->l1_dirty);
-    q->l1 = (void *)l1;
-    q->l1_dirty = dirty;
+    q->l1 = (void *)STEAL(l1->entry);
+    q->l1_dirty = STEAL(l1->dirty);
     q->l1_changed = false;
-    return 0;
+}
+
+int qcow2_l1_reload(struct qcow2 *q)
+{
+    struct qcow2_l1 l1;
+    int status = qcow2_l1_prepare(q, q->header.l1_offset, q->header.l1_size, &l1);
+    if (!status)
+        qcow2_l1_adopt(q, &l1);
+    return status;
 }
 
 static int load_reftable(struct qcow2 *q)
@@ -267,6 +284,9 @@ static const struct block_image qcow2_image = {
     .resize = qcow2_image_resize,
     .set_backing = qcow2_set_backing,
     .empty = qcow2_empty,
+    .amend_options = qcow2_amend_rows,
+    .amend_options_size = sizeof(struct qcow2_amend_options),
+    .amend = qcow2_amend,
     .snapshots = qcow2_snapshots,
     .snapshot_create = qcow2_snapshot_create,
     .snapshot_apply = qcow2_snapshot_apply,

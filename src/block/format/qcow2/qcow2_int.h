@@ -445,6 +445,13 @@ void qcow2_close(struct disk *b);
 bool qcow2_refcounts_load(struct qcow2 *q, GError **error);
 /* Loads L1 and forgets L2 tables, after header.l1_* have changed. Nothing else is under way. */
 int qcow2_l1_reload(struct qcow2 *q);
+/* The same in two steps, of which only the first can fail: before and after the header has changed. */
+struct qcow2_l1 {
+    uint64_t *entry, *dirty; /* owned */
+};
+int qcow2_l1_prepare(struct qcow2 *q, uint64_t offset, uint32_t n, struct qcow2_l1 *l1);
+void qcow2_l1_clear(struct qcow2_l1 *l1);
+void qcow2_l1_adopt(struct qcow2 *q, struct qcow2_l1 *l1);
 
 struct qcow2_create_options {
     uint64_t cluster_size;
@@ -531,6 +538,9 @@ bool qcow2_crypto_create(struct qcow2 *q, const struct luks_options *o, const ui
                          GError **error);
 json_t *qcow2_crypto_info(struct qcow2 *q); /* owned by the caller; NULL = not encrypted */
 
+struct qcow2_amend_options {
+    const char *compat, *lazy_refcounts; /* NULL = as it is */
+};
 extern const struct option_row qcow2_amend_rows[];
 bool qcow2_amend(struct disk *b, const void *options, GError **error);
 

@@ -308,25 +308,24 @@ static int write_applied(struct qcow2 *q, const struct qcow2_snapshot *s, const 
     return status;
 }
 
-/* After the turn: memory follows, and what the disk had before goes. */
-static int leave_old(struct qcow2 *q, const uint64_t *old, const struct turn *before)
+/* After the turn: memory follows, and what the disk had before goes. It is applied; what goes wrong here
+ * leaves leaks, or stops the disk, which the next operation tells. */
+static void leave_old(struct qcow2 *q, const uint64_t *old, const struct turn *before, struct qcow2_l1 *l1)
 {
-    int status = qcow2_l1_reload(q);
-    if (status)
-        return qcow2_fail(q, status);
+    qcow2_l1_adopt(q, l1);
     q->disk.facts.size = q->header.size;
-    status = qcow2_share_drop(q, old, before->l1_size);
-    if (status)
-        return status;
+    if (qcow2_share_drop(q, old, before->l1_size))
+        return;
     if (before->l1_size)
         qcow2_space_free(q, before->l1_offset, (uint64_t)before->l1_size * 8);
-    return settle(q);
+    (void)settle(q);
 }
 
 static int apply(struct qcow2 *q, const struct qcow2_snapshot *s)
 {
     const struct turn before = as_it_is(q);
     struct turn to;
+    struct qcow2_l1 next = {0};
     g_autofree uint64_t *old = copy_l1(q), *l1 = NULL;
     int status = old ? qcow2_share_load(q, s->l1_offset, s->l1_size, &l1) : -ENOMEM;
     if (!status)
@@ -334,8 +333,13 @@ static int apply(struct qcow2 *q, const struct qcow2_snapshot *s)
     if (status)
         return status;
     status = write_applied(q, s, l1, &to);
-    if (!status && !(status = turn(q, &to)))
-        return leave_old(q, old, &before);
+    if (!status && (status = qcow2_l1_prepare(q, to.l1_offset, to.l1_size, &next)))
+        qcow2_space_untake(q, to.l1_offset, MAX((uint64_t)to.l1_size * 8, 1));
+    if (!status && !(status = turn(q, &to))) {
+        leave_old(q, old, &before, &next);
+        return 0;
+    }
+    qcow2_l1_clear(&next);
     (void)qcow2_share_drop(q, l1, s->l1_size);
     return status;
 }
