@@ -23,7 +23,8 @@ MIB = 1 << 20
 
 
 def run(*words, code=0, stdin=None):
-    done = subprocess.run([str(w) for w in words], capture_output=True, text=True, check=False, timeout=120, stdin=stdin)
+    words = [str(word) for word in words]
+    done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120, stdin=stdin)
     assert code is None or done.returncode == code, (words, done.returncode, done.stdout, done.stderr)
     return done
 
@@ -478,7 +479,8 @@ def test_map_as_qemu_does():
                 if form == "json":
                     ours, theirs = json.loads(ours), json.loads(theirs)
                 assert ours == theirs, (name, form, ours, theirs)
-        part = json.loads(image("map", "-f", "raw", "--output=json", "--start-offset=1M", "--max-length=64k", "base.raw"))
+        part = image("map", "-f", "raw", "--output=json", "--start-offset=1M", "--max-length=64k", "base.raw")
+        part = json.loads(part)
         assert [(p["start"], p["length"]) for p in part] == [(MIB, 65536)], part
         qemu("create", "-q", "-f", "qcow2", "-b", "x", "-F", "qcow2", "top")
         run("qemu-io", "-f", "qcow2", "-c", "write -P 1 1M 64k", "-c", "write -z 2M 64k", "top")
@@ -543,7 +545,8 @@ def chain():
     qemu("create", "-q", "-f", "qcow2", "-b", "base.raw", "-F", "raw", "mid")
     run("qemu-io", "-f", "qcow2", "-c", "write -P 5 512k 1M", "-c", "write -z 2M 64k", "mid")
     qemu("create", "-q", "-f", "qcow2", "-b", "mid", "-F", "qcow2", "top", "13M")
-    run("qemu-io", "-f", "qcow2", "-c", "write -P 6 1M 1M", "-c", "write -z 9M 128k", "-c", "write -P 7 12800k 64k", "top")
+    run("qemu-io", "-f", "qcow2", "-c", "write -P 6 1M 1M", "-c", "write -z 9M 128k", "-c", "write -P 7 12800k 64k",
+        "top")
     qemu("convert", "-f", "qcow2", "-O", "raw", "top", "want")
 
 
@@ -586,8 +589,8 @@ def test_commit():
 
 
 def bitmaps(name):
-    told = json.loads(qemu("info", "-f", "qcow2", "--output=json", name))
-    return {b["name"]: (b["granularity"], sorted(b["flags"])) for b in told["format-specific"]["data"].get("bitmaps", [])}
+    told = json.loads(qemu("info", "-f", "qcow2", "--output=json", name))["format-specific"]["data"]
+    return {bitmap["name"]: (bitmap["granularity"], sorted(bitmap["flags"])) for bitmap in told.get("bitmaps", [])}
 
 
 def test_bitmaps():
