@@ -44,7 +44,7 @@ struct luks_place {
     uint64_t offset, size; /* in the file, bytes; size is what there may be at most */
 };
 
-/* How a new one is to be, in qemu-img's words; rows in luks_options. */
+/* How a new one is to be, in qemu-img's words; rows in luks_options. NULL, 0 = as it is best. */
 struct luks_options {
     const char *cipher;     /* aes-128, aes-192, aes-256 */
     const char *mode;       /* xts, cbc */

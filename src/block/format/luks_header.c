@@ -276,7 +276,19 @@ struct sector_cipher *luks_unlock(const struct luks_place *p, const struct luks_
 
 /* --- making --- */
 
-static const struct luks_options defaults = {"aes-256", "xts", "plain64", "sha256", "sha256", 2000};
+/* What was not said is as it is best. */
+static struct luks_options fill(const struct luks_options *o)
+{
+    static const struct luks_options best = {"aes-256", "xts", "plain64", "sha256", "sha256", 2000};
+    return (struct luks_options){
+        .cipher = o && o->cipher ? o->cipher : best.cipher,
+        .mode = o && o->mode ? o->mode : best.mode,
+        .ivgen = o && o->ivgen ? o->ivgen : best.ivgen,
+        .ivgen_hash = o && o->ivgen_hash ? o->ivgen_hash : best.ivgen_hash,
+        .hash = o && o->hash ? o->hash : best.hash,
+        .iter_time = o && o->iter_time ? o->iter_time : best.iter_time,
+    };
+}
 
 static uint32_t key_bytes_of(const struct luks_options *o)
 {
@@ -289,14 +301,14 @@ static uint64_t slot_room(const struct luks_options *o)
     return align_up(material_size(key_bytes_of(o)), ALIGNMENT);
 }
 
-uint64_t luks_size(const struct luks_options *o, GError **error)
+uint64_t luks_size(const struct luks_options *options, GError **error)
 {
-    o = o ? o : &defaults;
-    if (!strcmp(o->cipher, "aes-192") && !strcmp(o->mode, "xts")) {
+    const struct luks_options o = fill(options);
+    if (!strcmp(o.cipher, "aes-192") && !strcmp(o.mode, "xts")) {
         hostel_fail(error, HOSTEL_ERROR_USAGE, "aes-192 does not go with xts; take aes-128 or aes-256");
         return 0;
     }
-    return ALIGNMENT + LUKS_SLOTS * slot_room(o);
+    return ALIGNMENT + LUKS_SLOTS * slot_room(&o);
 }
 
 static bool random_bytes(void *bytes, size_t size)
@@ -385,12 +397,12 @@ static int write_all(const struct luks_place *p, const struct luks_header *h, co
     return status ? status : block_flush(p->file);
 }
 
-bool luks_create(const struct luks_place *p, const struct luks_options *o, const uint8_t *key,
+bool luks_create(const struct luks_place *p, const struct luks_options *options, const uint8_t *key,
                  size_t key_size, GError **error)
 {
     struct luks_header h = {0};
-    o = o ? o : &defaults;
-    const uint64_t needed = luks_size(o, error);
+    const struct luks_options o = fill(options);
+    const uint64_t needed = luks_size(&o, error);
     if (!needed)
         return false;
     if (!key || !key_size)
@@ -402,7 +414,7 @@ bool luks_create(const struct luks_place *p, const struct luks_options *o, const
     AUTO(secret) s = g_try_new0(struct secret, 1);
     if (!s)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: the host has not enough memory for a key", p->name);
-    if (!fill_header(&h, o))
+    if (!fill_header(&h, &o))
         return hostel_fail(error, HOSTEL_ERROR_HOST, "the host gives no random bytes: %s", g_strerror(errno));
     if (!make_key(&h, key, key_size, s, error))
         return false;
