@@ -337,7 +337,7 @@ static void test_mirror_sizes(void)
 }
 
 /* Threads that write the same sectors: the members are equal at the end. */
-enum { THREADS = 4, WRITES = 400, HOT = 16 };
+enum { THREADS = 4, WRITES = 20000, HOT = 16 };
 
 static void *write_much(void *opaque)
 {
