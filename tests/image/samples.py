@@ -26,8 +26,8 @@ def bochs(disk, version=0x20000, extent=65536, kind=b"Growing"):
     """A growing disk; sectors and extents of zeroes are left out. The extents lie in the opposite order."""
     parts = pieces(disk, extent)
     bitmap = max(1, extent // SECTOR // 8)
-    header = struct.pack("<32s16s16sIIIII", b"Bochs Virtual HD Image", b"Redolog", kind, version, 512, len(parts), bitmap,
-                         extent)
+    header = struct.pack("<32s16s16sIIIII", b"Bochs Virtual HD Image", b"Redolog", kind, version, 512, len(parts),
+                         bitmap, extent)
     header += struct.pack("<QI", len(disk), 0) if version == 0x10000 else struct.pack("<IQ", 0, len(disk))
     catalog, places = [0xFFFFFFFF] * len(parts), b""
     for index in reversed(range(len(parts))):

@@ -96,7 +96,8 @@ def test_qcow():
         for compress, size in ([], SIZE), (["-c"], SIZE // 4096 * 4096):  # qemu-img compresses whole clusters only
             raw.write_bytes(disk(size))
             # QEMU 7.2 ends with 1 after it has written all compressed clusters well
-            subprocess.run(["qemu-img", "convert", *compress, "-f", "raw", "-O", "qcow", raw, image], check=not compress)
+            subprocess.run(["qemu-img", "convert", *compress, "-f", "raw", "-O", "qcow", raw, image],
+                           check=not compress)
             done = ours("qcow", image)
             assert done.returncode == 0, done.stderr.decode()
             assert done.stdout == disk(size) == theirs("qcow", image)
