@@ -69,12 +69,61 @@ _hostel_net()
     esac
 }
 
+_hostel_image_options()
+{
+    hostel image "$1" --help 2>/dev/null | sed -n 's/^  -[a-zA-Z], /  /; s/^  \(-[-a-zA-Z]*\).*/\1/p'
+}
+
+# What the argument of an option is called: FORMAT, FILE, or other.
+_hostel_image_argument()
+{
+    hostel image "$1" --help 2>/dev/null | sed -n "s/^  \(-[a-zA-Z], \)\{0,1\}$2 \([A-Z]*\) .*/\2/p; \
+        s/^  $2, --[a-z-]* \([A-Z]*\) .*/\1/p"
+}
+
+_hostel_image()
+{
+    local current="$1" previous="$2" command="${COMP_WORDS[2]}"
+    if [ "$COMP_CWORD" -eq 2 ]; then
+        mapfile -t COMPREPLY < <(compgen -W "$(hostel image --help 2>/dev/null | sed -n 's/^  \([a-z]*\) .*/\1/p')" \
+            -- "$current")
+        return
+    fi
+    case "$previous" in
+    -?*)
+        case "$(_hostel_image_argument "$command" "$previous")" in
+        FORMAT)
+            mapfile -t COMPREPLY < <(compgen -W "$(hostel image --help 2>/dev/null |
+                sed -n 's/^Formats: \(.*\)\./\1/p' | tr -d ,)" -- "$current")
+            return
+            ;;
+        FORM)
+            mapfile -t COMPREPLY < <(compgen -W "human json" -- "$current")
+            return
+            ;;
+        FILE | "") ;;
+        *) return ;;
+        esac
+        ;;
+    esac
+    if [ "${current#-}" != "$current" ]; then
+        mapfile -t COMPREPLY < <(compgen -W "$(_hostel_image_options "$command")" -- "$current")
+    else
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -f -- "$current")
+    fi
+}
+
 _hostel()
 {
     local current="${COMP_WORDS[COMP_CWORD]}" previous="${COMP_WORDS[COMP_CWORD - 1]}"
     COMPREPLY=()
     if [ "$COMP_CWORD" -eq 1 ] || [ "${COMP_WORDS[1]}" = help ]; then
         mapfile -t COMPREPLY < <(compgen -W "$(_hostel_commands)" -- "$current")
+        return
+    fi
+    if [ "${COMP_WORDS[1]}" = image ]; then
+        _hostel_image "$current" "$previous"
         return
     fi
     if [ "${COMP_WORDS[1]}" = remove ]; then

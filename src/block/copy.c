@@ -55,7 +55,9 @@ struct walk {
 /* Four words at a time, which compilers make one compare of whatever vectors the processor has. */
 typedef uint64_t words __attribute__((vector_size(32), aligned(1), may_alias));
 
-#if defined(__x86_64__) && !defined(__clang__)
+/* A sanitizer is not there yet when the loader asks which clone it is to be. */
+#if defined(__x86_64__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__) &&                           \
+    !defined(__SANITIZE_ADDRESS__)
 __attribute__((target_clones("avx2", "default")))
 #endif
 static size_t

@@ -11,6 +11,7 @@ import subprocess
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MANUAL = ROOT / "docs" / "hostel.1"
+IMAGE_MANUAL = ROOT / "docs" / "hostel-image.1"
 COMPLETION = ROOT / "completion" / "hostel.bash"
 
 
@@ -84,6 +85,35 @@ def test_manual_has_every_command():
     assert in_manual == commands(), in_manual ^ commands()
 
 
+def image_commands():
+    return set(re.findall(r"^  ([a-z]+) ", hostel("image", "--help"), re.M))
+
+
+def image_options(command):
+    """The words of each option, as "f" or "U force-share"."""
+    found = re.findall(r"^  (?:-(\w))?(?:, )?(?:--([a-z-]+))?", hostel("image", command, "--help"), re.M)
+    return {" ".join(word for word in words if word) for words in found if any(words)}
+
+
+def image_section(text, title):
+    return re.split(r"^\.S[hs] ", text.split(title + "\n", 1)[1], maxsplit=1, flags=re.M)[0]
+
+
+def options_in(section):
+    return {" ".join(re.findall(r"Fl (?:Fl )?(\S+)", item)) for item in re.findall(r"^\.It (Fl.*)$", section, re.M)}
+
+
+def test_manual_of_images():
+    text = IMAGE_MANUAL.read_text()
+    assert set(re.findall(r"^\.Ss ([a-z]+)$", text, re.M)) == image_commands()
+    common = options_in(image_section(text, ".Sh OPTIONS THAT SEVERAL COMMANDS HAVE"))
+    for command in image_commands():
+        own = options_in(image_section(text, f".Ss {command}"))
+        known = image_options(command)
+        assert known and own <= known, (command, own - known)
+        assert known <= own | common, (command, known - own - common)
+
+
 def test_manual_is_clean():
     if not shutil.which("mandoc"):
         return "mandoc is not installed"
@@ -100,6 +130,16 @@ def test_completion_offers_commands():
     assert complete("hostel", "") == commands()
     assert complete("hostel", "bo") == {"boards"}
     assert complete("hostel", "help", "") == commands()
+
+
+def test_completion_offers_images():
+    assert complete("hostel", "image", "") == image_commands()
+    assert complete("hostel", "image", "con") == {"convert"}
+    assert {"--follow", "-O", "--target-is-zero"} <= complete("hostel", "image", "convert", "-")
+    assert complete("hostel", "image", "convert", "--tar") == {"--target-is-zero", "--target-image-opts"}
+    assert {"raw", "qcow2"} <= complete("hostel", "image", "convert", "-f", "")
+    assert complete("hostel", "image", "info", "--output", "") == {"human", "json"}
+    assert str(MANUAL) in complete("hostel", "image", "info", str(MANUAL)[:-2])
 
 
 def test_completion_offers_options():
