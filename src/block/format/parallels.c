@@ -255,7 +255,7 @@ static void look_for_leaks(struct look *k)
     for (uint64_t i = 0; i < k->units; i++)
         leaks += !(k->used[i / 64] & BIT(i % 64));
     k->check->end = p->end;
-    if (!leaks)
+    if (!leaks || k->l->header.extension_low || k->l->header.extension_high) /* those may be its */
         return;
     say(k, "leaked: clusters of the file that are nobody's, how many", leaks);
     k->check->leaks += leaks;
