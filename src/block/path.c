@@ -251,16 +251,25 @@ static struct disk *open_link(struct block_path *path, const struct link *above,
     return open_format(path, &l, fd_steal(&owned), error);
 }
 
+/* A URI as messages have it: without who we are and what may be a password. Owned by the caller. */
+static char *uri_for_messages(const char *uri)
+{
+    const char *host = strstr(uri, "://") + 3, *at = NULL;
+    for (const char *c = host; *c && *c != '/'; c++)
+        at = *c == '@' ? c : at;
+    return at ? g_strdup_printf("%.*s%s", (int)(host - uri), uri, at + 1) : g_strdup(uri);
+}
+
 /* Only whoever calls us can name a server; what stands in images cannot, see refs_open(). */
 static struct disk *open_remote(const struct block_path *path, GError **error)
 {
     const struct block_driver *driver = block_driver_for_uri(path->name);
-    struct block_config config = {
-        .name = path->name, .fd = -1, .readonly = path->readonly, .uri = path->name};
+    g_autofree char *name = uri_for_messages(path->name);
+    struct block_config config = {.name = name, .fd = -1, .readonly = path->readonly, .uri = path->name};
     if (driver)
         return block_open(driver, &config, error);
     hostel_fail(error, HOSTEL_ERROR_USAGE,
-                "%s: nothing here speaks that protocol; if it is a file, write ./%s", path->name, path->name);
+                "%s: nothing here speaks that protocol; if it is a file, write ./%s", name, name);
     return NULL;
 }
 
@@ -271,6 +280,7 @@ struct disk *block_path_open(struct block_path *path, GError **error)
         path->file = open_remote(path, error);
         if (!path->file)
             return NULL;
+        path->name = g_intern_string(path->file->name); /* for all messages */
     }
     if (!path->file && (!path->format || path->format->needs_file)) {
         fd = block_file_open(path->name, path->readonly, error);

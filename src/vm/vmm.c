@@ -11,6 +11,7 @@
 #include "accel/hostdis.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "block/module.h"
 #include "isa/isa.h"
 #include "os/fd.h"
 #include "vm/vm.h"
@@ -105,6 +106,7 @@ static int run_guest(struct guest_options *o, GError **error)
     close_others(o);
     AUTO_FD task_dir = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     warm_up();
+    block_module_close_door();
     if (!sandbox_enter(&sandbox, error))
         return -1;
     AUTO(vm) vm = vm_new(o, &sandbox, task_dir, error);
