@@ -166,9 +166,10 @@ static void test_damage(void)
     g_autofree char *path = peer_path(&d, "a.qcow2"), *whole = NULL;
     gsize size = 0;
     qcow2_make(path, SIZE, "--encrypt.format=luks --encrypt.iter-time=1 --encrypt.cipher-alg=aes-128");
-    g_assert_true(g_file_get_contents(path, &whole, &size, NULL));
+    if (!g_file_get_contents(path, &whole, &size, NULL) || !whole || size < 4096)
+        g_error("%s is not there", path);
     const char mark[] = {0x05, 0x37, (char)0xbe, 0x77, 0, 0, 0, 16};
-    const char *extension = memmem(whole, 4096, mark, sizeof(mark));
+    const char *extension = memmem(whole, MIN(size, 4096), mark, sizeof(mark));
     const char *header = memmem(whole, size, "LUKS\xba\xbe", 6);
     g_assert_true(extension && header);
     const size_t places[] = {(size_t)(extension - whole) + 8,  (size_t)(extension - whole) + 12,

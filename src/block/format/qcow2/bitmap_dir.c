@@ -219,6 +219,7 @@ uint8_t *qcow2_bitmaps_encode(struct qcow2 *q, const struct qcow2_bitmaps *s, bo
     *size = out->len;
     *room = align_up(out->len, q->cluster);
     g_byte_array_set_size(out, (guint)*room);
-    memset(out->data + *size, 0, *room - *size);
+    if (*room > *size)
+        memset(out->data + *size, 0, *room - *size);
     return g_byte_array_free(g_steal_pointer(&out), FALSE);
 }
