@@ -371,6 +371,21 @@ def test_backing_files_need_a_format_and_an_end():
             refused("map", "--follow=any", "-f", "qcow2", "remote", says="only files")
 
 
+def test_filters():
+    with Folder():
+        source("a", seed=2)
+        source("b", seed=3)
+        qemu("convert", "-f", "raw", "-O", "qcow2", "b", "b.q")
+        image("convert", "--image-opts", "driver=concat,member.0.driver=raw,member.0.file.filename=a,"
+              "member.1.driver=qcow2,member.1.file.filename=b.q", "x")
+        assert pathlib.Path("x").read_bytes() == pathlib.Path("a").read_bytes() + pathlib.Path("b").read_bytes()
+        image("convert", "--image-opts", "driver=limits,offset=1M,length=2M,file.driver=raw,file.file.filename=a", "x")
+        assert pathlib.Path("x").read_bytes() == pathlib.Path("a").read_bytes()[MIB:3 * MIB]
+        for text in ["driver=limits,offset=1M", "driver=concat"]:
+            done = run(HOSTEL, "image", "map", "--image-opts", text, code=1)
+            assert done.stderr.startswith("hostel: error: "), done.stderr
+
+
 def test_graphs():
     with Folder():
         source("base.raw")
