@@ -168,6 +168,8 @@ static struct disk *refs_open(struct block_refs *refs, enum block_ref what, cons
         .key = l->path->key,
         .key_size = l->path->key_size,
         .chain = what == BLOCK_REF_BACKING ? l->path->chain : NULL,
+        .opened = l->path->opened,
+        .opaque = l->path->opaque,
     };
     if (next.chain) { /* before what lies below it */
         struct block_path_link *link = g_new(struct block_path_link, 1);

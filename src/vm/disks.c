@@ -48,7 +48,7 @@ static struct disk *open_handed(struct block_refs *refs, enum block_ref what, co
     struct disk_file_options *file = next_file(h, reference);
     if (!file) {
         hostel_fail(error, HOSTEL_ERROR_USAGE,
-                    "the image refers to %s, and an image opens no file by itself; add follow=on to allow "
+                    "the image refers to %s, and an image opens no file by itself; add follow=any to allow "
                     "what it names%s",
                     reference, what == BLOCK_REF_BACKING ? ", or name its backing file with base=" : "");
         return NULL;

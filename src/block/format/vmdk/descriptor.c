@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "base/bits.h"
 #include "base/error.h"
@@ -213,9 +214,11 @@ char *vmdk_descriptor_make(const struct vmdk_say *say)
 
 uint32_t vmdk_fresh_cid(void)
 {
-    uint32_t cid;
+    /* Not GLib's, which opens a file for it: a guest's process may not. */
+    uint32_t cid = 0;
     do
-        cid = g_random_int();
+        if (getrandom(&cid, sizeof(cid), 0) != sizeof(cid))
+            cid = (uint32_t)g_get_monotonic_time();
     while (cid >= UINT32_MAX - 1 || !cid);
     return cid;
 }
