@@ -123,9 +123,12 @@ int vhdx_write_header(struct vhdx *v)
     struct vhdx_header *h = &v->header;
     h->sequence = htole64(le64toh(h->sequence) + 1);
     h->checksum = htole32(vhdx_checksum(h, sizeof(*h)));
-    v->current = !v->current;
-    int status = block_pwrite(v->disk.below, h, sizeof(*h), header_at(v->current));
-    return status ? status : block_flush(v->disk.below);
+    int status = block_pwrite(v->disk.below, h, sizeof(*h), header_at(!v->current));
+    if (!status)
+        status = block_flush(v->disk.below);
+    if (!status) /* else the other one may be damaged, and this one is still needed */
+        v->current = !v->current;
+    return status;
 }
 
 /* --- regions --- */

@@ -80,12 +80,12 @@ int vhdx_log_write(struct vhdx *v, const struct vhdx_page *pages, unsigned n)
 int vhdx_log_begin(struct vhdx *v)
 {
     struct vhdx_header *h = &v->header;
-    struct vhdx_guid log;
-    if (!vhdx_guid_make(&log) || !vhdx_guid_make(&h->file_write) || !vhdx_guid_make(&h->data_write))
+    /* When it failed the first time the file's header may name that log all the same, so it stays the one. */
+    const bool again = !vhdx_guid_is(&h->log, &vhdx_guid_null);
+    if (!again &&
+        (!vhdx_guid_make(&h->log) || !vhdx_guid_make(&h->file_write) || !vhdx_guid_make(&h->data_write)))
         return -EIO;
-    v->log_at = 0;
     v->stable_size = v->disk.below->facts.size;
-    h->log = log;
     h->log_version = 0;
     int status = vhdx_log_write(v, NULL, 0);
     return status ? status : vhdx_write_header(v);
