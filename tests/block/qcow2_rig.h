@@ -44,7 +44,7 @@ static inline void qcow2_make(const char *path, uint64_t size, const char *optio
     g_auto(GStrv) argv = g_strsplit(options, " ", -1);
     g_autofree void *values = g_malloc0(driver->image->create_options_size);
     option_init(driver->image->create_options, values);
-    option_parse(driver->image->create_options, OPTION_CLI, *options ? argv : &(char *){NULL}, values,
+    option_parse(driver->image->create_options, OPTION_BOTH, *options ? argv : &(char *){NULL}, values,
                  &error);
     g_assert_no_error(error);
     const struct block_create create = {.name = "new",
