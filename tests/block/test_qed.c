@@ -235,6 +235,21 @@ static void test_threads(gconstpointer options)
     peer_dir_gone(&d);
 }
 
+/* Who gives a cluster its place copies what the base has around what is written, and must not do so over what
+ * another one writes there. */
+static void test_threads_over(gconstpointer options)
+{
+    struct peer_dir d = peer_dir();
+    struct folder f = folder_of(&d);
+    const size_t size = 480 * FOLDER_PIECE;
+    g_autofree char *bytes = g_malloc(size), *base = peer_path(&d, "base");
+    memset(bytes, 0xff, size);
+    g_assert_true(g_file_set_contents(base, bytes, (gssize)size, NULL));
+    folder_create(&f, "qed", "a", size, options, "base", "raw");
+    folder_threads(&f, "qed", "a", size);
+    peer_dir_gone(&d);
+}
+
 static void test_hostile(void)
 {
     struct peer_dir d = peer_dir();
@@ -253,8 +268,11 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         GTestDataFunc run;
-    } tests[] = {
-        {"ours", test_ours}, {"backing", test_backing}, {"resize", test_resize}, {"threads", test_threads}};
+    } tests[] = {{"ours", test_ours},
+                 {"backing", test_backing},
+                 {"resize", test_resize},
+                 {"threads", test_threads},
+                 {"threads_over", test_threads_over}};
     for (unsigned t = 0; t < ARRAY_SIZE(tests); t++) {
         g_autofree char *one = g_strdup_printf("/block/qed/small/%s", tests[t].name);
         g_autofree char *two = g_strdup_printf("/block/qed/usual/%s", tests[t].name);
