@@ -142,42 +142,40 @@ static bool write_pid(const char *path, GError **error)
            hostel_fail(error, HOSTEL_ERROR_HOST, "--pid-file: %s", why->message);
 }
 
-/* 0 in the server; in the process that was started, after it has ended, -1 with its exit code in *code. */
-static int split(const struct image_args *a, int *code, GError **error)
+/* Returns in the server only. The process that was started ends when that has ended, at once: the image is
+ * not its to close. */
+static bool split(const struct image_args *a, GError **error)
 {
     sigset_t child;
     if (!a->serve_socket && !a->serve_pid_file)
-        return 0;
+        return true;
     sigemptyset(&child);
     sigaddset(&child, SIGCHLD);
     sigprocmask(SIG_BLOCK, &child, NULL);
     if (a->serve_pid_file && !write_pid(a->serve_pid_file, error)) {
         if (a->serve_socket)
             unlink(a->serve_socket);
-        return -1;
+        return false;
     }
     const pid_t parent = getpid(), server = fork();
-    if (server < 0) {
-        hostel_fail(error, HOSTEL_ERROR_HOST, "cannot start a process: %s", g_strerror(errno));
-        return -1;
-    }
-    if (!server) {
-        prctl(PR_SET_PDEATHSIG, SIGTERM);
-        return getppid() == parent ? 0 : -1;
-    }
-    *code = stay_outside(a, server);
-    return -1;
+    if (server < 0)
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "cannot start a process: %s", g_strerror(errno));
+    if (server)
+        _exit(stay_outside(a, server));
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != parent)
+        _exit(CLI_CRASH);
+    return true;
 }
 
 /* --- the program --- */
 
-static bool serve(struct image_args *a, struct nbd_server *s, int *code, GError **error)
+static bool serve(struct image_args *a, struct nbd_server *s, GError **error)
 {
     AUTO_IMAGE image = {0};
-    const bool readonly = a->serve_readonly || a->snapshot;
-    a->serve_readonly = readonly;
+    a->serve_readonly |= a->snapshot != NULL;
     if (!check(a, error) || !image_open(a, a->names[0], a->format, a->snapshot,
-                                        readonly ? IMAGE_READ : IMAGE_WRITE, &image, error))
+                                        a->serve_readonly ? IMAGE_READ : IMAGE_WRITE, &image, error))
         return false;
     AUTO(nbd_tls) tls = NULL;
     if (a->serve_certificates || a->serve_psk_file) {
@@ -186,10 +184,8 @@ static bool serve(struct image_args *a, struct nbd_server *s, int *code, GError 
             return false;
     }
     s->tls = tls;
-    bool good = choose_export(a, image.disk, s, error) && start_listening(a, s, error);
-    if (good && split(a, code, error) < 0)
-        return !*error;
-    good = good && nbd_server_confine(s, error) && nbd_server_run(s, error);
+    const bool good = choose_export(a, image.disk, s, error) && start_listening(a, s, error) &&
+                      split(a, error) && nbd_server_confine(s, error) && nbd_server_run(s, error);
     nbd_server_fini(s);
     return good;
 }
@@ -198,9 +194,8 @@ static int run(struct image_args *args)
 {
     GError *error = NULL;
     struct nbd_server server = {0};
-    int code = CLI_OK;
     nbd_server_block_signals();
-    return serve(args, &server, &code, &error) ? code : image_fail(error, CLI_FAILURE);
+    return serve(args, &server, &error) ? CLI_OK : image_fail(error, CLI_FAILURE);
 }
 
 int image_serve_main(char **argv)
