@@ -301,7 +301,7 @@ static void put(int fd, const void *bytes, size_t size, uint64_t at)
 
 /* A disk of 64 sectors in grains of 8, of which the second has 0x55 and the third, where the format says such
  * things, is zero. */
-static void check_esx(struct folder *f, const char *type, const char *create)
+static void check_esx(struct folder *f, const char *type, const char *create, bool writable)
 {
     uint8_t bytes[4096];
     g_autofree char *text = g_strdup_printf("# Disk DescriptorFile\nversion=1\nCID=00000001\n"
@@ -324,7 +324,21 @@ static void check_esx(struct folder *f, const char *type, const char *create)
                  "tail -c +4097 r1 | head -c 4096 | tr U ' ' | cmp - r2",
                  f->path);
     g_autoptr(GError) error = NULL;
-    g_assert_null(folder_try(f, "vmdk", "esx.vmdk", false, BLOCK_OPEN_SHARED, &error));
+    b = folder_try(f, "vmdk", "esx.vmdk", false, BLOCK_OPEN_SHARED, &error);
+    g_assert_true(writable == (b != NULL));
+}
+
+static void test_vmfs(void)
+{
+    struct peer_dir d = peer_dir();
+    struct folder f = folder_of(&d);
+    uint8_t bytes[32768] = {0};
+    int fd = folder_fd(d.path, "x", O_RDWR | O_CREAT);
+    memset(bytes + 4096, 0x55, 4096);
+    put(fd, bytes, sizeof(bytes), 0);
+    close(fd);
+    check_esx(&f, "VMFS", "vmfs", true);
+    peer_dir_gone(&d);
 }
 
 static void test_cowd(void)
@@ -343,7 +357,7 @@ static void test_cowd(void)
     put(fd, &second, 4, 4096 + 4); /* its second entry */
     put(fd, grain, 4096, 64 * 512);
     close(fd);
-    check_esx(&f, "VMFSSPARSE", "vmfsSparse");
+    check_esx(&f, "VMFSSPARSE", "vmfsSparse", false);
     peer_dir_gone(&d);
 }
 
@@ -381,7 +395,7 @@ static void test_sesparse(void)
     put(fd, grain, 4096, 4352 * 512 + 3 * 4096);
     put(fd, &last, 1, 4480 * 512);
     close(fd);
-    check_esx(&f, "SESPARSE", "seSparse");
+    check_esx(&f, "SESPARSE", "seSparse", false);
     peer_dir_gone(&d);
 }
 
@@ -447,6 +461,84 @@ static void test_check(void)
     peer_dir_gone(&d);
 }
 
+/* The redundant directory is good for reading when the first one is damaged. */
+static void test_second(void)
+{
+    struct peer_dir d = peer_dir();
+    struct folder f = folder_of(&d);
+    struct block_check check = {0};
+    g_autofree uint8_t *bytes = g_malloc0(SIZE);
+    memset(bytes + 70000, 6, 100000);
+    folder_create(&f, "vmdk", "a.vmdk", SIZE, NULL, NULL, NULL);
+    AUTO(disk) b = folder_open(&f, "vmdk", "a.vmdk", false);
+    g_assert_cmpint(block_pwrite(b, bytes, SIZE, 0), ==, 0);
+    const uint64_t at = vmdk_of(b)->grains.extents[0].gd_at;
+    g_clear_pointer(&b, block_free);
+    int fd = folder_fd(d.path, "a.vmdk", O_RDWR);
+    put(fd, "\xff\xff\xff\xff", 4, at);
+    close(fd);
+    g_autoptr(GError) error = NULL;
+    g_assert_null(folder_try(&f, "vmdk", "a.vmdk", false, 0, &error));
+    b = folder_open(&f, "vmdk", "a.vmdk", true);
+    peer_same(b, bytes, SIZE);
+    g_assert_true(vmdk()->image->check(b, 0, &check, NULL));
+    g_assert_cmpuint(check.corruptions, ==, 1);
+    peer_dir_gone(&d);
+}
+
+/* A line is short, and what it names may be large: all of it together has a bound. */
+static void test_many(void)
+{
+    struct peer_dir d = peer_dir();
+    struct folder f = folder_of(&d);
+    g_autoptr(GString) text =
+        g_string_new("# Disk DescriptorFile\nCID=1\ncreateType=\"twoGbMaxExtentSparse\"\n");
+    folder_create(&f, "vmdk", "x", UINT64_C(8) << 40, NULL, NULL, NULL);
+    for (unsigned i = 0; i < 500; i++)
+        g_string_append_printf(text, "RW %" G_GUINT64_FORMAT " SPARSE \"x\"\n", (UINT64_C(8) << 40) / 512);
+    int fd = folder_fd(d.path, "a.vmdk", O_RDWR | O_CREAT);
+    put(fd, text->str, text->len, 0);
+    close(fd);
+    g_autoptr(GError) error = NULL;
+    g_assert_null(folder_try(&f, "vmdk", "a.vmdk", true, BLOCK_OPEN_SHARED, &error));
+    g_assert_nonnull(strstr(error->message, "more grain tables"));
+    peer_dir_gone(&d);
+}
+
+/* What is measured is what it takes. */
+static void test_measure(void)
+{
+    static const char *const all[] = {"monolithicSparse", "streamOptimized"};
+    struct peer_dir d = peer_dir();
+    struct folder f = folder_of(&d);
+    g_autofree uint8_t *bytes = g_malloc(200000);
+    GRand *rand = g_rand_new_with_seed(1);
+    for (unsigned i = 0; i < 200000; i++)
+        bytes[i] = (uint8_t)g_rand_int(rand);
+    for (unsigned i = 0; i < ARRAY_SIZE(all); i++) {
+        const struct vmdk_options o = options_of(all[i]);
+        struct block_measure m;
+        folder_create(&f, "vmdk", all[i], SIZE, &o, NULL, NULL);
+        AUTO(disk) source = folder_open(&f, "vmdk", all[0], false), *b = NULL;
+        AUTO(disk) target = i ? folder_open(&f, "vmdk", all[i], false) : NULL;
+        b = target ? target : source;
+        const struct block_create c = {.name = "new", .size = SIZE, .options = &o};
+        for (uint64_t at = 0; at < 196608; at += 65536) {
+            g_assert_cmpint(block_pwrite(b, bytes, 65536, at + 131072), ==, 0);
+            if (target)
+                g_assert_cmpint(block_pwrite(source, bytes, 65536, at + 131072), ==, 0);
+        }
+        g_assert_cmpint(block_seal(b), ==, 0);
+        g_assert_true(vmdk()->image->measure(&c, source, &m, NULL));
+        const uint64_t size = b->below->facts.size;
+        g_assert_cmpuint(size, <=, m.required);
+        g_assert_cmpuint(m.required - size, <, 16384);
+        g_assert_cmpuint(m.full, >=, m.required);
+    }
+    g_rand_free(rand);
+    peer_dir_gone(&d);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -469,9 +561,13 @@ int main(int argc, char **argv)
     g_test_add_func("/block/vmdk/backing", test_backing);
     g_test_add_func("/block/vmdk/alone", test_alone);
     g_test_add_func("/block/vmdk/info", test_info);
+    g_test_add_func("/block/vmdk/vmfs", test_vmfs);
     g_test_add_func("/block/vmdk/cowd", test_cowd);
     g_test_add_func("/block/vmdk/sesparse", test_sesparse);
     g_test_add_func("/block/vmdk/check", test_check);
     g_test_add_func("/block/vmdk/hostile", test_hostile);
+    g_test_add_func("/block/vmdk/many", test_many);
+    g_test_add_func("/block/vmdk/measure", test_measure);
+    g_test_add_func("/block/vmdk/second", test_second);
     return g_test_run();
 }

@@ -23,9 +23,11 @@ void grains_init(struct grains *g, const struct grains_ops *ops, struct disk *di
     f->granularity = BLOCK_SECTOR;
     f->cluster = 0;
     for (unsigned i = 0; i < g->extents_n; i++) {
-        const struct grains_extent *e = &g->extents[i];
+        struct grains_extent *e = &g->extents[i];
         if (e->file)
             f->granularity = MAX(f->granularity, e->file->facts.granularity);
+        if (e->tables)
+            e->held_max = MAX(GRAINS_HELD / g->extents_n / (e->entries * e->entry_size), 4U);
         f->cluster = MAX(f->cluster, e->grain);
     }
     if (!f->readonly)

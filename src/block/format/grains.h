@@ -40,7 +40,11 @@ enum grains_kind {
     GRAINS_BYTES,    /* entries of 8 bytes, in bytes */
 };
 
-enum { GRAINS_CLAIMS = 64, GRAINS_BATCH = 1 << 20 };
+enum {
+    GRAINS_CLAIMS = 64,
+    GRAINS_BATCH = 1 << 20,
+    GRAINS_HELD = 32 * 1024 * 1024, /* bytes of tables in memory; more of them are read again */
+};
 
 /* A table in memory, as it is in the file; NULL = not read yet. pins: claims that will change it, so it must
  * stay. dirty: bytes of it, whole sectors, that are not in the file as they are; from == to = none. */
@@ -63,6 +67,7 @@ struct grains_extent {
     uint32_t grain;                 /* bytes; a power of two */
     uint32_t entries, entry_size;   /* of a table; bytes of an entry */
     uint32_t tables_n, tables_held; /* held: in memory */
+    uint32_t held_max;              /* so many at most, but for those that are pinned or dirty */
     uint64_t *gd, *rgd;             /* where each table is in the file, bytes, 0 = nowhere; rgd or NULL */
     uint64_t gd_at, rgd_at;         /* of the directories in the file, bytes */
     uint64_t directory_size;        /* of what is taken for one there, if it is more than needed, bytes */

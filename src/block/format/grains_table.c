@@ -8,8 +8,6 @@
 #include "base/checked.h"
 #include "block/format/grains.h"
 
-enum { HELD_BYTES = 32 * 1024 * 1024 /* of one extent's tables; more of them are read again */ };
-
 static uint32_t table_bytes(const struct grains_extent *e)
 {
     return e->entries * e->entry_size;
@@ -26,7 +24,7 @@ static bool is_dirty(const struct grains_table *t)
 static void shrink(struct grains_extent *e)
 {
     for (uint32_t i = 0; i < e->tables_n; i++)
-        if (e->tables[i].entries && !is_dirty(&e->tables[i]) && !e->tables[i].pins) {
+        if (e->tables[i].entries && e->gd[i] && !is_dirty(&e->tables[i]) && !e->tables[i].pins) {
             g_free(STEAL(e->tables[i].entries));
             e->tables_held--;
         }
@@ -34,7 +32,7 @@ static void shrink(struct grains_extent *e)
 
 static bool held_enough(const struct grains_extent *e)
 {
-    return (uint64_t)e->tables_held * table_bytes(e) >= HELD_BYTES;
+    return e->tables_held >= (e->held_max ? e->held_max : GRAINS_HELD / table_bytes(e));
 }
 
 int grains_table(struct grains_extent *e, uint32_t index, bool wait, uint8_t **table)

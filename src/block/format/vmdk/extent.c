@@ -211,12 +211,16 @@ static bool open_sparse(struct vmdk *v, struct grains_extent *e, bool readonly, 
         return hostel_fail(error, HOSTEL_ERROR_INPUT,
                            "%s: is cut off: it has %" PRIu64 " bytes, its grains begin at %" PRIu64, e->name,
                            e->file->facts.size, e->begin);
+    const bool redundant = le32toh(h.flags) & VMDK_REDUNDANT && !e->packed;
     e->gd_at = sectors(le64toh(h.gd));
-    if (!read_directory(e, e->gd_at, 0, &e->gd, error))
-        return false;
-    if (!(le32toh(h.flags) & VMDK_REDUNDANT) || e->packed)
-        return true;
     e->rgd_at = sectors(le64toh(h.rgd));
+    if (!read_directory(e, e->gd_at, 0, &e->gd, redundant && readonly ? NULL : error)) {
+        g_clear_pointer(&e->gd, g_free);
+        v->second = redundant && readonly; /* what is there can be saved by it */
+        return v->second && read_directory(e, e->rgd_at, 0, &e->gd, error);
+    }
+    if (!redundant)
+        return true;
     if (read_directory(e, e->rgd_at, 0, &e->rgd, readonly ? NULL : error))
         return true;
     g_clear_pointer(&e->rgd, g_free); /* reading does without */
@@ -358,7 +362,7 @@ static bool open_alone(struct vmdk *v, enum grains_kind kind, bool readonly, GEr
 static bool open_list(struct vmdk *v, struct block_config *config, GError **error)
 {
     const struct vmdk_descriptor *d = &v->descriptor;
-    uint64_t size = 0;
+    uint64_t size = 0, tables = 0;
     if (!d->lines_n)
         return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: the descriptor lists no extent", v->disk.name);
     v->grains.extents = g_new0(struct grains_extent, d->lines_n);
@@ -368,6 +372,10 @@ static bool open_list(struct vmdk *v, struct block_config *config, GError **erro
         if (!open_listed(v, e, &d->lines[v->grains.extents_n - 1], config, error))
             return false;
         size += e->size;
+        tables += e->tables_n;
+        if (tables > TABLES_MAX)
+            return hostel_fail(error, HOSTEL_ERROR_INPUT,
+                               "%s: its extents have more grain tables than this Hostel takes", v->disk.name);
         if (size >> EXTENT_BITS)
             return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: its extents are too large", v->disk.name);
         if (e->packed && !config->readonly)

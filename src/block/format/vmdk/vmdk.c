@@ -200,7 +200,12 @@ static bool vmdk_looks_like(const uint8_t *head, size_t size)
 
 static bool vmdk_check(struct disk *b, unsigned fix, struct block_check *check, GError **error)
 {
-    return grains_check(&vmdk_of(b)->grains, fix, check, error);
+    struct vmdk *v = vmdk_of(b);
+    check->corruptions += v->second;
+    if (v->second && check->report)
+        check->report(check->opaque,
+                      "corrupt: the directory is damaged; the redundant one is good: convert it");
+    return grains_check(&v->grains, fix, check, error);
 }
 
 const struct block_image vmdk_image = {

@@ -70,8 +70,9 @@ struct vmdk {
     struct vmdk_descriptor descriptor;
     uint64_t descriptor_at, descriptor_room; /* in the image's file, bytes */
     bool unclean;                            /* an extent says so */
-    bool stream, at_end;                     /* one extent, compressed; with a footer */
-    bool begun, sealed;                      /* of such: something was written; nothing will be */
+    bool second;         /* the directory is damaged; the redundant one was taken, for reading */
+    bool stream, at_end; /* one extent, compressed; with a footer */
+    bool begun, sealed;  /* of such: something was written; nothing will be */
 };
 
 extern const struct block_image vmdk_image;
