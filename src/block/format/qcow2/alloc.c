@@ -67,6 +67,23 @@ void qcow2_owned_add_locked(struct qcow2 *q, uint64_t cluster)
     atomic_fetch_or_explicit(&o->filter[h / 64], BIT(h % 64), memory_order_release);
 }
 
+/* In the filter only: which clusters these are is in the header. */
+static void watch(struct qcow2 *q, uint64_t offset, uint64_t size)
+{
+    for (uint64_t i = offset >> q->cluster_bits; size && i <= (offset + size - 1) >> q->cluster_bits; i++) {
+        const uint64_t h = hash(i) >> 48;
+        atomic_fetch_or_explicit(&q->owned.filter[h / 64], BIT(h % 64), memory_order_release);
+    }
+}
+
+void qcow2_owned_watch_locked(struct qcow2 *q)
+{
+    const struct qcow2_header *h = &q->header;
+    watch(q, h->l1_offset, (uint64_t)h->l1_size * 8);
+    watch(q, h->reftable_offset, (uint64_t)h->reftable_clusters << q->cluster_bits);
+    watch(q, h->snapshots_offset, h->n_snapshots ? 1 : 0);
+}
+
 bool qcow2_owned_maybe(const struct qcow2 *q, uint64_t cluster)
 {
     const uint64_t h = hash(cluster) >> 48;
@@ -121,6 +138,7 @@ bool qcow2_owned_build(struct qcow2 *q)
         qcow2_owned_add_locked(q, (q->l1[i] & QCOW2_OFFSET_MASK) >> q->cluster_bits);
     for (uint64_t i = 0; i < q->reftable_entries; i++)
         qcow2_owned_add_locked(q, (q->reftable[i] & QCOW2_OFFSET_MASK) >> q->cluster_bits);
+    qcow2_owned_watch_locked(q);
     return true;
 }
 

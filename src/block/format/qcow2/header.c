@@ -450,6 +450,7 @@ int qcow2_header_store(struct qcow2 *q)
         if (!encode(&q->header, new, &end))
             return -ENOSPC;
     }
+    qcow2_owned_watch_locked(q);
     const size_t size = q->header.backing ? strlen(q->header.backing) : 0;
     if (!encode_backing(&q->header, new, name_place(old, end, size, cluster)) &&
         !encode_backing(&q->header, new, end))
@@ -478,6 +479,7 @@ int qcow2_header_update_locked(struct qcow2 *q)
     memcpy(&d, bytes, sizeof(d));
     encode_numbers(&q->header, &d);
     memcpy(bytes, &d, fixed_size(&q->header));
+    qcow2_owned_watch_locked(q);
     int status = write_durably(q, bytes, sizeof(bytes), 0);
     if (!status)
         memcpy(q->sector, bytes, sizeof(bytes));

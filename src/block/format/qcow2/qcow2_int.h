@@ -351,6 +351,7 @@ void qcow2_unclaim_locked(struct qcow2 *q, struct qcow2_claim *claim);
 /* Which clusters are metadata. */
 bool qcow2_owned_build(struct qcow2 *q); /* from L1 and the refcount table; false: no memory */
 void qcow2_owned_add_locked(struct qcow2 *q, uint64_t cluster);
+void qcow2_owned_watch_locked(struct qcow2 *q); /* the tables that the header names have moved */
 bool qcow2_owned_has_locked(const struct qcow2 *q, uint64_t cluster, uint64_t count);
 /* Without a lock: false is sure, true may be wrong. */
 bool qcow2_owned_maybe(const struct qcow2 *q, uint64_t cluster);

@@ -38,6 +38,8 @@ int qcow2_repair_refcounts(struct qcow2_counts *c, bool raise, bool lower)
     /* New refcount blocks must not go where something is that is counted too low. */
     q->cursor = MAX(c->end, c->highest + 1);
     int status = raise ? qcow2_differences(c, raise_one) : 0;
+    if (raise && !status) /* a block that was missing has come with its first cluster; now the others */
+        status = qcow2_differences(c, raise_one);
     if (!status && lower)
         status = qcow2_differences(c, lower_one);
     q->cursor = 0;

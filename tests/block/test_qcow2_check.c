@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* Damage of all sorts put into a qcow2 image: ours finds what qemu-img finds, repairs it, and stops writing
+ * where that would do more of it. */
+#include <errno.h>
+
+#include "base/bits.h"
+#include "base/byteorder.h"
+#include "block/format/qcow2/qcow2_int.h"
+#include "qcow2_rig.h"
+
+/* Where things are in a new image of this size, with guest clusters 0 to 9 written in a row. */
+enum {
+    CLUSTER = 65536,
+    SIZE = 4 << 20,
+    WRITTEN = 10,
+    REFTABLE = 1 * CLUSTER,
+    BLOCK = 2 * CLUSTER,
+    L1 = 3 * CLUSTER,
+    L2 = 4 * CLUSTER,
+    DATA = 5 * CLUSTER,
+};
+
+struct damage {
+    const char *name;
+    uint64_t offset, value;
+    unsigned bytes;
+    unsigned corruptions, leaks; /* at least; 0 = none */
+    uint64_t lost;               /* a bit for each guest cluster whose contents may change */
+};
+
+static const struct damage damages[] = {
+    {"leak", BLOCK + 2 * 30, 1, 2, 0, 1, 0},
+    {"leak-in-use", BLOCK + 2 * 6, 3, 2, 0, 1, 0},
+    {"refcount-zero", BLOCK + 2 * 6, 0, 2, 1, 0, 0},
+    {"refcounts-zero", BLOCK, 0, 8, 4, 0, 0},
+    {"two-owners", L2 + 8 * 3, QCOW2_COPIED | (DATA + 4 * CLUSTER), 8, 1, 1, BIT(3)},
+    {"unaligned", L2 + 8 * 3, QCOW2_COPIED | (DATA + 512), 8, 1, 0, BIT(3)},
+    {"behind-the-end", L2 + 8 * 3, QCOW2_COPIED | UINT64_C(1) << 40, 8, 1, 0, BIT(3)},
+    {"not-copied", L2 + 8 * 3, DATA + 3 * CLUSTER, 8, 0, 1, 0},
+    {"data-in-l1", L2 + 8 * 3, QCOW2_COPIED | L1, 8, 1, 0, BIT(3)},
+    {"data-in-header", L2 + 8 * 3, QCOW2_COPIED | CLUSTER, 8, 1, 0, BIT(3)},
+    {"l1-behind-the-end", L1, QCOW2_COPIED | UINT64_C(1) << 40, 8, 1, 0, UINT64_MAX},
+    {"l1-reserved", L1, QCOW2_COPIED | L2 | 2, 8, 1, 0, UINT64_MAX},
+    {"block-unaligned", REFTABLE, BLOCK + 512, 8, 1, 0, 0},
+    {"block-behind-the-end", REFTABLE, UINT64_C(1) << 40, 8, 1, 0, 0},
+    {"block-is-l2", REFTABLE, L2, 8, 1, 0, 0},
+    {"no-block", REFTABLE, 0, 8, 5, 0, 0},
+};
+
+static void fill(uint8_t *bytes, unsigned cluster)
+{
+    for (unsigned i = 0; i < CLUSTER; i++)
+        bytes[i] = (uint8_t)(cluster * 31 + 1 + i % 7 + (i >> 9));
+}
+
+static void make(const char *path, const char *options)
+{
+    g_autofree uint8_t *bytes = g_malloc(CLUSTER);
+    qcow2_make(path, SIZE, options);
+    struct disk *b = qcow2_at(path, false, NULL);
+    for (unsigned i = 0; i < WRITTEN; i++) {
+        fill(bytes, i);
+        g_assert_cmpint(block_pwrite(b, bytes, CLUSTER, (uint64_t)i * CLUSTER), ==, 0);
+    }
+    block_free(b);
+}
+
+static void patch(const char *path, const struct damage *d)
+{
+    uint8_t bytes[8];
+    st64be(bytes, d->value);
+    int fd = g_open(path, O_RDWR | O_CLOEXEC);
+    g_assert_cmpint(pwrite(fd, bytes + 8 - d->bytes, d->bytes, (off_t)d->offset), ==, d->bytes);
+    if (!strcmp(d->name, "leak")) /* a file that has such a cluster */
+        g_assert_cmpint(ftruncate(fd, 31 * CLUSTER), ==, 0);
+    close(fd);
+}
+
+static struct block_check check(const char *path, unsigned fix)
+{
+    g_autoptr(GError) error = NULL;
+    struct block_check c = {0};
+    struct disk *b = qcow2_try(path, !fix, NULL, fix ? BLOCK_OPEN_REPAIR : 0, &error);
+    g_assert_no_error(error);
+    b->driver->image->check(b, fix, &c, &error);
+    g_assert_no_error(error);
+    block_free(b);
+    return c;
+}
+
+/* qemu-img finds something of the same kind. */
+static void ask_qemu(const char *path, const struct damage *d)
+{
+    int status;
+    g_autofree char *command = g_strdup_printf("qemu-img check -f qcow2 %s", path);
+    if (!peer_has("qemu-img"))
+        return;
+    g_spawn_command_line_sync(command, NULL, NULL, &status, NULL);
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), !=, 0);
+    if (!strcmp(d->name, "leak"))
+        g_assert_cmpint(WEXITSTATUS(status), ==, 3);
+}
+
+static void read_rest(const char *path, uint64_t lost)
+{
+    g_autofree uint8_t *want = g_malloc(CLUSTER), *got = g_malloc(CLUSTER);
+    struct disk *b = qcow2_at(path, true, NULL);
+    for (unsigned i = 0; i < WRITTEN; i++) {
+        fill(want, i);
+        g_assert_cmpint(block_pread(b, got, CLUSTER, (uint64_t)i * CLUSTER), ==, 0);
+        if (!(lost & BIT(i)))
+            g_assert_cmpmem(got, CLUSTER, want, CLUSTER);
+    }
+    block_free(b);
+}
+
+static void test_damage(gconstpointer opaque)
+{
+    const struct damage *d = opaque;
+    struct peer_dir dir = peer_dir();
+    g_autofree char *path = peer_path(&dir, "disk.qcow2");
+    g_autofree char *before = NULL, *after = NULL;
+    gsize size, size_after;
+    make(path, "");
+    qcow2_clean(path);
+    patch(path, d);
+    ask_qemu(path, d);
+    g_assert_true(g_file_get_contents(path, &before, &size, NULL));
+    struct block_check c = check(path, 0);
+    g_assert_cmpuint(c.corruptions, >=, d->corruptions);
+    g_assert_cmpuint(!c.corruptions, ==, !d->corruptions);
+    g_assert_cmpuint(c.leaks, >=, d->leaks);
+    g_assert_true(g_file_get_contents(path, &after, &size_after, NULL)); /* looking changes nothing */
+    g_assert_cmpmem(before, size, after, size_after);
+    c = check(path, BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS);
+    g_assert_cmpuint(c.corruptions, ==, c.corruptions_fixed);
+    g_assert_cmpuint(c.leaks, ==, c.leaks_fixed);
+    c = check(path, 0);
+    g_assert_cmpuint(c.corruptions + c.leaks + c.errors, ==, 0);
+    qcow2_clean(path);
+    read_rest(path, d->lost);
+    peer_dir_gone(&dir);
+}
+
+/* Writing where metadata is: refused, and the image says from then on that it is damaged. */
+static void test_overlap(gconstpointer opaque)
+{
+    const uint64_t place = *(const uint64_t *)opaque;
+    struct peer_dir dir = peer_dir();
+    g_autofree char *path = peer_path(&dir, "disk.qcow2");
+    g_autofree char *before = NULL, *after = NULL;
+    g_autoptr(GError) error = NULL;
+    uint8_t bytes[512] = {1};
+    gsize size, size_after;
+    make(path, "");
+    const struct damage d = {.name = "", .offset = L2 + 8 * 3, .value = QCOW2_COPIED | place, .bytes = 8};
+    patch(path, &d);
+    g_assert_true(g_file_get_contents(path, &before, &size, NULL));
+    struct disk *b = qcow2_at(path, false, NULL);
+    g_assert_cmpint(block_pwrite(b, bytes, sizeof(bytes), 3 * CLUSTER), ==, -EIO);
+    g_assert_cmpint(block_pwrite(b, bytes, sizeof(bytes), 0), ==, -EIO); /* nothing any more */
+    g_assert_cmpint(block_flush(b), !=, 0);
+    block_free(b);
+    g_assert_true(g_file_get_contents(path, &after, &size_after, NULL));
+    g_assert_cmpmem(before + BLOCK_SECTOR, size - BLOCK_SECTOR, after + BLOCK_SECTOR,
+                    size_after - BLOCK_SECTOR);
+    g_assert_null(qcow2_try(path, false, NULL, 0, &error));
+    g_assert_nonnull(strstr(error->message, "damaged"));
+    read_rest(path, BIT(3));
+    const struct block_check c = check(path, BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS);
+    g_assert_cmpuint(c.corruptions, ==, c.corruptions_fixed);
+    qcow2_clean(path);
+    b = qcow2_at(path, false, NULL);
+    g_assert_cmpint(block_pwrite(b, bytes, sizeof(bytes), 3 * CLUSTER), ==, 0);
+    block_free(b);
+    qcow2_clean(path);
+    read_rest(path, BIT(3));
+    peer_dir_gone(&dir);
+}
+
+/* Free clusters that are none: giving one out would overwrite a table. */
+static void test_false_free(void)
+{
+    struct peer_dir dir = peer_dir();
+    g_autofree char *path = peer_path(&dir, "disk.qcow2");
+    uint8_t bytes[512] = {1};
+    make(path, "");
+    const struct damage d = {
+        .name = "", .offset = BLOCK + 2 * 4, .value = 0, .bytes = 2}; /* of the L2 table */
+    patch(path, &d);
+    struct disk *b = qcow2_at(path, false, NULL);
+    g_assert_cmpint(block_pwrite(b, bytes, sizeof(bytes), 40 * CLUSTER), ==, -EIO);
+    block_free(b);
+    read_rest(path, 0);
+    check(path, BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS);
+    qcow2_clean(path);
+    peer_dir_gone(&dir);
+}
+
+/* An image with lazy refcounts that was not closed: they are made when it is opened for writing. */
+static void test_dirty(void)
+{
+    struct peer_dir dir = peer_dir();
+    g_autofree char *path = peer_path(&dir, "disk.qcow2"), *copy = peer_path(&dir, "copy.qcow2");
+    g_autofree char *now = NULL;
+    g_autofree uint8_t *bytes = g_malloc(CLUSTER);
+    gsize size;
+    make(path, "--lazy_refcounts=on");
+    struct disk *b = qcow2_at(path, false, NULL);
+    fill(bytes, 20);
+    g_assert_cmpint(block_pwrite(b, bytes, CLUSTER, 20 * CLUSTER), ==, 0);
+    g_assert_cmpint(block_flush(b), ==, 0);
+    g_assert_true(g_file_get_contents(path, &now, &size, NULL)); /* as a crash leaves it */
+    g_assert_true(g_file_set_contents(copy, now, (gssize)size, NULL));
+    g_assert_cmpuint((uint8_t)now[79] & 1, ==, 1);
+    block_free(b);
+    b = qcow2_at(copy, false, NULL);
+    g_autofree uint8_t *got = g_malloc(CLUSTER);
+    g_assert_cmpint(block_pread(b, got, CLUSTER, 20 * CLUSTER), ==, 0);
+    g_assert_cmpmem(got, CLUSTER, bytes, CLUSTER);
+    block_free(b);
+    qcow2_clean(copy);
+    read_rest(copy, 0);
+    peer_dir_gone(&dir);
+}
+
+int main(int argc, char **argv)
+{
+    static const uint64_t tables[] = {CLUSTER, BLOCK, L1, L2};
+    g_test_init(&argc, &argv, NULL);
+    for (unsigned i = 0; i < ARRAY_SIZE(damages); i++) {
+        g_autofree char *name = g_strdup_printf("/qcow2/damage/%s", damages[i].name);
+        g_test_add_data_func(name, &damages[i], test_damage);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(tables); i++) {
+        g_autofree char *name = g_strdup_printf("/qcow2/overlap/%u", i);
+        g_test_add_data_func(name, &tables[i], test_overlap);
+    }
+    g_test_add_func("/qcow2/false-free", test_false_free);
+    g_test_add_func("/qcow2/dirty", test_dirty);
+    return g_test_run();
+}
