@@ -4,8 +4,8 @@
 """web_server.py FILE MODE: serve FILE over HTTP on the listening socket that is descriptor 3.
 
 MODE is what is wrong with the server: good, whole (knows no ranges), short (ends in the middle), changing (another
-version at each request), wrong-range (another piece), silent (says nothing), ftp (redirects there), circle (redirects to
-itself), huge (the answer to a piece never ends), missing (no such file); or password, which alice knows.
+version at each request), wrong-range (another piece), silent (says nothing), ftp (redirects there), circle (redirects
+to itself), huge (the answer to a piece never ends), missing (no such file); or password, which alice knows.
 """
 
 import base64
