@@ -16,12 +16,6 @@
 #include "base/error.h"
 #include "os/sandbox_int.h"
 
-/* Newer than the headers of the oldest host we build on. */
-#ifndef PR_SET_MDWE
-#define PR_SET_MDWE 65
-#endif
-#define MDWE_REFUSE_EXEC_GAIN 1
-
 static bool fail(GError **error, const char *what)
 {
     return hostel_fail(error, HOSTEL_ERROR_HOST, "sandbox: %s: %s", what, g_strerror(errno));
@@ -105,14 +99,6 @@ static bool landlock(struct sandbox *s, GError **error)
     return true;
 }
 
-/* A sanitizer reads /proc and stops its own threads when it looks for leaks, and makes system calls that we
- * do not know. */
-#ifdef HOSTEL_SANITIZED
-enum { SANITIZED = 1 };
-#else
-enum { SANITIZED = 0 };
-#endif
-
 bool sandbox_enter_as(struct sandbox *s, const struct sandbox_profile *profile, GError **error)
 {
     *s = (struct sandbox){.profile = profile};
@@ -129,14 +115,4 @@ bool sandbox_enter_as(struct sandbox *s, const struct sandbox_profile *profile, 
         return fail(error, "dumpable");
     s->not_dumpable = true;
     return true;
-}
-
-bool sandbox_lock(struct sandbox *s, GError **error)
-{
-    if (SANITIZED) {
-        s->missing = "built with a sanitizer";
-        return true;
-    }
-    s->mdwe = prctl(PR_SET_MDWE, MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) == 0;
-    return seccomp_lock(s, error);
 }

@@ -5,10 +5,18 @@
 #include <errno.h>
 #include <seccomp.h>
 #include <stdint.h>
+#include <sys/prctl.h>
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "os/sandbox.h"
 #include "os/sandbox_int.h"
+
+/* Newer than the headers of the oldest host we build on. */
+#ifndef PR_SET_MDWE
+#define PR_SET_MDWE 65
+#endif
+#define MDWE_REFUSE_EXEC_GAIN 1
 
 static const struct sandbox_call vmm_calls[] = {
 #define ALLOW(call) {.name = #call, .arg = -1},
@@ -42,7 +50,7 @@ static int add_call(scmp_filter_ctx filter, const struct sandbox_call *c, unsign
     return seccomp_rule_add_array(filter, action, number, 1, &cmp);
 }
 
-bool seccomp_lock(struct sandbox *s, GError **error)
+static bool seccomp_lock(struct sandbox *s, GError **error)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
     if (!filter)
@@ -67,4 +75,14 @@ bool seccomp_lock(struct sandbox *s, GError **error)
     s->seccomp = true;
     s->syscalls = allowed;
     return true;
+}
+
+bool sandbox_lock(struct sandbox *s, GError **error)
+{
+    if (SANITIZED) {
+        s->missing = "built with a sanitizer";
+        return true;
+    }
+    s->mdwe = prctl(PR_SET_MDWE, MDWE_REFUSE_EXEC_GAIN, 0, 0, 0) == 0;
+    return seccomp_lock(s, error);
 }

@@ -137,8 +137,8 @@ static int check(struct image_args *args, GError **error)
         return CHECK_FAILED;
     if (!can_check(image.format, error))
         return CHECK_UNSUPPORTED;
-    if (!args->check_fix)
-        image_confine();
+    if (!args->check_fix && !image_confine(args, error))
+        return CHECK_FAILED;
     if (args->check_fix ? !mend(args, &image, &c, error) : !check_once(args, &image, 0, &c, error))
         return CHECK_FAILED;
     if (args->output[0] == 'j')

@@ -155,7 +155,8 @@ static int compare(struct image_args *args, GError **error)
     if (!image_open(args, args->names[0], args->format, NULL, IMAGE_READ, &a, error) ||
         !image_open(args, args->names[1], format, NULL, IMAGE_READ, &b, error))
         return NOT_OPENED;
-    image_confine();
+    if (!image_confine(args, error))
+        return NOT_OPENED;
     image_stop_catch();
     struct comparison c = {
         .args = args,

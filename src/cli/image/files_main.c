@@ -153,7 +153,8 @@ static bool ls(struct image_args *args, GError **error)
     AUTO_IMAGE image = {0};
     if (!image_open(args, args->names[0], args->format, args->snapshot, IMAGE_READ, &image, error))
         return false;
-    image_confine();
+    if (!image_confine(args, error))
+        return false;
     g_autoptr(GPtrArray) list = block_partitions(image.disk, error);
     if (!list)
         return false;
@@ -188,7 +189,8 @@ static bool cat(struct image_args *args, GError **error)
     AUTO_IMAGE image = {0};
     if (!image_open(args, args->names[0], args->format, args->snapshot, IMAGE_READ, &image, error))
         return false;
-    image_confine();
+    if (!image_confine(args, error))
+        return false;
     g_autoptr(GPtrArray) list = block_partitions(image.disk, error);
     if (!list)
         return false;

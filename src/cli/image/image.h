@@ -271,8 +271,9 @@ bool image_parse_size(const char *text, uint64_t *bytes, GError **error);
 /* The table of struct block_snapshot as `snapshot -l` prints it. */
 void image_print_snapshots(const GPtrArray *snapshots);
 
-/* Only what is open from here on: no new rights. */
-void image_confine(void);
+/* From here on the process has what is open, and can open nothing else: for those that only parse. Before
+ * there is a second thread. */
+bool image_confine(const struct image_args *args, GError **error);
 
 /* --- being told to stop --- */
 

@@ -251,6 +251,8 @@ static bool info(struct image_args *args, GError **error)
     if (!image_open(args, args->names[0], args->format, NULL, IMAGE_READ | IMAGE_ALONE | IMAGE_GUESS, &image,
                     error))
         return false;
+    if (!args->info_chain && !image_confine(args, error))
+        return false;
     json_t *list = args->output[0] == 'j' ? json_array() : NULL;
     const bool ok =
         tell_one(&image, list, true, error) && (!args->info_chain || tell_chain(args, &image, list, error));

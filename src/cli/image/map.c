@@ -116,7 +116,8 @@ static bool map(struct image_args *args, GError **error)
     AUTO_IMAGE image = {0};
     if (!image_open(args, args->names[0], args->format, NULL, IMAGE_READ, &image, error))
         return false;
-    image_confine();
+    if (!image_confine(args, error))
+        return false;
     uint64_t at, end;
     if (!find_range(args, image.disk->facts.size, &at, &end, error))
         return false;

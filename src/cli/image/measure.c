@@ -55,7 +55,8 @@ static bool measure(struct image_args *args, GError **error)
     if (args->n &&
         !image_open(args, args->names[0], args->format, args->snapshot, IMAGE_READ, &source, error))
         return false;
-    image_confine();
+    if (!image_confine(args, error))
+        return false;
     const struct block_create create = {
         .name = "the new image",
         .size = align_up(source.disk ? source.disk->facts.size : args->size, BLOCK_SECTOR),
