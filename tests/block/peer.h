@@ -51,7 +51,8 @@ static inline bool peer_has(const char *program)
 }
 
 /* What a shell's command says; *status is how it ended. */
-static inline char *peer_try(int *status, const char *format, va_list arguments)
+__attribute__((format(printf, 2, 0))) static inline char *peer_try(int *status, const char *format,
+                                                                   va_list arguments)
 {
     g_autoptr(GError) error = NULL;
     g_autofree char *command = g_strdup_vprintf(format, arguments);

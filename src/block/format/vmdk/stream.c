@@ -54,7 +54,7 @@ int vmdk_read_packed(struct grains *g, struct grains_extent *e, struct block_cur
                      uint64_t size, uint64_t place)
 {
     (void)g;
-    uint64_t from, packed;
+    uint64_t from = 0, packed = 0;
     uint8_t *raw = block_scratch_take(room(e) + FIRST_READ);
     uint8_t *bytes = raw ? block_scratch_take(e->grain) : NULL;
     int status = bytes ? read_grain(e, at / e->grain, place, raw, &from, &packed) : -ENOMEM;
@@ -121,7 +121,7 @@ int vmdk_write_compressed(struct disk *b, const void *bytes, uint64_t offset, ui
     if (!v->stream)
         return -EOPNOTSUPP;
     const uint64_t grain = offset / e->grain;
-    uint64_t place;
+    uint64_t place = 0;
     uint8_t *raw = block_scratch_take(room(e));
     uint8_t *whole = raw && size < e->grain ? block_scratch_take(e->grain) : NULL;
     ssize_t got = -ENOMEM;
