@@ -19,7 +19,7 @@ enum { NAMED = 256 /* what getopt_long answers for option 0 of a table; then + 1
 bool image_parse_size(const char *text, uint64_t *bytes, GError **error)
 {
     static const char units[] = "BKMGTPE";
-    char *end;
+    char *end = NULL;
     const bool digit = g_ascii_isdigit(*text);
     const double number = digit ? g_ascii_strtod(text, &end) : 0;
     const bool plain = digit && strspn(text, "0123456789") == (size_t)(end - text);
