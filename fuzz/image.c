@@ -19,6 +19,7 @@
 
 #include <errno.h>
 #include <glib.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -89,6 +90,8 @@ static struct disk *create_beside(struct block_refs *refs, const char *reference
     return NULL;
 }
 
+static bool say; /* once it is clear that something is wrong: what images and checks tell */
+
 static struct disk *open_image(const struct block_driver *driver, int fd, bool readonly, unsigned flags)
 {
     static struct block_refs refs = {.open = open_beside, .create = create_beside};
@@ -97,30 +100,36 @@ static struct disk *open_image(const struct block_driver *driver, int fd, bool r
         .name = "image", .fd = dup(fd), .refs = &refs, .readonly = readonly, .flags = flags};
     struct disk *b = block_open(driver, &config, &error);
     g_assert_true(b ? !error : error && error->message[0] && !strchr(error->message, '\n'));
+    if (say && error)
+        g_printerr("%s\n", error->message);
     return b;
 }
 
 /* --- reading --- */
 
-/* opaque: should people see it? */
 static void take_line(void *opaque, const char *line)
 {
+    (void)opaque;
     g_assert_true(line[0] && !strchr(line, '\n'));
-    if (*(const bool *)opaque)
+    if (say)
         g_printerr("%s\n", line);
 }
 
 /* True when the check could look and finds nothing that is wrong. */
-static bool check(struct disk *b, unsigned fix, bool say)
+static bool check(struct disk *b, unsigned fix)
 {
     const struct block_image *image = b->driver->image;
     g_autoptr(GError) error = NULL;
-    struct block_check result = {.report = take_line, .opaque = &say};
+    struct block_check result = {.report = take_line};
     if (!image || !image->check || !image->check(b, fix, &result, &error)) {
         g_assert_true(!image || !image->check || error);
+        if (say && error)
+            g_printerr("%s\n", error->message);
         return false;
     }
     g_assert_no_error(error);
+    if (say)
+        g_printerr("corruptions %" PRIu64 ", errors %" PRIu64 "\n", result.corruptions, result.errors);
     return !result.corruptions && !result.errors;
 }
 
@@ -209,7 +218,7 @@ static bool only_read(const struct block_driver *driver, int fd)
     if (b) {
         describe(b);
         read_some(b);
-        sound &= check(b, 0, false);
+        sound &= check(b, 0);
         block_free(b);
     }
     g_assert_cmpint(lseek(fd, 0, SEEK_END), ==, size);
@@ -295,10 +304,25 @@ static void write_some(struct disk *b, const uint8_t *steps, bool sound)
         case 10:
         case 11:
         case 12: snapshot(b, (byte >> 2 & 15) - 10); break;
-        case 13: check(b, 0, false); break;
+        case 13: check(b, 0); break;
         default: read_at(b, at, READ_MAX, false); break;
         }
     }
+}
+
+static void check_sound(const struct block_driver *driver, int fd)
+{
+    for (;; say = true) {
+        struct disk *b = open_image(driver, fd, true, 0);
+        const bool sound = b && check(b, 0);
+        block_free(b);
+        if (sound)
+            return;
+        if (say)
+            break;
+    }
+    g_printerr("%s: was sound, and is not after it was written to\n", driver->name);
+    abort();
 }
 
 static void written(const struct block_driver *driver, const uint8_t *data, size_t size, bool sound)
@@ -311,14 +335,8 @@ static void written(const struct block_driver *driver, const uint8_t *data, size
         if (!status)
             block_seal(b);
         block_free(b);
-        b = sound ? open_image(driver, fd, true, 0) : NULL;
-        if (sound && (!b || !check(b, 0, false))) {
-            if (b)
-                check(b, 0, true);
-            g_printerr("%s: was sound, and is not after it was written to\n", driver->name);
-            abort();
-        }
-        block_free(b);
+        if (sound)
+            check_sound(driver, fd);
     }
     close(fd);
 }
@@ -328,7 +346,7 @@ static void mended(const struct block_driver *driver, const uint8_t *data, size_
     int fd = make_file(data, size);
     struct disk *b = open_image(driver, fd, false, BLOCK_OPEN_REPAIR | BLOCK_OPEN_ALONE);
     if (b) {
-        check(b, BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS, false);
+        check(b, BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS);
         read_some(b);
         block_free(b);
     }

@@ -3,6 +3,7 @@
 /* Checking images of grains: entries that name no grain, grains with two owners, grains with none, and
  * redundant tables that are not like the first ones. */
 #include <inttypes.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/byteorder.h"
@@ -136,6 +137,45 @@ static void look_for_leaks(struct look *l)
     }
 }
 
+/* One piece of the file that holds a directory or a table. */
+struct piece {
+    uint64_t place, size;
+};
+
+static int by_place(const void *a, const void *b)
+{
+    const struct piece *x = a, *y = b;
+    return x->place < y->place ? -1 : x->place > y->place;
+}
+
+/* Directories and tables that share bytes: what is written to one would be seen in the other. */
+static bool look_for_shared(struct look *l, uint64_t size, uint64_t directory, GError **error)
+{
+    const struct grains_extent *e = l->e;
+    struct piece *pieces = g_try_malloc_n((size_t)e->tables_n * 2 + 2, sizeof(*pieces));
+    size_t n = 0;
+    if (!pieces)
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: its tables are too many to be looked at", e->name);
+    pieces[n++] = (struct piece){e->gd_at, directory};
+    if (e->rgd)
+        pieces[n++] = (struct piece){e->rgd_at, (uint64_t)e->tables_n * e->entry_size};
+    for (uint32_t i = 0; i < e->tables_n; i++) {
+        if (e->gd[i])
+            pieces[n++] = (struct piece){e->gd[i], size};
+        if (e->rgd && e->rgd[i])
+            pieces[n++] = (struct piece){e->rgd[i], size};
+    }
+    qsort(pieces, n, sizeof(*pieces), by_place);
+    for (size_t i = 1; i < n; i++)
+        if (pieces[i].place - pieces[i - 1].place < pieces[i - 1].size) {
+            say(l, "corrupt: two tables share bytes of the file (at, and at)", pieces[i - 1].place,
+                pieces[i].place);
+            l->check->corruptions++;
+        }
+    g_free(pieces);
+    return true;
+}
+
 /* The tables are held in memory as they are looked at, within the cache's bound. */
 static bool look_at_tables(struct look *l, GError **error)
 {
@@ -145,9 +185,14 @@ static bool look_at_tables(struct look *l, GError **error)
     l->used = bytes > MAP_MAX ? NULL : g_try_malloc0(bytes);
     if (!l->used)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: its grains are too many to be looked at", e->name);
+    const uint64_t directory = MAX(e->directory_size, (uint64_t)e->tables_n * e->entry_size);
+    if (!look_for_shared(l, size, directory, error)) {
+        g_free(l->used);
+        return false;
+    }
     int status = 0;
     if (e->gd_at >= e->begin)
-        mark(l, e->gd_at, MAX(e->directory_size, (uint64_t)e->tables_n * e->entry_size));
+        mark(l, e->gd_at, directory);
     if (e->rgd && e->rgd_at >= e->begin)
         mark(l, e->rgd_at, (uint64_t)e->tables_n * e->entry_size);
     for (uint32_t i = 0; i < e->tables_n; i++) {

@@ -28,7 +28,7 @@ enum {
     SECTORS_PER_TRACK = 32,
     CLUSTERS_MAX = 1 << 24, /* a table of 64 MiB; in memory twice that */
     CLUSTER_MAX = 256 * 1024 * 1024,
-    MAP_MAX = 64 * 1024 * 1024, /* bits of a check */
+    MAP_MAX = 64 * 1024 * 1024, /* units of a check */
 };
 
 /* Little-endian. */
@@ -175,13 +175,14 @@ static bool read_table(struct parallels *l, GError **error)
 
 /* --- check --- */
 
-/* The look at one image. A bit for each cluster of the file, counted from where clusters begin; ones that are
- * not aligned have two. */
+/* The look at one image. The file is cut into units as large as a cluster, from where clusters begin; in each
+ * one cluster can begin, anywhere in old images. Of each unit: at which sector one does, counted from 1. */
 struct look {
     struct parallels *l;
     struct block_check *check;
     unsigned fix;
-    uint64_t units, *used;
+    uint64_t units;
+    uint32_t *heads;
 };
 
 static void say(const struct look *k, const char *what, uint64_t n)
@@ -194,13 +195,13 @@ static void say(const struct look *k, const char *what, uint64_t n)
 
 static bool mark(struct look *k, uint64_t place)
 {
-    const uint64_t at = place - k->l->data, block = k->l->places.block;
-    bool was = false;
-    for (uint64_t i = at / block; i <= (at + block - 1) / block && i < k->units; i++) {
-        was |= (k->used[i / 64] & BIT(i % 64)) != 0;
-        k->used[i / 64] |= BIT(i % 64);
-    }
-    return was;
+    const uint64_t at = place - k->l->data, block = k->l->places.block, i = at / block;
+    const uint32_t head = (uint32_t)(at % block / BLOCK_SECTOR) + 1;
+    const uint32_t before = i ? k->heads[i - 1] : 0, after = i + 1 < k->units ? k->heads[i + 1] : 0;
+    if (k->heads[i])
+        return true;
+    k->heads[i] = head;
+    return before > head || (after && after < head);
 }
 
 /* A cluster of its own for one that shares another's. */
@@ -253,7 +254,7 @@ static void look_for_leaks(struct look *k)
     struct places *p = &k->l->places;
     uint64_t leaks = 0;
     for (uint64_t i = 0; i < k->units; i++)
-        leaks += !(k->used[i / 64] & BIT(i % 64));
+        leaks += !k->heads[i] && !(i && k->heads[i - 1] > 1);
     k->check->end = p->end;
     if (!leaks || k->l->header.extension_low || k->l->header.extension_high) /* those may be its */
         return;
@@ -270,9 +271,9 @@ static bool look(struct parallels *l, unsigned fix, struct block_check *check, G
     struct places *p = &l->places;
     const uint64_t size = p->file->facts.size, start = MIN(l->data, size);
     struct look k = {.l = l, .check = check, .fix = fix, .units = (size - start + p->block - 1) / p->block};
-    const uint64_t bytes = (k.units / 64 + 1) * 8;
-    k.used = bytes > MAP_MAX ? NULL : g_try_malloc0(bytes);
-    if (!k.used)
+    const uint64_t bytes = (k.units + 1) * sizeof(*k.heads);
+    k.heads = bytes > MAP_MAX ? NULL : g_try_malloc0(bytes);
+    if (!k.heads)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: the file is too large to be looked at",
                            l->disk.name);
     check->clusters = (l->disk.facts.size + p->block - 1) / p->block;
@@ -282,7 +283,7 @@ static bool look(struct parallels *l, unsigned fix, struct block_check *check, G
     if (!status)
         look_for_leaks(&k);
     check->errors += status != 0;
-    g_free(k.used);
+    g_free(k.heads);
     return true;
 }
 

@@ -113,8 +113,7 @@ static bool check_row(struct qcow2 *q, const struct qcow2_snapshot *s, unsigned 
 {
     const unsigned shift = q->cluster_bits + q->l2_bits;
     const uint64_t need = (s->disk_size >> shift) + ((s->disk_size & (BIT(shift) - 1)) != 0);
-    if (s->l1_size > QCOW2_L1_BYTES_MAX / 8 || s->disk_size > INT64_MAX || s->disk_size % BLOCK_SECTOR ||
-        need > s->l1_size)
+    if (s->l1_size > QCOW2_L1_BYTES_MAX / 8 || s->disk_size > INT64_MAX || need > s->l1_size)
         return hostel_fail(error, HOSTEL_ERROR_INPUT,
                            "%s: qcow2: snapshot %u: an L1 table of %" PRIu32 " entries for a disk of %" PRIu64
                            " bytes; the image is damaged",
