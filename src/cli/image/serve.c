@@ -30,6 +30,7 @@ static const struct image_option options[] = {
     IMAGE_OPT(0, "pid-file", "FILE", IMAGE_TEXT, serve_pid_file,
               "write the process's id there when it is ready"),
     IMAGE_OPT_FOLLOW,
+    IMAGE_OPT_IMAGE_OPTS,
     IMAGE_OPT_SHARE,
     IMAGE_OPTS_KEY,
     IMAGE_OPT_END,

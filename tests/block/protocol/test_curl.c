@@ -12,15 +12,30 @@ struct web {
     pid_t pid;
 };
 
+/* A certificate that has signed itself. */
+static void make_certificate(const char *folder)
+{
+    static const char script[] =
+        "cd \"$1\" && exec 2>/dev/null && certtool --generate-privkey --ecc --outfile key.pem && printf "
+        "'cn=here\\nip_address=127.0.0.1\\ntls_www_server\\nca\\ncert_signing_key\\nsigning_key\\nexpiration_"
+        "days=2\\n' > "
+        "info && certtool --generate-self-signed --load-privkey key.pem --template info --outfile cert.pem";
+    const char *argv[] = {"sh", "-c", script, "sh", folder, NULL};
+    g_assert_cmpint(server_wait(server_start(argv, -1)), ==, 0);
+}
+
 static struct web web_new(const char *mode)
 {
     struct web w = {.folder = server_folder(), .bytes = g_malloc(SERVER_SIZE)};
+    const bool tls = !strcmp(mode, "tls");
+    if (tls)
+        make_certificate(w.folder);
     unsigned port;
     const int listener = server_listen_tcp(&port);
     for (size_t i = 0; i < SERVER_SIZE; i++)
         w.bytes[i] = (uint8_t)g_test_rand_int();
     w.file = g_build_filename(w.folder, "file", NULL);
-    w.uri = g_strdup_printf("http://127.0.0.1:%u/file", port);
+    w.uri = g_strdup_printf("http%s://127.0.0.1:%u/file", tls ? "s" : "", port);
     g_assert_true(g_file_set_contents(w.file, (char *)w.bytes, SERVER_SIZE, NULL));
     g_autofree char *program = g_test_build_filename(G_TEST_DIST, "web_server.py", NULL);
     const char *argv[] = {"python3", program, w.file, mode, NULL};
@@ -123,6 +138,19 @@ static void test_password(void)
     web_clear(&w);
 }
 
+/* A server that proves who it is, to those who know its certificate. */
+static void test_tls(void)
+{
+    if (!ready() || !server_requires("certtool"))
+        return;
+    struct web w = web_new("tls");
+    g_autofree char *certificate = g_build_filename(w.folder, "cert.pem", NULL);
+    const struct curl_options stranger = {.timeout = 10}, friend = {.timeout = 10, .ca_file = certificate};
+    server_refused(w.uri, true, &stranger, "remote: ");
+    check_good(&w, &friend);
+    web_clear(&w);
+}
+
 /* Nobody listens there. */
 static void test_nobody(void)
 {
@@ -152,6 +180,7 @@ int main(int argc, char **argv)
         g_test_add_data_func(path, broken[i], test_broken);
     }
     g_test_add_func("/block/curl/with-password", test_password);
+    g_test_add_func("/block/curl/tls", test_tls);
     g_test_add_func("/block/curl/nobody", test_nobody);
     return g_test_run();
 }

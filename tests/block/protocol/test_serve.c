@@ -519,6 +519,27 @@ static void test_limit(void)
     served_stop(&s);
 }
 
+/* Over TCP, by a socket that was handed in. */
+static void test_tcp(void)
+{
+    if (!ready() || !server_requires_module("nbd"))
+        return;
+    unsigned port;
+    g_autofree char *folder = server_folder(), *image = g_build_filename(folder, "image", NULL);
+    g_autofree char *program = g_build_filename(g_getenv("HOSTEL_MODULES"), "hostel-nbd", NULL);
+    g_autofree uint8_t *bytes = g_malloc0(SERVER_SIZE);
+    const int listener = server_listen_tcp(&port);
+    g_autofree char *uri = g_strdup_printf("nbd://127.0.0.1:%u", port);
+    g_assert_true(g_file_set_contents(image, (char *)bytes, SERVER_SIZE, NULL));
+    const char *argv[] = {program, "-f", "raw", image, NULL};
+    pid_t pid = server_start(argv, listener);
+    struct disk *b = server_disk(uri, false, NULL);
+    server_check(b, bytes, 40);
+    block_free(b);
+    g_assert_cmpint(server_wait(pid), ==, 0);
+    server_remove_folder(g_steal_pointer(&folder));
+}
+
 static void test_usage(void)
 {
     if (!ready())
@@ -551,6 +572,7 @@ int main(int argc, char **argv)
     g_test_add_func("/block/serve/options", test_options);
     g_test_add_func("/block/serve/requests", test_requests);
     g_test_add_func("/block/serve/limit", test_limit);
+    g_test_add_func("/block/serve/tcp", test_tcp);
     g_test_add_func("/block/serve/usage", test_usage);
     return g_test_run();
 }

@@ -5,12 +5,15 @@
 
 MODE is what is wrong with the server: good, whole (knows no ranges), short (ends in the middle), changing (another
 version at each request), wrong-range (another piece), silent (says nothing), ftp (redirects there), circle (redirects
-to itself), huge (the answer to a piece never ends), missing (no such file); or password, which alice knows.
+to itself), huge (the answer to a piece never ends), missing (no such file); or password, which alice knows; or tls, with
+cert.pem and key.pem beside FILE.
 """
 
 import base64
 import http.server
+import pathlib
 import socket
+import ssl
 import sys
 import threading
 
@@ -80,6 +83,11 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler, bind_and_activate=False)
         self.socket.close()
         self.socket = socket.socket(fileno=3)
+        if MODE == "tls":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            folder = pathlib.Path(PATH).parent
+            context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+            self.socket = context.wrap_socket(self.socket, server_side=True)
 
     def handle_error(self, request, client_address):
         pass

@@ -31,7 +31,7 @@ static bool curl_disk_open(struct disk *b, struct block_config *config, GError *
     if (!config->uri)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: give a URI, https://HOST/PATH", b->name);
     if (!config->readonly)
-        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "%s: can only be read; add readonly=on", b->name);
+        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "%s: can only be read; open it read-only (readonly=on; -r)", b->name);
     if (!o) {
         option_init(curl_option_rows, &defaults);
         o = &defaults;
