@@ -42,7 +42,7 @@ int qcow2_compressed_read(struct qcow2 *q, uint64_t entry, void *cluster)
 static int take_room(struct qcow2 *q, uint64_t size, uint64_t *offset)
 {
     const unsigned bits = q->cluster_bits;
-    uint64_t cluster, got, value = 0;
+    uint64_t cluster = 0, got, value = 0;
     bool fresh;
     int status = 0;
     if (q->packed_at) { /* behind the last one, and if need be on in the next cluster, when that is free */
@@ -99,7 +99,7 @@ static int store(struct qcow2 *q, const void *packed, uint64_t size, uint64_t gu
 {
     struct qcow2_claim claim = {.first = guest >> q->cluster_bits, .last = guest >> q->cluster_bits};
     struct qcow2_table *t = NULL;
-    uint64_t offset;
+    uint64_t offset = 0;
     pthread_mutex_lock(&q->meta);
     qcow2_claims_wait_locked(q, claim.first, claim.last);
     int status = qcow2_l2_writable_locked(q, guest, &t);

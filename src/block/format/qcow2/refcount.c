@@ -127,7 +127,7 @@ static void used(struct qcow2 *q, uint64_t end)
  * or in itself. */
 static int put_block(struct qcow2 *q, uint64_t index, uint64_t at)
 {
-    struct qcow2_table *t, *home = NULL;
+    struct qcow2_table *t = NULL, *home = NULL;
     const uint64_t low = BIT(q->block_bits) - 1;
     int status = 0;
     if (at >> q->block_bits != index)

@@ -59,7 +59,7 @@ static int grow_l1(struct qcow2 *q, uint64_t need)
     if (need > QCOW2_L1_BYTES_MAX / 8)
         return -EFBIG;
     const uint64_t entries = MIN(align_up(need, in_cluster), (uint64_t)QCOW2_L1_BYTES_MAX / 8);
-    uint64_t *l1 = NULL, *dirty = NULL, offset;
+    uint64_t *l1 = NULL, *dirty = NULL, offset = 0;
     int status = extend_l1(q, entries, &l1, &dirty);
     if (!status)
         status = qcow2_space_take(q, entries * 8, &offset);
