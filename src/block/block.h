@@ -73,7 +73,8 @@ struct block_extent {
     bool zero;       /* reads as zeroes */
     bool compressed; /* its place holds it compressed */
     unsigned depth;  /* 0 = kept by this image, 1 = by its backing file, ...; a hole of all has the last */
-    uint64_t place;  /* offset in the image's file when it is there as it is, else BLOCK_NO_PLACE */
+    uint64_t place;  /* offset in the file of the image that keeps it when it is there as it is, else
+                      * BLOCK_NO_PLACE */
 };
 #define BLOCK_NO_PLACE UINT64_MAX
 

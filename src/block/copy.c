@@ -48,6 +48,7 @@ struct walk {
     uint64_t done;
     unsigned working;
     int status;
+    struct timespec due; /* when the next job of data may begin, with a limit on the rate */
 };
 
 /* --- zeroes --- */
@@ -237,6 +238,29 @@ static int copy_data(struct walk *w, const struct job *job, uint8_t *bytes)
     return status;
 }
 
+static struct timespec later(struct timespec t, uint64_t ns)
+{
+    t.tv_nsec += (long)(ns % 1000000000);
+    t.tv_sec += (time_t)(ns / 1000000000) + t.tv_nsec / 1000000000;
+    t.tv_nsec %= 1000000000;
+    return t;
+}
+
+/* Until the job is due; each puts the next one off by the time that its own bytes may take. The lock is let
+ * go meanwhile. A stop is heard between jobs, which a slow copy has small enough. */
+static void wait_turn_locked(struct walk *w, const struct job *job)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    const struct timespec due = w->due;
+    const bool past = due.tv_sec < now.tv_sec || (due.tv_sec == now.tv_sec && due.tv_nsec <= now.tv_nsec);
+    w->due = later(past ? now : due, (uint64_t)((double)job->size * 1e9 / (double)w->copy->rate));
+    pthread_mutex_unlock(&w->lock);
+    if (!past)
+        clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &due, NULL);
+    pthread_mutex_lock(&w->lock);
+}
+
 static void do_job(struct walk *w, const struct job *job, uint8_t *bytes)
 {
     if (job->kind == JOB_DATA) {
@@ -259,6 +283,8 @@ static void *work(void *opaque)
     struct job job = {0};
     pthread_mutex_lock(&w->lock);
     while (bytes != MAP_FAILED && take_locked(w, &job)) {
+        if (w->copy->rate && job.kind == JOB_DATA)
+            wait_turn_locked(w, &job);
         pthread_mutex_unlock(&w->lock);
         do_job(w, &job, bytes);
         pthread_mutex_lock(&w->lock);
@@ -293,7 +319,9 @@ static void choose_units(struct walk *w)
     w->unit = MAX(MIN(f->cluster, UNIT_MAX), MAX(f->alignment, BLOCK_SECTOR));
     while (w->unit < MIN(c->sparse, CHUNK))
         w->unit *= 2;
-    w->chunk = MAX(w->unit, CHUNK);
+    /* Slow copies in pieces of a tenth of a second. */
+    w->chunk = c->rate ? MIN(CHUNK, c->rate / 10) / w->unit * w->unit : CHUNK;
+    w->chunk = MAX(w->unit, w->chunk);
 }
 
 /* Tells how far it is until all threads have ended. */

@@ -18,6 +18,7 @@ struct block_copy {
     uint32_t sparse;  /* runs of zero bytes this long are not written; 0 = all is written as it is */
     bool target_zero; /* all of the target reads as zeroes already */
     bool compress;    /* whole clusters, each compressed; the target holds nothing yet */
+    uint64_t rate;    /* bytes per second at most; 0 = as fast as it goes */
     bool salvage;     /* what cannot be read is zero; see unread */
     unsigned depth;   /* only what the topmost so many images keep, not what these lie over; 0 = all */
 

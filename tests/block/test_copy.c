@@ -166,6 +166,20 @@ static void test_salvage(void)
     g_assert_cmpmem(have, SIZE, want, SIZE);
 }
 
+/* Not faster than it may: a lower bound on the time, whatever the host does meanwhile. */
+static void test_rate(void)
+{
+    AUTO(disk) source = memory(SIZE);
+    AUTO(disk) target = memory(SIZE);
+    scribble(source, SIZE, false);
+    const int64_t began = g_get_monotonic_time();
+    struct block_copy copy = {
+        .source = source, .target = target, .size = SIZE, .threads = 4, .rate = 36 * MiB};
+    g_assert_cmpint(block_copy(&copy), ==, 0);
+    assert_same(source, 0, target, 0, SIZE);
+    g_assert_cmpint(g_get_monotonic_time() - began, >, 100000);
+}
+
 static void stop_soon(void *opaque, uint64_t done)
 {
     (void)done;
@@ -240,6 +254,7 @@ int main(int argc, char **argv)
     g_test_add_func("/copy/sparse", test_sparse);
     g_test_add_func("/copy/faults", test_faults);
     g_test_add_func("/copy/salvage", test_salvage);
+    g_test_add_func("/copy/rate", test_rate);
     g_test_add_func("/copy/stop", test_stop);
     static const char *const formats[] = {"qcow2", "vdi", "vmdk", "vhdx", "parallels", "qed"};
     for (unsigned i = 0; i < ARRAY_SIZE(formats); i++) {

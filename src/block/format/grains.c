@@ -401,7 +401,6 @@ static int extent_below(struct grains *g, uint64_t offset, uint64_t size, struct
     if (offset >= end)
         return 0;
     int status = block_extent(g->base, offset, MIN(size, end - offset), extent);
-    extent->place = BLOCK_NO_PLACE;
     extent->depth++;
     return status;
 }

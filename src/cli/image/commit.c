@@ -21,7 +21,7 @@ static const struct image_option options[] = {
               "the image to write into, when it is not the next one"),
     IMAGE_OPT('F', NULL, "FORMAT", IMAGE_TEXT, backing_format, "that image's format"),
     IMAGE_OPT('d', NULL, NULL, IMAGE_FLAG, drop, "leave the upper image as it is; it is not needed any more"),
-    IMAGE_OPT('r', NULL, "RATE", IMAGE_TEXT, rate, "accepted"),
+    IMAGE_OPT('r', NULL, "RATE", IMAGE_TEXT, rate, "bytes per second at most"),
     IMAGE_OPT_CACHE,
     IMAGE_OPTS_PROGRESS,
     IMAGE_OPT_FOLLOW,

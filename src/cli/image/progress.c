@@ -87,6 +87,8 @@ bool image_copy(const struct image_args *args, struct block_copy *copy, GError *
     image_progress_begin(&progress, args, copy->size);
     copy->stop = &image_stopped;
     copy->threads = args->threads;
+    if (args->rate && !image_parse_size(args->rate, &copy->rate, error))
+        return false;
     copy->opaque = &progress;
     copy->progress = progress.form == NONE ? NULL : tick;
     int status = block_copy(copy);

@@ -452,7 +452,6 @@ static int extent_of_base(struct qcow2 *q, uint64_t offset, uint64_t size, struc
     }
     int status = block_extent(q->base, offset, MIN(size, end - offset), extent);
     extent->depth++;
-    extent->place = BLOCK_NO_PLACE;
     return status;
 }
 
