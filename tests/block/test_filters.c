@@ -336,37 +336,49 @@ static void test_mirror_sizes(void)
     assert_refused("mirror", NULL, members, 2, "equally long");
 }
 
-/* Threads that write the same sectors: the members are equal at the end. */
-enum { THREADS = 4, WRITES = 20000, HOT = 16 };
+/* Threads that write the same sectors at the same time: whoever was last was so on both members. */
+enum { THREADS = 4, ROUNDS = 3000, AT_ONCE = 8 * 512 };
+
+struct race {
+    struct pair pair;
+    pthread_barrier_t line;
+};
 
 static void *write_much(void *opaque)
 {
-    GRand *rand = g_rand_new_with_seed((guint32)(uintptr_t)g_thread_self());
-    uint8_t bytes[8 * 512];
-    for (unsigned i = 0; i < WRITES; i++) {
-        memset(bytes, g_rand_int_range(rand, 0, 256), sizeof(bytes));
-        const uint64_t size = 512u * (unsigned)g_rand_int_range(rand, 1, 9);
-        g_assert_cmpint(block_pwrite(opaque, bytes, size, 512u * (unsigned)g_rand_int_range(rand, 0, HOT)),
-                        ==, 0);
+    struct race *r = opaque;
+    uint8_t bytes[AT_ONCE];
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        pthread_barrier_wait(&r->line);
+        for (unsigned k = 0; k < 3; k++) {
+            memset(bytes, (int)((uintptr_t)g_thread_self() >> 6 ^ i * 3 ^ k), sizeof(bytes));
+            g_assert_cmpint(block_pwrite(r->pair.disk, bytes, sizeof(bytes), 0), ==, 0);
+        }
+        pthread_barrier_wait(&r->line);
     }
-    g_rand_free(rand);
     return NULL;
 }
 
 static void test_mirror_threads(void)
 {
-    struct pair p;
-    pair_open(&p, "first");
+    struct race r;
     GThread *threads[THREADS];
+    uint8_t first[AT_ONCE], second[AT_ONCE];
+    pair_open(&r.pair, "first");
+    pthread_barrier_init(&r.line, NULL, THREADS + 1);
     for (unsigned i = 0; i < THREADS; i++)
-        threads[i] = g_thread_new("writer", write_much, p.disk);
+        threads[i] = g_thread_new("writer", write_much, &r);
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        pthread_barrier_wait(&r.line);
+        pthread_barrier_wait(&r.line);
+        store_read(r.pair.store[0], first, sizeof(first), 0);
+        store_read(r.pair.store[1], second, sizeof(second), 0);
+        g_assert_cmpmem(first, sizeof(first), second, sizeof(second));
+    }
     for (unsigned i = 0; i < THREADS; i++)
         g_thread_join(threads[i]);
-    uint8_t first[(HOT + 8) * 512], second[(HOT + 8) * 512];
-    store_read(p.store[0], first, sizeof(first), 0);
-    store_read(p.store[1], second, sizeof(second), 0);
-    g_assert_cmpmem(first, sizeof(first), second, sizeof(second));
-    pair_close(&p);
+    pthread_barrier_destroy(&r.line);
+    pair_close(&r.pair);
 }
 
 /* --- recorder --- */
