@@ -34,6 +34,7 @@
 #endif
 
 #include "base/bits.h"
+#include "codec/lzfse.h"
 
 enum {
     PIECE_MAX = 1 << 30,     /* bytes in or out: the libraries count in int */
@@ -60,6 +61,7 @@ struct work {
 #endif
     lzma_stream xz_pack, xz_unpack;
     struct block bzip2[BZIP2_BLOCKS];
+    void *lzfse;
 };
 
 struct piece {
@@ -96,6 +98,7 @@ static void free_work(void *opaque)
     lzma_end(&w->xz_unpack);
     for (unsigned i = 0; i < BZIP2_BLOCKS; i++)
         free(w->bzip2[i].bytes);
+    free(w->lzfse);
     free(w);
 }
 
@@ -425,6 +428,15 @@ static ssize_t xz_unpack(const struct piece *p)
     return unpack_stream(&s, p->out, p->room, false);
 }
 
+/* --- LZFSE --- */
+
+static ssize_t lzfse_unpack_piece(const struct piece *p)
+{
+    if (!p->work->lzfse && !(p->work->lzfse = malloc(lzfse_work_size())))
+        return -ENOMEM;
+    return lzfse_unpack(p->work->lzfse, p->in, p->size, p->out, p->room);
+}
+
 /* --- what others call --- */
 
 static const struct method methods[] = {
@@ -433,7 +445,7 @@ static const struct method methods[] = {
     [COMPRESS_ZSTD] = {1, 19, 3, zstd_pack, zstd_unpack},
     [COMPRESS_BZIP2] = {1, 9, 9, bzip2_pack, bzip2_unpack},
     [COMPRESS_XZ] = {0, 9, 6, xz_pack, xz_unpack},
-    [COMPRESS_LZFSE] = {0, 0, 0, NULL, NULL},
+    [COMPRESS_LZFSE] = {0, 0, 0, NULL, lzfse_unpack_piece},
 };
 static_assert(ARRAY_SIZE(methods) == COMPRESS_METHODS, "a row for each method");
 

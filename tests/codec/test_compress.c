@@ -11,6 +11,7 @@
 
 #include "base/bits.h"
 #include "codec/compress.h"
+#include "lzfse_vectors.h"
 
 enum { SIZE = 64 * 1024, ROOM = 2 * SIZE };
 
@@ -188,6 +189,50 @@ static void test_xz_memory(void)
     g_assert_cmpint(compress_unpack(COMPRESS_XZ, packed, size, out, sizeof(out)), ==, -ENOMEM);
 }
 
+static void lzfse_input(uint8_t *bytes, size_t size, bool skew)
+{
+    uint32_t x = 1;
+    for (size_t i = 0; i < size; i++) {
+        x = x * 1103515245 + 12345;
+        bytes[i] = skew ? (uint8_t)(x >> 28 ? 'a' : 'b' + (x >> 16 & 31))
+                        : (uint8_t) "the quick brown fox "[(i + i / 777) % 20];
+    }
+}
+
+/* LZFSE cannot be made here: what Apple's program has made, whole, cut and damaged. */
+static void test_lzfse(void)
+{
+    static uint8_t in[20000], out[20001], bad[4096];
+    GRand *rand = g_rand_new_with_seed(5);
+    for (unsigned v = 0; v < ARRAY_SIZE(lzfse_vectors); v++) {
+        const size_t size = lzfse_vectors[v].unpacked, packed = lzfse_vectors[v].size;
+        lzfse_input(in, size, lzfse_vectors[v].skew);
+        memcpy(bad, lzfse_vectors[v].bytes, packed);
+        memset(bad + packed, 0xa5, 100);
+        g_assert_cmpint(compress_unpack(COMPRESS_LZFSE, bad, packed + 100, out, sizeof(out)), ==,
+                        (ssize_t)size);
+        g_assert_cmpmem(in, size, out, size);
+        g_assert_cmpint(compress_unpack(COMPRESS_LZFSE, bad, packed, out, size), ==, (ssize_t)size);
+        out[size - 1] = 0xee;
+        g_assert_cmpint(compress_unpack(COMPRESS_LZFSE, bad, packed, out, size - 1), ==, -ENOSPC);
+        g_assert_cmpuint(out[size - 1], ==, 0xee);
+        for (size_t cut = 0; cut < packed; cut++) {
+            g_autofree uint8_t *exact = g_memdup2(bad, cut);
+            g_assert_cmpint(compress_unpack(COMPRESS_LZFSE, exact, cut, out, size), ==, -EILSEQ);
+        }
+        for (unsigned i = 0; i < 4000; i++) {
+            const size_t at = (size_t)g_rand_int_range(rand, 0, (gint32)packed);
+            bad[at] ^= (uint8_t)(1 << g_rand_int_range(rand, 0, 8));
+            const ssize_t got = compress_unpack(COMPRESS_LZFSE, bad, packed, out, size);
+            g_assert_true(got <= (ssize_t)size && (got >= 0 || got == -EILSEQ || got == -ENOSPC));
+            if (i % 8 == 7)
+                memcpy(bad, lzfse_vectors[v].bytes, packed);
+        }
+    }
+    g_assert_cmpint(compress_pack(COMPRESS_LZFSE, 1, in, 10, out, sizeof(out)), ==, -EOPNOTSUPP);
+    g_rand_free(rand);
+}
+
 static void *worker(void *opaque)
 {
     g_autofree uint8_t *in = g_malloc(SIZE), *packed = g_malloc(ROOM), *out = g_malloc(SIZE);
@@ -230,6 +275,7 @@ int main(int argc, char **argv)
     g_test_add_func("/compress/zlib-peer", test_zlib_peer);
     g_test_add_func("/compress/peers", test_peers);
     g_test_add_func("/compress/xz-memory", test_xz_memory);
+    g_test_add_func("/compress/lzfse", test_lzfse);
     g_test_add_func("/compress/threads", test_threads);
     return g_test_run();
 }
