@@ -59,20 +59,41 @@ static bool find_size(struct image_args *args, const struct image_values *v, str
                        args->names[0]);
 }
 
-/* As qemu-img says it. */
-static void say_formatting(const struct image_args *args, const struct image_make *make)
+static bool is_among(const char *name, const char *const *names)
 {
-    const struct option_row *row = make->format->image->create_options;
-    g_autoptr(GString) line = g_string_new(NULL);
-    for (; row && row->name; row++) {
+    for (; *names; names++)
+        if (!strcmp(name, *names))
+            return true;
+    return false;
+}
+
+/* Appends what the options say that come before the size (first), or behind it. */
+static void say_options(GString *line, const struct image_make *make, bool first)
+{
+    static const char *const before_size[] = {"cluster_size", "extended_l2", "preallocation",
+                                              "compression_type", NULL};
+    static const char *const quiet[] = {"compat",        "data_file",  "data_file_raw",
+                                        "preallocation", "block_size", NULL};
+    const bool some_first = !strcmp(make->format->name, "qcow2");
+    for (const struct option_row *row = make->format->image->create_options; row && row->name; row++) {
         g_autoptr(GArray) fds = g_array_new(FALSE, FALSE, sizeof(int));
         g_autofree char *text = option_value_text(row, make->options, fds);
-        if (text)
+        const bool preset = text && row->value && !strcmp(text, row->value);
+        if (text && (some_first && is_among(row->name, before_size)) == first &&
+            !(preset && is_among(row->name, quiet)))
             g_string_append_printf(line, " %s=%s", row->name, *text ? text : "on");
     }
+}
+
+/* In qemu-img's words and order, which programs look for. */
+static void say_formatting(const struct image_args *args, const struct image_make *make)
+{
+    g_autoptr(GString) line = g_string_new(NULL);
+    say_options(line, make, true);
     g_string_append_printf(line, " size=%" PRIu64, make->size);
     if (make->backing)
         g_string_append_printf(line, " backing_file=%s backing_fmt=%s", make->backing, make->backing_format);
+    say_options(line, make, false);
     image_say(args, "Formatting '%s', fmt=%s%s\n", args->names[0], make->format->name, line->str);
 }
 

@@ -19,15 +19,14 @@
         .type = OPTION_##type_, .who = OPTION_CLI, .offset = offsetof(struct qcow2_create_options, field)    \
     }
 
+/* In the order in which qemu-img says them. */
 const struct option_row qcow2_create_rows[] = {
-    ROW(compat, TEXT, "compat", "1.1", "0.10|1.1|v2|v3", "version 2 (0.10) or 3 (1.1)"),
     ROW(cluster_size, SIZE, "cluster_size", "64K", NULL, "the unit of allocation: 512 to 2M"),
-    ROW(refcount_bits, COUNT, "refcount_bits", "16", NULL, "width of a reference count: 1 to 64"),
-    ROW(lazy_refcounts, SWITCH, "lazy_refcounts", "off", NULL, "write reference counts when closing"),
     ROW(extended_l2, SWITCH, "extended_l2", "off", NULL,
         "clusters of 32 parts that are allocated by themselves"),
-    ROW(compression_type, TEXT, "compression_type", "zlib", "zlib|zstd", "method of compressed clusters"),
     ROW(preallocation, TEXT, "preallocation", "off", "off|metadata|falloc|full", "room taken at once"),
+    ROW(compression_type, TEXT, "compression_type", "zlib", "zlib|zstd", "method of compressed clusters"),
+    ROW(compat, TEXT, "compat", "1.1", "0.10|1.1|v2|v3", "version 2 (0.10) or 3 (1.1)"),
     ROW(data_file, TEXT, "data_file", NULL, NULL, "another file that holds the data"),
     ROW(data_file_raw, SWITCH, "data_file_raw", "off", NULL, "the data file is a raw image"),
     ROW(encrypt_format, TEXT, "encrypt.format", NULL, "luks", "encrypt its data, with a passphrase"),
@@ -38,6 +37,8 @@ const struct option_row qcow2_create_rows[] = {
     ROW(encrypt.hash, TEXT, "encrypt.hash-alg", NULL, "sha1|sha256|sha512", "the hash of passphrases"),
     ROW(encrypt.iter_time, COUNT, "encrypt.iter-time", NULL, NULL,
         "milliseconds that trying a passphrase takes"),
+    ROW(lazy_refcounts, SWITCH, "lazy_refcounts", "off", NULL, "write reference counts when closing"),
+    ROW(refcount_bits, COUNT, "refcount_bits", "16", NULL, "width of a reference count: 1 to 64"),
     {0},
 };
 
