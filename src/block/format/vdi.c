@@ -181,7 +181,10 @@ int vdi_examine(struct vdi *v, uint8_t *used, vdi_seen *seen, void *opaque)
         status = places_read_file(&v->places, bytes, n * 4, v->places.table + i * 4);
         for (uint64_t k = 0; k < n && !status; k++) {
             uint64_t place;
-            enum vdi_damage damage = judge(v, ld32le(bytes + k * 4), used, &place);
+            const uint32_t entry = ld32le(bytes + k * 4);
+            if (entry == VDI_FREE) /* most of them, and memory that says so costs nothing */
+                continue;
+            const enum vdi_damage damage = judge(v, entry, used, &place);
             seen(v, i + k, place, damage, opaque);
         }
     }
@@ -253,7 +256,7 @@ static void set_places(struct vdi *v)
 
 static bool load(struct vdi *v, unsigned flags, GError **error)
 {
-    uint64_t damaged;
+    uint64_t damaged = 0;
     int status = places_init(&v->places);
     if (!status)
         status = vdi_load(v, &damaged);

@@ -50,7 +50,7 @@ int vdi_write_header(struct vdi *v);
 
 enum vdi_damage { VDI_FINE, VDI_NO_SLOT, VDI_BEHIND_END, VDI_TWICE };
 
-/* Calls seen for each block of the file's map. used: a bit for each slot, all 0. */
+/* Calls seen for each block of the file's map that is not free. used: a bit for each slot, all 0. */
 typedef void vdi_seen(struct vdi *v, uint64_t block, uint64_t place, enum vdi_damage damage, void *opaque);
 int vdi_examine(struct vdi *v, uint8_t *used, vdi_seen *seen, void *opaque);
 

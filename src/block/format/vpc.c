@@ -331,7 +331,10 @@ static int load_table(struct vpc *v, uint64_t *damaged)
         n = MIN(p->count - i, (uint64_t)ENTRIES);
         status = places_read_file(p, bytes, n * 4, p->table + i * 4);
         for (uint64_t k = 0; k < n && !status; k++) {
-            const uint64_t place = vpc_judge(v, ld32be(bytes + k * 4));
+            const uint32_t entry = ld32be(bytes + k * 4);
+            if (entry == VPC_FREE) /* most of them, and memory that says so costs nothing */
+                continue;
+            const uint64_t place = vpc_judge(v, entry);
             atomic_init(&p->live[i + k], place);
             *damaged += (place & PLACES_BAD) != 0;
             if (place && !(place & PLACES_BAD))
@@ -347,7 +350,7 @@ static int load_table(struct vpc *v, uint64_t *damaged)
 static bool load(struct vpc *v, unsigned flags, GError **error)
 {
     struct disk *b = &v->disk;
-    uint64_t damaged;
+    uint64_t damaged = 0;
     int status = places_init(&v->places);
     if (!status)
         status = load_table(v, &damaged);
