@@ -519,9 +519,9 @@ static void test_measure(void)
         const struct vmdk_options o = options_of(all[i]);
         struct block_measure m;
         folder_create(&f, "vmdk", all[i], SIZE, &o, NULL, NULL);
-        AUTO(disk) source = folder_open(&f, "vmdk", all[0], false), *b = NULL;
+        AUTO(disk) source = folder_open(&f, "vmdk", all[0], false);
         AUTO(disk) target = i ? folder_open(&f, "vmdk", all[i], false) : NULL;
-        b = target ? target : source;
+        struct disk *b = target ? target : source;
         const struct block_create c = {.name = "new", .size = SIZE, .options = &o};
         for (uint64_t at = 0; at < 196608; at += 65536) {
             g_assert_cmpint(block_pwrite(b, bytes, 65536, at + 131072), ==, 0);
