@@ -27,7 +27,7 @@ static void make_certificate(const char *folder)
 static struct web web_new(const char *mode)
 {
     struct web w = {.folder = server_folder(), .bytes = g_malloc(SERVER_SIZE)};
-    const bool tls = !strcmp(mode, "tls");
+    const bool tls = !strcmp(mode, "tls"), ftp = !strcmp(mode, "by-ftp");
     if (tls)
         make_certificate(w.folder);
     unsigned port;
@@ -35,10 +35,11 @@ static struct web web_new(const char *mode)
     for (size_t i = 0; i < SERVER_SIZE; i++)
         w.bytes[i] = (uint8_t)g_test_rand_int();
     w.file = g_build_filename(w.folder, "file", NULL);
-    w.uri = g_strdup_printf("http%s://127.0.0.1:%u/file", tls ? "s" : "", port);
+    w.uri = g_strdup_printf("%s://127.0.0.1:%u/file", ftp ? "ftp" : tls ? "https" : "http", port);
     g_assert_true(g_file_set_contents(w.file, (char *)w.bytes, SERVER_SIZE, NULL));
-    g_autofree char *program = g_test_build_filename(G_TEST_DIST, "web_server.py", NULL);
-    const char *argv[] = {"python3", program, w.file, mode, NULL};
+    g_autofree char *program =
+        g_test_build_filename(G_TEST_DIST, ftp ? "ftp_server.py" : "web_server.py", NULL);
+    const char *argv[] = {"python3", program, w.file, ftp ? NULL : mode, NULL};
     w.pid = server_start(argv, listener);
     return w;
 }
@@ -63,7 +64,7 @@ static void check_good(struct web *w, const struct curl_options *o)
     struct disk *b = server_disk(w->uri, true, o);
     uint8_t byte = 0;
     g_assert_cmpuint(b->facts.size, ==, SERVER_SIZE);
-    server_check(b, w->bytes, 60);
+    server_check(b, w->bytes, 20);
     g_assert_cmpint(block_pwrite(b, &byte, 1, 0), ==, -EROFS);
     g_assert_cmpint(block_flush(b), ==, 0);
     block_free(b);
@@ -151,6 +152,19 @@ static void test_tls(void)
     web_clear(&w);
 }
 
+static void test_ftp(void)
+{
+    if (!ready())
+        return;
+    struct web w = web_new("by-ftp");
+    const struct curl_options none = {.timeout = 30};
+    g_autofree char *missing = g_strdup_printf("%.*smissing", (int)strlen(w.uri) - 4, w.uri);
+    check_good(&w, NULL);
+    check_good(&w, &none);
+    server_refused(missing, true, &none, "remote: ");
+    web_clear(&w);
+}
+
 /* Nobody listens there. */
 static void test_nobody(void)
 {
@@ -181,6 +195,7 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/block/curl/with-password", test_password);
     g_test_add_func("/block/curl/tls", test_tls);
+    g_test_add_func("/block/curl/ftp", test_ftp);
     g_test_add_func("/block/curl/nobody", test_nobody);
     return g_test_run();
 }

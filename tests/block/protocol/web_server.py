@@ -5,8 +5,8 @@
 
 MODE is what is wrong with the server: good, whole (knows no ranges), short (ends in the middle), changing (another
 version at each request), wrong-range (another piece), silent (says nothing), ftp (redirects there), circle (redirects
-to itself), huge (the answer to a piece never ends), missing (no such file); or password, which alice knows; or tls, with
-cert.pem and key.pem beside FILE.
+to itself), huge (the answer to a piece never ends), missing (no such file); or password, which alice knows; or
+tls, with cert.pem and key.pem beside FILE.
 """
 
 import base64

@@ -26,6 +26,7 @@ struct piece {
     char etag[HEADER_MAX], modified[HEADER_MAX];
     CURL *curl;
     bool wrong, ranged;
+    bool asks; /* only for the size: what libcurl tells of it as if it were the file is not kept */
 };
 
 /* --- what the server says --- */
@@ -35,6 +36,8 @@ static size_t on_bytes(char *bytes, size_t one, size_t size, void *opaque)
     struct piece *p = opaque;
     long code = 0;
     (void)one;
+    if (p->asks)
+        return size;
     curl_easy_getinfo(p->curl, CURLINFO_RESPONSE_CODE, &code);
     if (p->fetch->http && code != 206) {
         p->wrong = true;
@@ -208,7 +211,10 @@ static bool find_http_size(struct fetch *f, CURL *curl, const char *name, GError
 static bool find_ftp_size(struct fetch *f, CURL *curl, const char *name, GError **error)
 {
     curl_off_t size = -1;
+    struct piece p = {.fetch = f, .asks = true};
     curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+    curl_easy_setopt(curl, CURLOPT_WRITEDATA, &p);
+    curl_easy_setopt(curl, CURLOPT_HEADERDATA, &p);
     const CURLcode code = curl_easy_perform(curl);
     curl_easy_setopt(curl, CURLOPT_NOBODY, 0L);
     if (code)
@@ -225,8 +231,6 @@ static bool find_size(struct fetch *f, const char *name, GError **error)
     CURL *curl = lines_take(&f->lines, &status);
     if (!curl)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: %s", name, g_strerror(-status));
-    struct piece nothing = {.fetch = f};
-    curl_easy_setopt(curl, CURLOPT_HEADERDATA, &nothing);
     const bool good = f->http ? find_http_size(f, curl, name, error) : find_ftp_size(f, curl, name, error);
     lines_give(&f->lines, curl, false);
     return good;
