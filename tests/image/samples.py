@@ -57,6 +57,7 @@ PACK = {
     DMG_ZLIB: zlib.compress,
     DMG_BZIP2: bz2.compress,
     DMG_LZMA: lzma.compress,
+    DMG_LZFSE: lambda part: b"bvx-" + struct.pack("<I", len(part)) + part + b"bvx$",
 }
 
 

@@ -76,11 +76,11 @@ def test_dmg():
 
 def test_dmg_methods():
     """qemu-img has a module for bzip2 that Debian does not ship everywhere, and none for LZMA in xz."""
-    same("dmg", samples.dmg(disk(), (samples.DMG_BZIP2, samples.DMG_LZMA)), disk(), peer=False)
+    same("dmg", samples.dmg(disk(), (samples.DMG_BZIP2, samples.DMG_LZMA, samples.DMG_LZFSE)), disk(), peer=False)
 
 
 def test_dmg_unknown_method():
-    text = samples.dmg_list([samples.dmg_table(0, 0, [(samples.DMG_LZFSE, 0, 1, 0, 1)])])
+    text = samples.dmg_list([samples.dmg_table(0, 0, [(samples.DMG_ADC, 0, 1, 0, 1)])])
     path = pathlib.Path(tempfile.mkdtemp()) / "image"
     path.write_bytes(b"x" + text + samples.dmg_end(0, 1, 1, len(text), 1))
     done = ours("dmg", path)
