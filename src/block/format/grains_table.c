@@ -13,6 +13,8 @@ static uint32_t table_bytes(const struct grains_extent *e)
     return e->entries * e->entry_size;
 }
 
+enum { LOOK_MAX = 1 << 20 /* grains of one run */ };
+
 static bool is_dirty(const struct grains_table *t)
 {
     return t->dirty_from < t->dirty_to;
@@ -117,6 +119,12 @@ static int grain_at(struct grains_extent *e, uint64_t grain, bool wait, struct g
     return status || is_place(e, run) ? status : -EIO;
 }
 
+/* Is there no table for these grains? */
+static bool is_missing(const struct grains_extent *e, uint64_t index)
+{
+    return !e->gd[index] && !e->tables[index].entries;
+}
+
 int grains_map(struct grains_extent *e, uint64_t at, uint64_t size, bool wait, struct grains_run *run)
 {
     if (e->kind == GRAINS_FLAT || e->kind == GRAINS_ZERO) {
@@ -128,8 +136,14 @@ int grains_map(struct grains_extent *e, uint64_t at, uint64_t size, bool wait, s
     if (status)
         return status;
     uint64_t grain = first + 1;
-    for (; run->state != GRAINS_PACKED && grain * e->grain < end; grain++) {
+    unsigned left = LOOK_MAX; /* a damaged image may have one table in many places */
+    for (; run->state != GRAINS_PACKED && grain * e->grain < end && left; grain++) {
         struct grains_run next;
+        if (run->state == GRAINS_BELOW && grain % e->entries == 0 && is_missing(e, grain / e->entries)) {
+            grain += e->entries - 1; /* none of its grains is there */
+            continue;
+        }
+        left--;
         if (grain_at(e, grain, wait, &next) || next.state != run->state ||
             (next.state == GRAINS_DATA && next.place - run->place != (grain - first) * e->grain))
             break;
