@@ -43,7 +43,10 @@ static void insert(uint64_t *slot, size_t room, uint64_t cluster)
 
 static bool owned_grow(struct qcow2_owned *o)
 {
+    enum { ROOM_MAX = 1 << 21 /* 16 MiB, a million tables */ };
     const size_t room = MAX(256, o->room * 2);
+    if (room > ROOM_MAX)
+        return false;
     uint64_t *slot = g_try_malloc0_n(room, sizeof(*slot));
     if (!slot)
         return false;

@@ -128,9 +128,11 @@ static int check_table_flags(struct qcow2_counts *c, uint64_t index)
 static void check_flags(struct qcow2_counts *c)
 {
     struct qcow2 *q = c->q;
+    qcow2_forget_seen(c);
     for (uint64_t i = 0; i < q->header.l1_size; i++) {
         const uint64_t entry = q->l1[i];
-        if (!entry || !qcow2_l1_entry_good(c, entry))
+        if (!entry || !qcow2_l1_entry_good(c, entry) ||
+            !qcow2_first_time(c, (entry & QCOW2_OFFSET_MASK) >> q->cluster_bits))
             continue;
         tell_flag(c, entry, qcow2_counts_get(c, (entry & QCOW2_OFFSET_MASK) >> q->cluster_bits), "L2 table");
         c->check->errors += check_table_flags(c, i) != 0;

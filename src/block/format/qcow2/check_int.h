@@ -27,6 +27,7 @@ struct qcow2_counts {
     bool too_much;       /* not all could be counted */
     bool unread;         /* nor could this be read: what seems to be a leak may be in use */
     uint64_t bad_entries;
+    uint64_t work; /* entries looked at */
 };
 
 bool qcow2_counts_init(struct qcow2_counts *c, struct qcow2 *q, struct block_check *check);
@@ -41,6 +42,9 @@ bool qcow2_count_all(struct qcow2_counts *c, GError **error);
 /* Can what an entry refers to be there? Counts nothing. */
 bool qcow2_l1_entry_good(const struct qcow2_counts *c, uint64_t entry);
 bool qcow2_l2_entry_good(const struct qcow2_counts *c, struct qcow2_entry e);
+/* True the first time for each L2 table since qcow2_forget_seen(). */
+bool qcow2_first_time(struct qcow2_counts *c, uint64_t cluster);
+void qcow2_forget_seen(struct qcow2_counts *c);
 void qcow2_say(struct qcow2_counts *c, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Is the flag of an entry as it should be, with so many references? Says so when not. */

@@ -15,7 +15,8 @@
 #include "base/error.h"
 #include "block/format/qcow2/check_int.h"
 
-enum { LEAVES_MAX = 8192 /* 128 MiB */ };
+enum { LEAVES_MAX = 5120 /* 80 MiB */ };
+#define WORK_MAX (UINT64_C(1) << 29) /* entries looked at */
 
 void qcow2_say(struct qcow2_counts *c, const char *format, ...)
 {
@@ -205,7 +206,7 @@ static void count_l2_entry(struct qcow2_counts *c, struct qcow2_entry e, bool ac
 }
 
 /* True the first time for each L2 table of an L1 table. */
-static bool first_time(struct qcow2_counts *c, uint64_t cluster)
+bool qcow2_first_time(struct qcow2_counts *c, uint64_t cluster)
 {
     struct qcow2_leaf *leaf = qcow2_counts_leaf(c, cluster, true);
     const uint64_t i = cluster % QCOW2_LEAF;
@@ -215,7 +216,7 @@ static bool first_time(struct qcow2_counts *c, uint64_t cluster)
     return true;
 }
 
-static void forget_seen(struct qcow2_counts *c)
+void qcow2_forget_seen(struct qcow2_counts *c)
 {
     GHashTableIter iter;
     gpointer leaf;
@@ -243,6 +244,7 @@ static void count_l2(struct qcow2_counts *c, uint64_t place, uint64_t *table, bo
         c->unread = true;
         return;
     }
+    c->work += BIT(q->l2_bits);
     for (uint64_t i = 0; i < BIT(q->l2_bits); i++) {
         const struct qcow2_entry e = {table[i * q->entry_words], q->entry_words == 2 ? table[i * 2 + 1] : 0};
         if (e.entry || e.bitmap)
@@ -256,10 +258,12 @@ static bool count_l1(struct qcow2_counts *c, const uint64_t *l1, uint64_t entrie
     g_autofree uint64_t *table = g_try_malloc(q->cluster);
     if (!table)
         return false;
-    forget_seen(c);
+    qcow2_forget_seen(c);
+    c->work += entries;
     for (uint64_t i = 0; i < entries; i++) {
         const uint64_t place = l1[i] & QCOW2_OFFSET_MASK;
-        if (!l1[i])
+        c->too_much |= c->work > WORK_MAX;
+        if (!l1[i] || c->too_much)
             continue;
         if (!qcow2_l1_entry_good(c, l1[i])) {
             qcow2_say(c, "ERROR L1 entry %" PRIu64 " is %016" PRIx64 ", which cannot be", i, l1[i]);
@@ -268,7 +272,7 @@ static bool count_l1(struct qcow2_counts *c, const uint64_t *l1, uint64_t entrie
             continue;
         }
         qcow2_counts_add(c, place, q->cluster);
-        if (first_time(c, place >> q->cluster_bits))
+        if (qcow2_first_time(c, place >> q->cluster_bits))
             count_l2(c, place, table, active);
     }
     return true;
@@ -287,7 +291,7 @@ static bool count_snapshots(struct qcow2_counts *c, GError **error)
         return false;
     bool ok = true;
     add_table(c, q->header.snapshots_offset, size, "the table of snapshots");
-    for (guint i = 0; i < all->len && ok; i++) {
+    for (guint i = 0; i < all->len && ok && !c->too_much; i++) {
         const struct qcow2_snapshot *s = all->pdata[i];
         const uint64_t bytes = (uint64_t)s->l1_size * 8;
         g_autofree uint64_t *l1 = bytes <= QCOW2_L1_BYTES_MAX ? g_try_malloc(MAX(bytes, 8)) : NULL;
@@ -317,7 +321,7 @@ bool qcow2_count_all(struct qcow2_counts *c, GError **error)
     struct qcow2 *q = c->q;
     g_hash_table_remove_all(c->leaves);
     c->end = align_up(q->file->facts.size, q->cluster) >> q->cluster_bits;
-    c->highest = c->bad_entries = 0;
+    c->highest = c->bad_entries = c->work = 0;
     c->next_place = 0;
     c->too_much = c->broken = c->unread = false;
     qcow2_counts_add(c, 0, q->cluster);
@@ -335,6 +339,8 @@ bool qcow2_count_all(struct qcow2_counts *c, GError **error)
         check_blocks_alone(c);
     if (c->too_much)
         return hostel_fail(error, HOSTEL_ERROR_HOST,
-                           "%s: qcow2: too large to be checked in 128 MiB of memory", q->disk.name);
+                           "%s: qcow2: too large to be checked: it refers to more than "
+                           "can be counted",
+                           q->disk.name);
     return true;
 }

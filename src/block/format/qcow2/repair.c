@@ -90,27 +90,44 @@ static int mend_table(struct qcow2_counts *c, uint64_t index)
     return status;
 }
 
+/* Of one L1 entry. Holds meta. first: no entry before it names the same table. */
+static int mend_l1_entry(struct qcow2_counts *c, uint64_t index, bool first, unsigned *again)
+{
+    enum { AGAIN_MAX = 64 /* entries that name a table another one has, and get a copy */ };
+    struct qcow2 *q = c->q;
+    const uint64_t entry = q->l1[index];
+    if (!qcow2_l1_entry_good(c, entry) || (!first && ++*again > AGAIN_MAX)) {
+        qcow2_l1_set_locked(q, index, 0);
+        return 0;
+    }
+    const uint64_t references = qcow2_counts_get(c, (entry & QCOW2_OFFSET_MASK) >> q->cluster_bits);
+    const uint64_t want = references == 1 ? entry | QCOW2_COPIED : entry & ~QCOW2_COPIED;
+    if (want != entry)
+        qcow2_l1_set_locked(q, index, want);
+    return mend_table(c, index);
+}
+
 int qcow2_repair_entries(struct qcow2_counts *c)
 {
     struct qcow2 *q = c->q;
+    unsigned again = 0;
     int status = 0;
+    qcow2_forget_seen(c);
     for (uint64_t i = 0; i < q->header.l1_size && !status; i++) {
         const uint64_t entry = q->l1[i];
         if (!entry)
             continue;
-        pthread_mutex_lock(&q->meta);
-        if (!qcow2_l1_entry_good(c, entry)) {
-            qcow2_l1_set_locked(q, i, 0);
-        } else {
-            const uint64_t references = qcow2_counts_get(c, (entry & QCOW2_OFFSET_MASK) >> q->cluster_bits);
-            const uint64_t want = references == 1 ? entry | QCOW2_COPIED : entry & ~QCOW2_COPIED;
-            if (want != entry)
-                qcow2_l1_set_locked(q, i, want);
-            status = mend_table(c, i);
-        }
-        pthread_mutex_unlock(&q->meta);
-        if (status == -EAGAIN && !(status = qcow2_sync(q)))
-            i--;
+        const bool first = !qcow2_l1_entry_good(c, entry) ||
+                           qcow2_first_time(c, (entry & QCOW2_OFFSET_MASK) >> q->cluster_bits);
+        bool full;
+        do {
+            pthread_mutex_lock(&q->meta);
+            status = mend_l1_entry(c, i, first, &again);
+            pthread_mutex_unlock(&q->meta);
+            full = status == -EAGAIN;
+            if (full)
+                status = qcow2_sync(q);
+        } while (full && !status);
     }
     return status;
 }

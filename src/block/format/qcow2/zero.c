@@ -144,6 +144,8 @@ int qcow2_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags)
     int marked = q->bitmaps ? q->bitmaps_mark(q, offset, size) : 0;
     if (marked)
         return marked;
+    if (q->header.version < 3 && q->base)
+        return -EOPNOTSUPP; /* has no entry for zeroes over a base */
     return qcow2_zero_range(q, offset, size, flags);
 }
 
