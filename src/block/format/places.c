@@ -440,6 +440,8 @@ int places_flush(struct places *p)
     uint8_t *bytes = block_scratch_take((size_t)PAGES_AT_ONCE * PLACES_PAGE);
     int status = bytes ? flush_pages(p, bytes) : -ENOMEM;
     block_scratch_give(bytes);
+    if (status) /* nobody knows any more which pages these were; and it need not be a flush that asked */
+        atomic_store(&p->disk->lost, true);
     return status;
 }
 
