@@ -113,7 +113,7 @@ def test_create_refuses():
         refused("create", "x", "10Q", says="10Q")
         refused("create", "x", "-1", says="unknown option")
         refused("create", "-f", "qcow9", "x", "1M", says="there is no format 'qcow9'")
-        refused("create", "-f", "bochs", "x", "1M", says="read only")
+        refused("create", "-f", "bochs", "x", "1M", says="no new images")
         refused("create", "-o", "frob=1", "x", "1M", says="frob")
         refused("create", "-f", "qcow2", "-b", "base", "x", "1M", says="-F FORMAT")
         refused("create", "-f", "qcow2", "-b", "base", "-F", "raw", "x", says="base")

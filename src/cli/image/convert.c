@@ -220,7 +220,7 @@ static bool convert_into(struct conversion *c, GError **error)
 static bool can_make(const struct conversion *c, const struct block_driver *format, GError **error)
 {
     if (!format->image || !format->image->create)
-        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "images of format %s can be read only",
+        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "no new images of format %s can be made",
                            format->name);
     if (c->args->convert_compress && !format->write_compressed)
         return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "-c: format %s has no compression", format->name);
@@ -280,6 +280,9 @@ static bool convert(struct image_args *args, struct conversion *c, GError **erro
     if (args->n < 2)
         return hostel_fail(error, HOSTEL_ERROR_USAGE,
                            "expected an image and the new one's name, found %u arguments", args->n);
+    if (args->target_image_opts && !args->convert_into)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "--target-image-opts: is for -n, which writes into what is there");
     c->name = args->names[args->n - 1];
     if (!open_sources(c, error))
         return false;

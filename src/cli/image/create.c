@@ -109,7 +109,7 @@ static bool create(struct image_args *args, GError **error)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "expected FILE and SIZE, found %u arguments", args->n);
     const struct block_image *image = make.format->image;
     if (!image || !image->create)
-        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "images of format %s can be read only",
+        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "no new images of format %s can be made",
                            make.format->name);
     if (!image_load_key(args, error) ||
         !image_values_parse(&v, image->create_options, image->create_options_size, args->options,

@@ -37,7 +37,7 @@ static bool take(struct words *w, const char *word, GError **error)
     const struct {
         const char *name;
         uint64_t *place;
-    } numbers[] = {{"bs", &w->block}, {"count", &w->count}, {"skip", &w->skip}, {"isize", &w->block}};
+    } numbers[] = {{"bs", &w->block}, {"count", &w->count}, {"skip", &w->skip}};
     if (length == 2 && g_str_has_prefix(word, "if"))
         w->in = value + 1;
     if (length == 2 && g_str_has_prefix(word, "of"))
@@ -49,8 +49,7 @@ static bool take(struct words *w, const char *word, GError **error)
             w->counted |= numbers[i].place == &w->count;
             return image_parse_size(value + 1, numbers[i].place, error);
         }
-    return hostel_fail(error, HOSTEL_ERROR_USAGE,
-                       "'%s' is none of if=, of=, bs=, isize=, count= and skip=", word);
+    return hostel_fail(error, HOSTEL_ERROR_USAGE, "'%s' is none of if=, of=, bs=, count= and skip=", word);
 }
 
 static bool take_all(const struct image_args *args, struct words *w, GError **error)
@@ -84,7 +83,7 @@ static bool copy(struct image_args *args, const struct words *w, struct image *s
     if (!format)
         return false;
     if (!format->image || !format->image->create)
-        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "images of format %s can be read only",
+        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "no new images of format %s can be made",
                            format->name);
     if (!image_values_parse(&v, format->image->create_options, format->image->create_options_size, NULL,
                             format->name, error))

@@ -283,8 +283,8 @@ bool image_make(struct image_output *o, const char *name, const struct image_mak
     };
     AUTO(disk) over = base;
     if (!image || !image->create)
-        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "%s: images of format %s can be read only", name,
-                           make->format->name);
+        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "%s: no new images of format %s can be made",
+                           name, make->format->name);
     if (!image->create(&create, error))
         return false;
     if (!disk)
