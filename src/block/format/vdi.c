@@ -29,6 +29,8 @@
 #include "block/format/vdi_int.h"
 #include "block/scratch.h"
 
+enum { COMPACT_MAX = 64 /* blocks that are moved when the image is closed; a repair moves any number */ };
+
 _Static_assert(sizeof(struct vdi_header) == 512, "a sector");
 
 struct vdi *vdi_of(struct disk *b)
@@ -149,7 +151,14 @@ static int before(struct places *p)
     return vdi_write_header(v);
 }
 
-static const struct places_ops places_ops = {.encode = encode, .before = before};
+/* Nothing, but that from now on places.begun says so. */
+static int begin(struct places *p)
+{
+    (void)p;
+    return 0;
+}
+
+static const struct places_ops places_ops = {.encode = encode, .begin = begin, .before = before};
 
 /* What the map says of one block; *place what to make of it. */
 static enum vdi_damage judge(const struct vdi *v, uint32_t entry, uint8_t *used, uint64_t *place)
@@ -293,9 +302,16 @@ static bool vdi_open(struct disk *b, struct block_config *config, GError **error
 
 static void vdi_close(struct disk *b)
 {
-    if (!b->facts.readonly && !block_flush(b))
-        places_trim(&vdi_of(b)->places);
-    places_fini(&vdi_of(b)->places);
+    struct vdi *v = vdi_of(b);
+    struct places *p = &v->places;
+    if (!b->facts.readonly && !block_flush(b)) {
+        /* What a crash has leaked and was not given out since: others count such slots as damage. */
+        const bool leaked = p->spare_count || le32toh(v->header.allocated) != (p->end - v->data) / p->block;
+        if (leaked && p->spare_count <= COMPACT_MAX && atomic_load(&p->begun))
+            vdi_compact(v);
+        places_trim(p);
+    }
+    places_fini(p);
 }
 
 /* --- the disk's operations --- */

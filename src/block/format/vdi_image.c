@@ -393,7 +393,7 @@ static int fill_spares(struct vdi *v)
     return status;
 }
 
-static int fix_leaks(struct vdi *v)
+int vdi_compact(struct vdi *v)
 {
     struct places *p = &v->places;
     int status = fill_spares(v);
@@ -426,7 +426,7 @@ static bool check(struct disk *b, unsigned fix, struct block_check *out, GError 
         out->leaks = given - c.used;
         say(out, "%" PRIu64 " of %u slots were given out and are nobody's", out->leaks, given);
         if (fix & BLOCK_FIX_LEAKS && out->corruptions == out->corruptions_fixed) {
-            status = fix_leaks(v);
+            status = vdi_compact(v);
             out->leaks_fixed = status ? 0 : out->leaks;
         }
     }

@@ -54,6 +54,10 @@ enum vdi_damage { VDI_FINE, VDI_NO_SLOT, VDI_BEHIND_END, VDI_TWICE };
 typedef void vdi_seen(struct vdi *v, uint64_t block, uint64_t place, enum vdi_damage damage, void *opaque);
 int vdi_examine(struct vdi *v, uint8_t *used, vdi_seen *seen, void *opaque);
 
+/* Slots that are nobody's are filled with the last blocks, and the file ends behind those. Nothing else is
+ * under way; a crash leaves what was, or leaks. */
+int vdi_compact(struct vdi *v);
+
 /* Fills places from the file's map. */
 int vdi_load(struct vdi *v, uint64_t *damaged);
 
