@@ -89,6 +89,14 @@ const struct block_driver *block_module_load(const struct block_driver *row, GEr
     return driver;
 }
 
+bool block_module_any(void)
+{
+    pthread_mutex_lock(&lock);
+    const bool any = loaded && g_hash_table_size(loaded);
+    pthread_mutex_unlock(&lock);
+    return any;
+}
+
 void block_module_close_door(void)
 {
     pthread_mutex_lock(&lock);

@@ -45,6 +45,9 @@ struct block_module {
  * files. */
 const struct block_driver *block_module_load(const struct block_driver *row, GError **error);
 
+/* Was any loaded so far? Then a disk may lie on a server. */
+bool block_module_any(void);
+
 /* From now on none is loaded: before a process locks itself down. */
 void block_module_close_door(void);
 

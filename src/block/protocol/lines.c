@@ -61,12 +61,21 @@ void lines_give(struct lines *l, void *line, bool broken)
     if (broken)
         l->disconnect(line);
     pthread_mutex_lock(&l->lock);
+    l->broke |= broken;
     if (broken)
         l->made--;
     else
         l->idle[l->n_idle++] = line;
     pthread_cond_broadcast(&l->given);
     pthread_mutex_unlock(&l->lock);
+}
+
+bool lines_broke(struct lines *l)
+{
+    pthread_mutex_lock(&l->lock);
+    const bool broke = l->broke;
+    pthread_mutex_unlock(&l->lock);
+    return broke;
 }
 
 void lines_add(struct lines *l, void *line)

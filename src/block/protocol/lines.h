@@ -19,6 +19,7 @@ struct lines {
     pthread_cond_t given;
     void *idle[LINES_MAX];
     unsigned n_idle, made, most;
+    bool broke;                                 /* one of them, ever */
     void *(*connect)(void *opaque, int *error); /* NULL with *error, -errno; any thread, no lock held */
     void (*disconnect)(void *line);
     void *opaque;
@@ -34,6 +35,9 @@ void lines_fini(struct lines *l);
 /* NULL with *error when there is none and none can be made. */
 void *lines_take(struct lines *l, int *error);
 void lines_give(struct lines *l, void *line, bool broken);
+
+/* Has any connection broken so far? */
+bool lines_broke(struct lines *l);
 
 /* One that was made elsewhere, and counts. */
 void lines_add(struct lines *l, void *line);

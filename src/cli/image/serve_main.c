@@ -19,6 +19,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "block/module.h"
 #include "block/serve/server.h"
 #include "block/serve/tls.h"
 #include "cli/cli.h"
@@ -79,22 +80,12 @@ static bool start_listening(const struct image_args *a, struct nbd_server *s, GE
            nbd_listen_tcp(s, a->serve_bind ? a->serve_bind : "localhost", a->serve_port, error);
 }
 
-/* Does any disk below lie on a server? */
-static bool is_remote(const struct disk *b)
-{
-    for (; b; b = b->below)
-        if (b->driver->kind == BLOCK_PROTOCOL && !b->driver->needs_file &&
-            strcmp(b->driver->name, "memory") != 0)
-            return true;
-    return false;
-}
-
 static bool choose_export(const struct image_args *a, struct disk *disk, struct nbd_server *s, GError **error)
 {
     s->clients = a->serve_clients ? a->serve_clients : CLIENTS;
     s->workers = a->threads ? a->threads : WORKERS;
     s->persistent = a->serve_persistent;
-    s->remote_storage = is_remote(disk);
+    s->remote_storage = block_module_any();
     s->export = (struct nbd_export){.disk = disk,
                                     .name = a->serve_name ? a->serve_name : "",
                                     .description = a->serve_description,

@@ -26,12 +26,13 @@ static struct curl_disk *curl_disk(struct disk *b)
 static bool curl_disk_open(struct disk *b, struct block_config *config, GError **error)
 {
     struct curl_disk *d = curl_disk(b);
-    struct curl_options defaults;
+    struct curl_options defaults = {0};
     const struct curl_options *o = config->options;
     if (!config->uri)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: give a URI, https://HOST/PATH", b->name);
     if (!config->readonly)
-        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED, "%s: can only be read; open it read-only (readonly=on; -r)", b->name);
+        return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
+                           "%s: can only be read; open it read-only (readonly=on; -r)", b->name);
     if (!o) {
         option_init(curl_option_rows, &defaults);
         o = &defaults;

@@ -207,7 +207,7 @@ static void *login_again(void *opaque, int *error)
 static bool iscsi_disk_open(struct disk *b, struct block_config *config, GError **error)
 {
     struct iscsi_disk *d = iscsi_disk(b);
-    struct iscsi_options defaults;
+    struct iscsi_options defaults = {0};
     const struct iscsi_options *o = config->options;
     if (!config->uri)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: give a URI, iscsi://HOST[:PORT]/IQN/LUN", b->name);
@@ -272,8 +272,11 @@ static int iscsi_disk_write(struct disk *b, const struct iovec *iov, unsigned n,
 /* A unit that does not know the command has no cache. */
 static int iscsi_disk_flush(struct disk *b)
 {
+    struct iscsi_disk *d = iscsi_disk(b);
     struct command c = {.give = give_flush};
-    const int status = run(iscsi_disk(b), &c);
+    const int status = run(d, &c);
+    if (lines_broke(&d->lines))
+        return -EIO;
     return status == -EOPNOTSUPP ? 0 : status;
 }
 

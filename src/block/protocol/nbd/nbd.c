@@ -109,7 +109,7 @@ static void connect_more(struct nbd_disk *d, const char *uri, const struct nbd_o
 static bool nbd_disk_open(struct disk *b, struct block_config *config, GError **error)
 {
     struct nbd_disk *d = nbd_disk(b);
-    struct nbd_options defaults;
+    struct nbd_options defaults = {0};
     const struct nbd_options *o = config->options;
     if (!config->uri)
         return hostel_fail(error, HOSTEL_ERROR_USAGE,

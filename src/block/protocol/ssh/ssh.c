@@ -102,7 +102,7 @@ static bool find_facts(struct ssh_disk *d, struct ssh_line *l, GError **error)
 static bool ssh_disk_open(struct disk *b, struct block_config *config, GError **error)
 {
     struct ssh_disk *d = ssh_disk(b);
-    struct ssh_options defaults;
+    struct ssh_options defaults = {0};
     const struct ssh_options *o = config->options;
     if (!config->uri)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: give a URI, ssh://[USER@]HOST[:PORT]/PATH",
@@ -234,7 +234,7 @@ static int ssh_disk_flush(struct disk *b)
         return status;
     status = sftp_fsync(l->file) ? sftp_status(l) : 0;
     lines_give(&d->lines, l, status);
-    return status;
+    return !status && lines_broke(&d->lines) ? -EIO : status;
 }
 
 static int ssh_disk_resize(struct disk *b, uint64_t size)
