@@ -103,6 +103,8 @@ static void test_stream(void)
             memset(bytes + at, 0, MIN(grain, SIZE - at));
     g_assert_cmpint(block_write_compressed(b, bytes + grain, grain, grain), ==, -EOPNOTSUPP);
     g_assert_cmpint(block_pwrite(b, bytes, 512, 0), ==, -EOPNOTSUPP);
+    g_assert_cmpint(block_zero(b, grain, grain, 0), ==, -EOPNOTSUPP);
+    g_assert_cmpint(block_zero(b, 0, grain, 0), ==, 0);
     peer_same(b, bytes, SIZE);
     g_assert_cmpint(block_seal(b), ==, 0);
     g_assert_cmpint(block_flush(b), ==, 0);

@@ -138,12 +138,25 @@ static int vmdk_discard(struct disk *b, uint64_t offset, uint64_t size)
 }
 
 /* What is not written of a stream is zero, and nothing is written twice. */
+static int zero_stream(struct vmdk *v, uint64_t offset, uint64_t size)
+{
+    struct grains_extent *e = &v->grains.extents[0];
+    struct grains_run run;
+    int status = v->grains.base ? -EOPNOTSUPP : 0;
+    pthread_mutex_lock(&v->grains.lock);
+    for (; size && !status; offset += run.size, size -= run.size) {
+        status = grains_map(e, offset, size, true, &run);
+        if (!status && run.state != GRAINS_BELOW)
+            status = -EOPNOTSUPP;
+    }
+    pthread_mutex_unlock(&v->grains.lock);
+    return status;
+}
+
 static int vmdk_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags)
 {
     struct vmdk *v = vmdk_of(b);
-    if (v->stream)
-        return v->grains.base ? -EOPNOTSUPP : 0;
-    return grains_zero(&v->grains, offset, size, flags);
+    return v->stream ? zero_stream(v, offset, size) : grains_zero(&v->grains, offset, size, flags);
 }
 
 static int vmdk_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_extent *extent)
