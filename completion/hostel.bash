@@ -22,7 +22,12 @@ _hostel_names()
 # The keys of an option that is a list, each with its equals sign.
 _hostel_keys()
 {
-    hostel help run 2>/dev/null | sed -n "/^  --$1 /,/^  --\\|^\$/s/^      \\([a-z]*=\\).*/\\1/p"
+    hostel help run 2>/dev/null | sed -n "/^  --$1 /,/^  --\\|^\$/s/^      \\([a-z-]*=\\).*/\\1/p"
+}
+
+_hostel_formats()
+{
+    hostel image --help 2>/dev/null | sed -n 's/^Formats: \(.*\)\./\1/p' | tr -d ,
 }
 
 # What a key's value is called: FILE, or words with a bar between them.
@@ -44,6 +49,8 @@ _hostel_list()
             if [ "$value" = FILE ]; then
                 compopt -o filenames 2>/dev/null
                 mapfile -t COMPREPLY < <(compgen -f -- "$current")
+            elif [ "$value" = FORMAT ]; then
+                mapfile -t COMPREPLY < <(compgen -W "$(_hostel_formats)" -- "$current")
             elif [ "$value" != "${value%|*}" ]; then
                 compopt -o nospace 2>/dev/null
                 mapfile -t COMPREPLY < <(compgen -W "${value//|/ }" -- "$current")
@@ -93,8 +100,7 @@ _hostel_image()
     -?*)
         case "$(_hostel_image_argument "$command" "$previous")" in
         FORMAT)
-            mapfile -t COMPREPLY < <(compgen -W "$(hostel image --help 2>/dev/null |
-                sed -n 's/^Formats: \(.*\)\./\1/p' | tr -d ,)" -- "$current")
+            mapfile -t COMPREPLY < <(compgen -W "$(_hostel_formats)" -- "$current")
             return
             ;;
         FORM)

@@ -31,7 +31,7 @@ def keys(option):
     rows = hostel("help", "run").split(f"\n  --{option} ", 1)[1].split("\n")[1:]
     found = {}
     for row in rows:
-        match = re.match(r"      ([a-z]+)=\S+ +.*?(?:\(default (.*)\))?(; may be repeated)?$", row)
+        match = re.match(r"      ([a-z-]+)=\S+ +.*?(?:\(default (.*)\))?(; may be repeated)?$", row)
         if not match:
             break
         found[match[1]] = match[2]
@@ -73,7 +73,7 @@ def test_manual_has_every_key():
     assert "disk" in lists
     for name in lists:
         item = text.split(f".It Fl Fl {name} ", 1)[1].split("\n.It Fl Fl ", 1)[0]
-        in_manual = re.findall(r"^\.It Cm ([a-z]+) Ns = Ns ", item, re.M)
+        in_manual = re.findall(r"^\.It Cm ([a-z-]+) Ns = Ns ", item, re.M)
         assert set(in_manual) == set(keys(name)), (name, set(in_manual) ^ set(keys(name)))
         for key, default in keys(name).items():
             explained = item.split(f".It Cm {key} ", 1)[1].split("\n.It ", 1)[0]
@@ -158,10 +158,10 @@ def test_completion_offers_values():
 
 def test_completion_offers_keys():
     assert complete("hostel", "run", "--disk", "") == {f"{key}=" for key in keys("disk")}
-    assert complete("hostel", "run", "--disk", "fo") == {"format="}
+    assert complete("hostel", "run", "--disk", "for") == {"format="}
     assert complete("hostel", "run", "--disk", "file", "=", "x,se") == {"x,serial="}
     assert str(MANUAL) in complete("hostel", "run", "--disk", "file", "=", str(MANUAL)[:-2])
-    assert complete("hostel", "run", "--disk", "file", "=", "x,format", "=") == {"raw", "overlay"}
+    assert complete("hostel", "run", "--disk", "file", "=", "x,format", "=") >= {"raw", "overlay", "qcow2"}
     assert complete("hostel", "run", "--disk", "file", "=", "x,readonly", "=", "o") == {"on", "off"}
     assert complete("hostel", "run", "--disk", "file", "=", "x,serial", "=", "") == set()
     assert complete("hostel", "run", "--disk", "file", "=", "x", "--me") == {"--memory", "--method"}
