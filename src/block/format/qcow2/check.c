@@ -159,6 +159,9 @@ static int repair(struct qcow2_counts *c, unsigned fix)
     struct qcow2 *q = c->q;
     const bool leaks = fix & BLOCK_FIX_LEAKS, errors = fix & BLOCK_FIX_ERRORS;
     int status = 0;
+    /* What could not be written is not known any more; only an image that was found to be damaged goes on. */
+    if (atomic_load(&q->failed) && !(q->header.incompatible & QCOW2_INCOMPATIBLE_CORRUPT))
+        return -EIO;
     atomic_store(&q->failed, 0);
     if (errors && c->broken) {
         status = qcow2_repair_rebuild(c);
