@@ -226,6 +226,124 @@ static void test_dirty(void)
     peer_dir_gone(&dir);
 }
 
+/* --- any damage --- */
+
+enum { FLIPS = 200, FLIP_SIZE = 300 * 1024 };
+
+/* Numbers of the header's fixed part, or of tables, become something else. */
+static void flip(GRand *rand, char *bytes, gsize size)
+{
+    static const uint64_t values[] = {0,       1,      511, 512, 4096, 65536, UINT32_MAX, UINT64_C(1) << 40,
+                                      BIT(62), BIT(63)};
+    const unsigned n = 1 + (unsigned)g_rand_int_range(rand, 0, 4);
+    for (unsigned i = 0; i < n; i++) {
+        const gsize most = g_rand_int_range(rand, 0, 4) ? size : 128;
+        const gsize at = (gsize)g_rand_int_range(rand, 0, (gint32)(most / 8)) * 8;
+        if (g_rand_boolean(rand))
+            st64be(bytes + at, values[g_rand_int_range(rand, 0, ARRAY_SIZE(values))] ^
+                                   (g_rand_boolean(rand) ? ld64be(bytes + at) : 0));
+        else
+            bytes[at + (gsize)g_rand_int_range(rand, 0, 8)] ^= (char)(1 << g_rand_int_range(rand, 0, 8));
+    }
+}
+
+/* qemu-img finds nothing wrong with an image that it opens. */
+static void agree(const char *path)
+{
+    int status;
+    g_autofree char *command =
+        g_strdup_printf("qemu-img check --image-opts driver=qcow2,file.filename=%s", path);
+    if (!peer_has("qemu-img"))
+        return;
+    g_autofree char *out = NULL, *err = NULL;
+    g_assert_true(g_spawn_command_line_sync(command, &out, &err, &status, NULL));
+    g_assert_true(WIFEXITED(status));
+    if (WEXITSTATUS(status) > 1)
+        g_error("%s: %s%s", command, out, err);
+}
+
+/* What the image says may be anything; it is read as far as it goes. */
+static void look(const char *path)
+{
+    g_autofree uint8_t *bytes = g_malloc(FLIP_SIZE);
+    struct disk *b = qcow2_try(path, true, NULL, BLOCK_OPEN_ALONE, NULL);
+    if (!b)
+        return;
+    (void)block_pread(b, bytes, MIN(b->facts.size, FLIP_SIZE), 0);
+    struct block_extent e;
+    for (uint64_t at = 0; at < MIN(b->facts.size, FLIP_SIZE) && !block_extent(b, at, b->facts.size - at, &e);
+         at += e.size)
+        ;
+    block_free(b);
+}
+
+/* True when nothing is wrong any more. */
+static bool mend(const char *path)
+{
+    g_autoptr(GError) error = NULL;
+    struct block_check c = {0}, again = {0};
+    struct disk *b = qcow2_try(path, false, NULL, BLOCK_OPEN_REPAIR | BLOCK_OPEN_ALONE, NULL);
+    if (!b)
+        return false;
+    const bool looked = b->driver->image->check(b, BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS, &c, &error);
+    block_free(b);
+    if (!looked || c.errors || c.corruptions != c.corruptions_fixed || c.leaks != c.leaks_fixed)
+        return false;
+    b = qcow2_try(path, true, NULL, BLOCK_OPEN_ALONE, NULL);
+    g_assert_nonnull(b);
+    g_assert_true(b->driver->image->check(b, 0, &again, NULL));
+    g_assert_cmpuint(again.corruptions + again.leaks + again.errors, ==, 0);
+    block_free(b);
+    return true;
+}
+
+static void use(const char *path)
+{
+    uint8_t bytes[3000] = {1};
+    struct disk *b = qcow2_try(path, false, NULL, BLOCK_OPEN_ALONE, NULL);
+    if (!b)
+        return;
+    for (uint64_t at = 0; at + sizeof(bytes) <= MIN(b->facts.size, FLIP_SIZE); at += 17 * 512)
+        (void)block_write(b, &(struct iovec){bytes, 512}, 1, at);
+    (void)block_flush(b);
+    block_free(b);
+}
+
+static void test_flips(gconstpointer options)
+{
+    struct peer_dir dir = peer_dir();
+    g_autofree char *path = peer_path(&dir, "disk.qcow2");
+    g_autofree char *whole = NULL;
+    g_autofree uint8_t *bytes = g_malloc(FLIP_SIZE);
+    gsize size;
+    unsigned mended = 0;
+    GRand *rand = g_rand_new_with_seed((guint32)g_test_rand_int());
+    qcow2_make(path, FLIP_SIZE, options);
+    struct disk *b = qcow2_at(path, false, NULL);
+    memset(bytes, 7, FLIP_SIZE);
+    g_assert_cmpint(block_pwrite(b, bytes, FLIP_SIZE / 2, 0), ==, 0);
+    g_assert_cmpint(block_write_compressed(b, bytes, FLIP_SIZE / 2 / b->facts.cluster * b->facts.cluster,
+                                           b->facts.cluster),
+                    ==, 0);
+    block_free(b);
+    g_assert_true(g_file_get_contents(path, &whole, &size, NULL));
+    for (unsigned i = 0; i < FLIPS; i++) {
+        g_autofree char *damaged = g_memdup2(whole, size);
+        flip(rand, damaged, MIN(size, 64 * KiB));
+        g_assert_true(g_file_set_contents(path, damaged, (gssize)size, NULL));
+        look(path);
+        if (mend(path) && mended++ % 8 == 0)
+            agree(path);
+        use(path);
+        look(path);
+        g_assert_true(g_file_set_contents(path, damaged, (gssize)size, NULL));
+        use(path);
+    }
+    g_assert_cmpuint(mended, >, FLIPS / 8);
+    g_rand_free(rand);
+    peer_dir_gone(&dir);
+}
+
 int main(int argc, char **argv)
 {
     static const uint64_t tables[] = {CLUSTER, BLOCK, L1, L2};
@@ -240,5 +358,8 @@ int main(int argc, char **argv)
     }
     g_test_add_func("/qcow2/false-free", test_false_free);
     g_test_add_func("/qcow2/dirty", test_dirty);
+    g_test_add_data_func("/qcow2/flips/512", "--cluster_size=512", test_flips);
+    g_test_add_data_func("/qcow2/flips/4K", "--cluster_size=4K", test_flips);
+    g_test_add_data_func("/qcow2/flips/extended", "--cluster_size=16K --extended_l2=on", test_flips);
     return g_test_run();
 }

@@ -157,6 +157,8 @@ bool qcow2_l2_entry_good(const struct qcow2_counts *c, struct qcow2_entry e)
         qcow2_compressed_range(q, e.entry, &offset, &size);
         return offset >= q->cluster && offset < q->file->facts.size;
     }
+    if (e.entry & QCOW2_L2_RESERVED || (e.entry & QCOW2_ZERO && q->header.version < 3))
+        return false;
     if (q->entry_words == 2 && ((e.bitmap & UINT32_MAX & e.bitmap >> 32) || e.entry & QCOW2_ZERO ||
                                 (!qcow2_entry_placed(q, e.entry) && (uint32_t)e.bitmap)))
         return false;

@@ -209,6 +209,10 @@ static bool check_features(struct qcow2_header *h, const char *name, GError **er
             error, HOSTEL_ERROR_INPUT,
             "%s: qcow2: compression type %u disagrees with its feature bit; the image is damaged", name,
             h->compression);
+    if (h->autoclear & QCOW2_AUTOCLEAR_RAW && !(h->incompatible & QCOW2_INCOMPATIBLE_DATA_FILE))
+        return hostel_fail(error, HOSTEL_ERROR_INPUT,
+                           "%s: qcow2: says that its data file is raw, and has none; the image is damaged",
+                           name);
     if (h->incompatible & QCOW2_INCOMPATIBLE_EXTENDED_L2 && h->cluster_bits < 14)
         return hostel_fail(error, HOSTEL_ERROR_INPUT,
                            "%s: qcow2: extended L2 entries with clusters below 16 KiB; the image is damaged",
@@ -281,7 +285,7 @@ static bool read_extensions(const uint8_t *bytes, uint32_t end, struct qcow2_hea
 static bool read_backing(const uint8_t *bytes, uint32_t have, uint64_t offset, uint32_t size,
                          struct qcow2_header *h, const char *name, GError **error)
 {
-    if (!offset || !size)
+    if (!offset || (!size && offset <= BIT(h->cluster_bits)))
         return true;
     if (size > QCOW2_BACKING_MAX || offset < h->header_length || !range_inside(offset, size, 0, have))
         return hostel_fail(error, HOSTEL_ERROR_INPUT,

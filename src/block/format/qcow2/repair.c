@@ -52,6 +52,8 @@ int qcow2_repair_refcounts(struct qcow2_counts *c, bool raise, bool lower)
 static struct qcow2_entry mended(struct qcow2_counts *c, struct qcow2_entry e)
 {
     const struct qcow2 *q = c->q;
+    if (!(e.entry & QCOW2_COMPRESSED))
+        e.entry &= ~QCOW2_L2_RESERVED;
     if (!qcow2_l2_entry_good(c, e)) { /* what was there is lost; a base's old data must not stand for it */
         if (q->entry_words == 2)
             return (struct qcow2_entry){.bitmap = (uint64_t)UINT32_MAX << 32};
