@@ -10,8 +10,6 @@ CPUS   ?=
 MEMORY ?=
 ARGS   ?=
 
-PROGRAMS := $(patsubst src/bin/%.c,src/bin/%,$(wildcard src/bin/*.c))
-
 .DEFAULT_GOAL := build
 .PHONY: help build compile run run-kernel test check-fast torture bench lint format asan tsan clang aarch64 fuzz install clean
 
@@ -25,7 +23,7 @@ deps-build deps-test deps-lint:
 	@tools/install-deps $(@:deps-%=%)
 
 compile: $(BUILD)/build.ninja
-	@ninja -C $(BUILD) $(PROGRAMS)
+	@ninja -C $(BUILD) programs
 
 # Meson notices build files that change, but not a folder that is new.
 $(BUILD)/build.ninja: $(wildcard src/*/meson.build images/*/meson.build tests/*/meson.build)
