@@ -22,9 +22,9 @@ enum { SNAPSHOTS = 4, COMPARE_EVERY = 97, CHECK_EVERY = 501 };
 static const struct image_setup setups[] = {
     {.name = "512", .driver = "qcow2", .options = "cluster_size=512", .size = 160 * KiB},
     {.name = "512-v2", .driver = "qcow2", .options = "compat=0.10,cluster_size=512", .size = 160 * KiB},
-    {.name = "1k-refcount4",
+    {.name = "1k-refcount8",
      .driver = "qcow2",
-     .options = "cluster_size=1K,refcount_bits=4",
+     .options = "cluster_size=1K,refcount_bits=8",
      .size = 300 * KiB},
     {.name = "4k-backed",
      .driver = "qcow2",
@@ -143,7 +143,8 @@ static void check(struct world *w)
     struct block_check c = {0};
     if (!image()->check)
         return;
-    must_tell(w, image()->check(w->disk, 0, &c, &error), error);
+    const bool looked = image()->check(w->disk, 0, &c, &error);
+    must_tell(w, looked, error);
     if (c.corruptions || c.errors)
         stop(w, "our check finds %u corruptions, %u errors", (unsigned)c.corruptions, (unsigned)c.errors);
 }
@@ -227,7 +228,8 @@ static void do_snapshot(struct world *w)
     f->name = g_strdup_printf("snapshot-%u", w->names++);
     f->bytes = g_memdup2(w->now.bytes, w->now.size);
     f->size = w->now.size;
-    must_tell(w, image()->snapshot_create(w->disk, f->name, &error), error);
+    const bool made = image()->snapshot_create(w->disk, f->name, &error);
+    must_tell(w, made, error);
 }
 
 static void do_apply(struct world *w)
@@ -249,7 +251,8 @@ static void do_delete(struct world *w)
     struct flat *f = some(w, true);
     if (!f)
         return;
-    must_tell(w, image()->snapshot_delete(w->disk, f->name, &error), error);
+    const bool deleted = image()->snapshot_delete(w->disk, f->name, &error);
+    must_tell(w, deleted, error);
     g_free(f->bytes);
     g_free(f->name);
     *f = (struct flat){0};

@@ -151,7 +151,8 @@ static void check(struct script *s, unsigned fix)
     char last[200] = "";
     g_autoptr(GError) error = NULL;
     struct block_check c = {.report = note_line, .opaque = last};
-    if (!did_tell(s, driver_of(s->setup)->image->check(s->disk, fix, &c, &error), error))
+    const bool looked = driver_of(s->setup)->image->check(s->disk, fix, &c, &error);
+    if (!did_tell(s, looked, error))
         return;
     if (c.corruptions || (c.errors && !script_fired(s)))
         stop(s, "check finds %u corruptions, %u errors; the last: %s", (unsigned)c.corruptions,
