@@ -55,6 +55,7 @@ struct conversion {
     struct disk *target;
     const struct block_driver *target_format;
     bool target_zero;
+    bool over; /* the new image lies over what the source does: only what the source itself keeps is copied */
 };
 
 /* Each begins at a whole sector. */
@@ -130,7 +131,7 @@ static bool copy_all(struct conversion *c, uint64_t sparse, GError **error)
             .target_zero = c->target_zero,
             .compress = c->args->convert_compress,
             .salvage = c->args->convert_salvage,
-            .depth = c->args->backing ? 1 : 0,
+            .depth = c->over ? 1 : 0,
         };
         if (!image_copy(c->args, &copy, error))
             return false;
@@ -264,6 +265,7 @@ static bool convert_new(struct conversion *c, const struct block_driver *format,
         .key = args->key,
         .key_size = args->key_size,
     };
+    c->over = make.backing != NULL;
     AUTO(image_output) output = image_output_new(c->name, error);
     return output && make_and_fill(c, output, &make, error) &&
            image_output_publish(output, g_strcmp0(args->cache, "unsafe") != 0, error);

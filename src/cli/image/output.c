@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "base/error.h"
 #include "block/file.h"
 #include "block/module.h"
@@ -273,7 +274,7 @@ bool image_make(struct image_output *o, const char *name, const struct image_mak
     struct block_create create = {
         .name = name,
         .file = o->file,
-        .size = make->size,
+        .size = align_up(make->size, BLOCK_SECTOR), /* a disk has whole sectors, whatever was asked for */
         .backing = make->backing,
         .backing_format = make->backing_format,
         .options = make->options,
