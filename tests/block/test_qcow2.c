@@ -8,7 +8,7 @@
 #include "block/format/qcow2/qcow2_int.h"
 #include "qcow2_rig.h"
 
-enum { SIZE = 3 * 1024 * 1024 + 512, ROUNDS = 150, PIECE = 200 * 1024 };
+enum { SIZE = 3 * 1024 * 1024 + 512, ROUNDS = 80, PIECE = 200 * 1024 };
 
 static const char *const shapes[] = {
     "",
@@ -98,7 +98,7 @@ static void test_shape(gconstpointer options)
     struct model m = {.bytes = bytes, .rand = g_rand_new_with_seed((guint32)g_test_rand_int())};
     qcow2_make(path, SIZE, options);
     qcow2_clean(path);
-    for (unsigned round = 0; round < 3; round++) {
+    for (unsigned round = 0; round < 2; round++) {
         m.disk = qcow2_at(path, false, NULL);
         peer_same(m.disk, bytes, SIZE);
         for (unsigned i = 0; i < ROUNDS; i++)

@@ -228,7 +228,7 @@ static void test_dirty(void)
 
 /* --- any damage --- */
 
-enum { FLIPS = 200, FLIP_SIZE = 300 * 1024 };
+enum { FLIPS = 100, FLIP_SIZE = 300 * 1024 };
 
 /* Numbers of the header's fixed part, or of tables, become something else. */
 static void flip(GRand *rand, char *bytes, gsize size)
