@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/byteorder.h"
 #include "base/checked.h"
 #include "base/error.h"
@@ -63,6 +64,11 @@ static bool look_at_grain(struct look *l, uint64_t grain, uint64_t place)
             l->check->corruptions++;
         }
         return true;
+    }
+    /* The next grain would be put where this one ends, in what the file does not have yet. */
+    if (place + e->grain > align_up(e->file->facts.size, e->grain)) {
+        say(l, "corrupt: a grain reaches behind the file's end (grain, byte)", grain, place);
+        l->check->corruptions++;
     }
     if (mark(l, place, e->grain)) {
         say(l, "corrupt: a grain's place is in use by something else, too (grain, byte)", grain, place);
