@@ -79,8 +79,10 @@ int cli_help(char **argv)
         cli_help_run();
         return CLI_OK;
     }
-    if (!strcmp(argv[1], "image"))
-        return cli_image(argv);
+    if (!strcmp(argv[1], "image")) {
+        char help[] = "help", *words[] = {argv[1], help, argv[2], NULL};
+        return cli_image(words);
+    }
     for (const struct cli_command *c = cli_commands; c->name; c++)
         if (!strcmp(c->name, argv[1])) {
             printf("Usage: hostel %s %s\n\nWhat it does: %s.\n", c->name, c->synopsis, c->help);

@@ -22,7 +22,7 @@ static int run(struct image_args *args)
 
 const struct image_command image_command_ls = {
     .name = "ls",
-    .synopsis = "[-f FORMAT] [-P N] FILE [PATH]",
+    .synopsis = "-f FORMAT [-P N] FILE [PATH]",
     .help = "list a disk's partitions, or the files of its ext2, ext3 or ext4 file system",
     .options = ls_options,
     .run = run,
@@ -31,7 +31,7 @@ const struct image_command image_command_ls = {
 
 const struct image_command image_command_cat = {
     .name = "cat",
-    .synopsis = "[-f FORMAT] [-P N] FILE PATH",
+    .synopsis = "-f FORMAT [-P N] FILE PATH",
     .help = "print a file of a disk's ext2, ext3 or ext4 file system",
     .options = cat_options,
     .run = run,
