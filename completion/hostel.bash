@@ -104,10 +104,16 @@ _hostel_image()
             return
             ;;
         FORM)
-            mapfile -t COMPREPLY < <(compgen -W "human json" -- "$current")
+            local forms="human json"
+            [ "$previous" != --progress ] || forms="bar json none"
+            mapfile -t COMPREPLY < <(compgen -W "$forms" -- "$current")
             return
             ;;
-        FILE | "") ;;
+        WHAT)
+            mapfile -t COMPREPLY < <(compgen -W "leaks all" -- "$current")
+            return
+            ;;
+        FILE | DIR | PATH | "") ;;
         *) return ;;
         esac
         ;;
