@@ -114,6 +114,22 @@ def test_manual_of_images():
         assert known <= own | common, (command, known - own - common)
 
 
+def test_help_explains_images():
+    assert hostel("help", "image") == hostel("image", "help") == hostel("image", "--help")
+    for command in image_commands():
+        wanted = hostel("image", command, "--help")
+        assert hostel("help", "image", command) == hostel("image", "help", command) == wanted
+
+
+def test_manual_of_images_says_how_each_is_called():
+    text = IMAGE_MANUAL.read_text()
+    assert {"ls", "cat"} <= image_commands()
+    for command in image_commands():
+        usage = re.search(rf"^Usage: hostel image {command} (.*)$", hostel("image", command, "--help"), re.M)[1]
+        in_manual = re.search(r'^\.Li "?(.*?)"?$', image_section(text, f".Ss {command}"), re.M)[1]
+        assert in_manual == usage, (command, in_manual, usage)
+
+
 def test_manual_is_clean():
     if not shutil.which("mandoc"):
         return "mandoc is not installed"
@@ -139,6 +155,14 @@ def test_completion_offers_images():
     assert complete("hostel", "image", "convert", "--tar") == {"--target-is-zero", "--target-image-opts"}
     assert {"raw", "qcow2"} <= complete("hostel", "image", "convert", "-f", "")
     assert complete("hostel", "image", "info", "--output", "") == {"human", "json"}
+    assert complete("hostel", "image", "convert", "--progress", "") == {"bar", "json", "none"}
+    assert complete("hostel", "image", "check", "-r", "") == {"leaks", "all"}
+    assert complete("hostel", "image", "l") == {"ls"} and complete("hostel", "image", "ca") == {"cat"}
+    for command in ("ls", "cat"):
+        assert {"--partition", "-f", "-l", "--key-file"} <= complete("hostel", "image", command, "-")
+        assert {"raw", "qcow2"} <= complete("hostel", "image", command, "-f", "")
+        assert complete("hostel", "image", command, "-P", "") == complete("hostel", "image", command, "-l", "") == set()
+        assert str(MANUAL) in complete("hostel", "image", command, "-f", "raw", str(MANUAL)[:-2])
     assert str(MANUAL) in complete("hostel", "image", "info", str(MANUAL)[:-2])
 
 
