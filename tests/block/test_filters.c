@@ -328,6 +328,48 @@ static void test_mirror_flush(void)
     pair_close(&p);
 }
 
+/* A flush that fails, and before it does there is a write to the disk that is flushed. */
+static struct disk *late_for;
+
+static int late_read(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
+{
+    return block_read(b->below, iov, n, offset, flags);
+}
+
+static int late_write(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset)
+{
+    return block_write(b->below, iov, n, offset);
+}
+
+static int late_flush(struct disk *b)
+{
+    (void)b;
+    put(late_for, 0, 512, 9);
+    return -EIO;
+}
+
+/* The member that was flushed misses a write meanwhile, and goes; the one that is left was not flushed. */
+static void test_mirror_crossed(void)
+{
+    static const struct block_driver late = {
+        .name = "late",
+        .kind = BLOCK_FILTER,
+        .size = sizeof(struct disk),
+        .read = late_read,
+        .write = late_write,
+        .flush = late_flush,
+    };
+    AUTO(store) first = store_new(SIZE);
+    AUTO(store) second = store_new(SIZE);
+    struct disk *members[2] = {block_fault_new(store_disk(first, false, false)),
+                               block_filter_new(&late, store_disk(second, false, false))};
+    struct disk *missing = members[0];
+    AUTO(disk) b = late_for = must_open("mirror", NULL, members, 2);
+    block_fault_set(missing, BLOCK_FAULT_WRITE, 0, 1, -EIO, 0);
+    g_assert_cmpint(block_flush(b), ==, -EIO);
+    g_assert_true(holds(b, 0, 512, 9));
+}
+
 static void test_mirror_sizes(void)
 {
     AUTO(store) first = store_new(1024);
@@ -430,6 +472,7 @@ int main(int argc, char **argv)
     g_test_add_func("/block/filters/mirror-all-fail", test_mirror_all_fail);
     g_test_add_func("/block/filters/mirror-read", test_mirror_read);
     g_test_add_func("/block/filters/mirror-flush", test_mirror_flush);
+    g_test_add_func("/block/filters/mirror-crossed", test_mirror_crossed);
     g_test_add_func("/block/filters/mirror-sizes", test_mirror_sizes);
     g_test_add_func("/block/filters/mirror-threads", test_mirror_threads);
     g_test_add_func("/block/filters/recorder", test_recorder);

@@ -118,7 +118,8 @@ static void drop(struct mirror *m, unsigned i, const char *what, int status)
                   m->disk.name, what, i, m->members.disk[i]->name, g_strerror(-status), left, m->members.n);
 }
 
-/* What becomes of a change that ended like this on each member (1 = was not asked). */
+/* What becomes of a change that ended like this on each member (1 = was not asked). It is made when a member
+ * has it that is still in use: another change may have ended just now, and dropped the one that has this. */
 static int settle(struct mirror *m, const int *status, const char *what)
 {
     int first = -EIO;
@@ -134,7 +135,10 @@ static int settle(struct mirror *m, const int *status, const char *what)
             drop(m, i, what, status[i]);
         found = true;
     }
-    return any ? 0 : first;
+    for (unsigned i = 0; i < m->members.n; i++)
+        if (status[i] == 0 && !is_gone(m, i))
+            return 0;
+    return first;
 }
 
 /* --- changes --- */
@@ -218,7 +222,9 @@ static int mirror_read(struct disk *b, const struct iovec *iov, unsigned n, uint
     }
     for (; i < count; i++)
         status[(first + i) % count] = 1;
-    return now ? -EIO : settle(m, status, "read");
+    if (!now)
+        settle(m, status, "read"); /* what was read stays right, whoever goes meanwhile */
+    return now ? -EIO : 0;
 }
 
 static int mirror_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_extent *extent)
