@@ -346,7 +346,7 @@ static void test_flips(gconstpointer options)
 
 int main(int argc, char **argv)
 {
-    static const uint64_t tables[] = {CLUSTER, BLOCK, L1, L2};
+    static const uint64_t tables[] = {CLUSTER, BLOCK, L1, L2, L2 | QCOW2_ZERO};
     g_test_init(&argc, &argv, NULL);
     for (unsigned i = 0; i < ARRAY_SIZE(damages); i++) {
         g_autofree char *name = g_strdup_printf("/qcow2/damage/%s", damages[i].name);

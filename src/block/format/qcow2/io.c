@@ -232,6 +232,8 @@ static int take_places(struct qcow2 *q, struct fresh *f, uint64_t want)
 {
     bool zeroed = false;
     f->count = want;
+    if (f->reuse && q->data == q->file && qcow2_owned_has_locked(q, f->host >> q->cluster_bits, want))
+        return qcow2_corrupt_locked(q, "an L2 entry that points to metadata", f->host);
     if (f->reuse)
         return 0;
     f->host = align_down(f->guest, q->cluster);
