@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 
-from machines import Unavailable
+from machines import ROOT, Unavailable, older, succeed
 from measures import Best, bench
 from table import Row
 
@@ -32,6 +32,10 @@ class Bench:
         self.hostel = [str(context.machines.hostel_program), "image"]
         self.qemu = [context.machines.tool("qemu-img")]
         self.size = 256 * MIB if context.quick else 2 * GIB
+        self.peak_program = context.machines.folder / "peak"
+        if older(self.peak_program, [ROOT / "bench/peak.c"]):
+            succeed([context.machines.tool("gcc"), "-O2", "-static", "-s", "-o", self.peak_program,
+                     ROOT / "bench/peak.c"])
         self.source = context.machines.folder / f"source-{self.size // MIB}.raw"
         if not self.source.exists():
             self.write_source()
@@ -68,7 +72,7 @@ def place(context):
 
 
 def once(command):
-    """(seconds, CPU seconds, peak of resident memory in KiB, what it printed)"""
+    """(seconds, CPU seconds, what it printed)"""
     with tempfile.TemporaryFile() as out:
         start = time.monotonic()
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT)
@@ -79,26 +83,53 @@ def once(command):
         text = out.read().decode(errors="replace")
     if status:
         raise Unavailable(f"{' '.join(command)} ended with status {status}: {text[-300:]}")
-    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss, text
+    return seconds, usage.ru_utime + usage.ru_stime, text
 
 
 def in_turns(pairs, commands, before=lambda: None):
-    """(best seconds, best CPU seconds, least peak KiB) of both, taking turns."""
-    seconds, cpu, peak = Best(), Best(), Best()
+    """(best seconds, best CPU seconds) of both, taking turns."""
+    seconds, cpu = Best(), Best()
     for _ in range(pairs):
         for system, command in commands.items():
             before()
-            now, now_cpu, now_peak, _ = once(command)
+            now, now_cpu, _ = once(command)
             seconds.see(system, now)
             cpu.see(system, now_cpu)
-            peak.see(system, now_peak)
-    return dict(seconds), dict(cpu), dict(peak)
+    return dict(seconds), dict(cpu)
+
+
+def peaks(b, commands, before):
+    """The least peaks of resident memory of both, MiB."""
+    out, peak = b.folder / "peak", Best()
+    for _ in range(b.pairs):
+        for system, command in commands.items():
+            before()
+            once([str(b.peak_program), str(out), *command])
+            peak.see(system, int(out.read_text()) / 1024)
+    return dict(peak)
 
 
 def conversion(b, name, out, *args):
     commands = b.commands("convert", *args, out)
-    seconds, cpu, _ = in_turns(b.pairs, commands, lambda: out.unlink(missing_ok=True))
+    seconds, cpu = in_turns(b.pairs, commands, lambda: out.unlink(missing_ok=True))
     return Row(name, "s", seconds, cpu)
+
+
+@bench("image/floor")
+def floor(context):
+    """the host alone: what of the 2 GiB is no zeroes (half of it), written to a new file on tmpfs by one thread"""
+    with place(context) as b:
+        best, cpu = Best(), Best()
+        piece, out = memoryview(random.Random(2).randbytes(MIB)), b.folder / "floor"
+        for _ in range(b.pairs):
+            out.unlink(missing_ok=True)
+            with open(out, "wb", buffering=0) as file:
+                start, used = time.monotonic(), time.process_time()
+                for _ in range(b.size // 2 // MIB):
+                    file.write(piece)
+                best.see("native", time.monotonic() - start)
+                cpu.see("native", time.process_time() - used)
+        yield Row("image/floor", "s", dict(best), dict(cpu))
 
 
 @bench("image/to_*", "image/from_*")
@@ -121,9 +152,9 @@ def convert(context):
 
 def small(b, name, commands, before=lambda: None):
     """Rows of a command that takes milliseconds: its time and its memory."""
-    seconds, cpu, peak = in_turns(b.pairs * 10, commands, before)
+    seconds, cpu = in_turns(b.pairs * 10, commands, before)
     yield Row(f"image/{name}", "ms", {s: v * 1e3 for s, v in seconds.items()}, {s: v * 1e3 for s, v in cpu.items()})
-    yield Row(f"image/{name}_peak", "MiB", {s: v / 1024 for s, v in peak.items()})
+    yield Row(f"image/{name}_peak", "MiB", peaks(b, commands, before))
 
 
 @bench("image/info_*", "image/create_*", "image/overlay_*", "image/snapshot_*")
@@ -142,7 +173,7 @@ def short(context):
                              lambda: new.unlink(missing_ok=True))
             yield from small(b, f"snapshot_{size}", b.commands("snapshot", "-c", "one", image, hostel=("-f", "qcow2")),
                              lambda: once([*b.qemu, "snapshot", "-d", "one", str(image)]) if "one" in once(
-                                 [*b.qemu, "snapshot", "-l", str(image)])[3] else None)
+                                 [*b.qemu, "snapshot", "-l", str(image)])[2] else None)
 
 
 # What is asked of `bench`: its options, the bytes of an operation, how many of them.
@@ -169,7 +200,7 @@ def load(context):
                                   image)
             for _ in range(b.pairs):
                 for system, command in commands.items():
-                    _, seconds, _, text = once(command)
+                    _, seconds, text = once(command)
                     took = float(re.search(r"completed in ([0-9.]+) seconds", text)[1])
                     rate.see(system, count / took if size == 4096 else count * size / took / 1e6)
                     cpu.see(system, seconds)

@@ -4,6 +4,7 @@
 #include "cli/image/image.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <math.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -142,6 +143,9 @@ static const struct image_command *find(const char *name)
 
 int cli_image(char **argv)
 {
+    /* A cluster or a table that is freed goes back to the host, so the next one does not come on top of it.
+     */
+    mallopt(M_MMAP_THRESHOLD, 32 * 1024);
     const char *name = argv[1];
     if (!name || !strcmp(name, "--help") || !strcmp(name, "-h") || (!strcmp(name, "help") && !argv[2])) {
         image_help();
