@@ -284,7 +284,6 @@ static void test_resize(gconstpointer options)
 {
     struct peer_dir d = peer_dir();
     g_autofree char *path = peer_path(&d, "disk.qcow2");
-    g_autofree uint8_t *zeroes = g_malloc0(SIZE);
     qcow2_make(path, 100 * KiB, options);
     struct disk *b = qcow2_at(path, false, NULL);
     struct model m = {.disk = b, .bytes = g_malloc0(SIZE), .rand = g_rand_new_with_seed(1)};

@@ -323,7 +323,7 @@ static void test_damage(void)
                 g_assert_true(g_file_set_contents(m.path, bad, (gssize)size, NULL));
                 AUTO(disk) r = qcow2_try(m.path, true, NULL, 0, NULL);
                 if (r) {
-                    g_autoptr(GPtrArray) all = r->driver->image->bitmaps(r, NULL);
+                    g_clear_pointer(&(GPtrArray *){r->driver->image->bitmaps(r, NULL)}, g_ptr_array_unref);
                     bool is;
                     (void)r->driver->image->bitmap_at(r, "two", 0, &(uint64_t){SIZE}, &is, NULL);
                 }

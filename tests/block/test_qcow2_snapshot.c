@@ -264,7 +264,7 @@ static void test_damage(void)
             st32be(bad + table + at, values[v]);
             g_assert_true(g_file_set_contents(m.path, bad, (gssize)size, NULL));
             m.disk = qcow2_at(m.path, false, NULL);
-            g_autoptr(GPtrArray) list = image(&m)->snapshots(m.disk, NULL);
+            g_clear_pointer(&(GPtrArray *){image(&m)->snapshots(m.disk, NULL)}, g_ptr_array_unref);
             (void)image(&m)->snapshot_apply(m.disk, "snap-1", NULL);
             (void)image(&m)->snapshot_delete(m.disk, "snap-0", NULL);
             g_clear_pointer(&m.disk, block_free);

@@ -150,8 +150,8 @@ static const char *const names[] = {
     "UPPER.TXT",
     "two.dots.here",
     ".hidden",
-    "gr\xc3\xbc\xc3\x9f"
-    "e.txt",
+    ("gr\xc3\xbc\xc3\x9f"
+     "e.txt"),
     "a+b,c;d=e.x",
     "sub/one",
     "sub/sub2/deep file of a folder.bin",
