@@ -579,6 +579,17 @@ def test_rebase():
             assert told.get("backing-filename", "") == backing, told
             qemu("compare", "-f", "qcow2", "-F", "raw", "x", "want")
             qemu("check", "x")
+        # What an image does not have is zero where it lay over nothing, or over something shorter.
+        source("long.raw", 13 * MIB)
+        patch("long.raw", 12 * MIB + 4096, b"more")
+        for form, backing in [("qcow2", []), ("qed", []), ("qcow2", ["-b", "base.raw", "-F", "raw"]),
+                              ("qed", ["-b", "base.raw", "-F", "raw"])]:
+            qemu("create", "-q", "-f", form, *backing, "x", "13M")
+            run("qemu-io", "-f", form, "-c", "write -P 9 1M 64k", "x")
+            qemu("convert", "-f", form, "-O", "raw", "x", "same")
+            image("rebase", "-q", "--follow", "-f", form, "-b", "long.raw", "-F", "raw", "x")
+            qemu("compare", "-f", form, "-F", "raw", "x", "same")
+            os.unlink("x")
         image("rebase", "-u", "-f", "qcow2", "-b", "gone", "-F", "raw", "top")
         assert json.loads(qemu("info", "--output=json", "top"))["backing-filename"] == "gone"
 

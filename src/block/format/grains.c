@@ -397,7 +397,8 @@ int grains_discard(struct grains *g, uint64_t offset, uint64_t size)
 static int extent_below(struct grains *g, uint64_t offset, uint64_t size, struct block_extent *extent)
 {
     const uint64_t end = g->base ? g->base->facts.size : 0;
-    *extent = (struct block_extent){.size = size, .hole = true, .zero = true, .place = BLOCK_NO_PLACE};
+    *extent = (struct block_extent){
+        .size = size, .hole = true, .zero = true, .depth = g->base ? 1 : 0, .place = BLOCK_NO_PLACE};
     if (offset >= end)
         return 0;
     int status = block_extent(g->base, offset, MIN(size, end - offset), extent);

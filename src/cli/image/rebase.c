@@ -77,6 +77,13 @@ static bool keep(struct rebase *r, uint64_t at, uint64_t size, GError **error)
     return !status || fail_at(top, at, status, error);
 }
 
+/* Will the new backing file show through? Where an image lies over none, what it does not have is zero, and
+ * would be that file's. */
+static bool shows_through(const struct rebase *r, const struct block_extent *e)
+{
+    return e->depth > 0 || (!r->top->chain->len && e->hole && e->zero);
+}
+
 /* Both say zero: nothing to read. */
 static bool both_zero(const struct rebase *r, const struct block_extent *e, uint64_t at, uint64_t *size,
                       int *status)
@@ -100,7 +107,7 @@ static bool keep_all(struct rebase *r, const struct image_args *args, GError **e
         struct block_extent e;
         int status = block_extent(top, at, end - at, &e);
         uint64_t size = e.size;
-        if (!status && e.depth > 0 && !both_zero(r, &e, at, &size, &status) && !status) {
+        if (!status && shows_through(r, &e) && !both_zero(r, &e, at, &size, &status) && !status) {
             size = MIN(size, STEP - at % STEP);
             ok = keep(r, at, size, error);
         }
