@@ -245,6 +245,11 @@ def test_convert_over_the_same_backing_file():
         image("convert", "-f", "qcow2", "-O", "qcow2", "-B", "base.raw", "-F", "raw", "top", "new")
         qemu("compare", "top", "new")
         assert os.stat("new").st_blocks * 512 < MIB
+        # One that lies over nothing is not taken for one that does.
+        qemu("create", "-q", "-f", "qcow2", "free", "12M")
+        run("qemu-io", "-f", "qcow2", "-c", "write -P 9 1M 100k", "free")
+        image("convert", "-f", "qcow2", "-O", "qcow2", "-B", "base.raw", "-F", "raw", "free", "new")
+        qemu("compare", "free", "new")
 
 
 def test_convert_a_snapshot():
@@ -534,6 +539,19 @@ def test_resize():
             qemu("compare", "-f", "raw", "-F", kind, "source.raw", "x")
             if kind == "qcow2":
                 qemu("check", "x")
+
+
+def test_resize_over_something_longer():
+    with Folder():
+        source("base.raw")
+        for form, code in [("qcow2", 0), ("qed", 1)]:
+            qemu("create", "-q", "-f", form, "-b", "base.raw", "-F", "raw", "x", "1M")
+            refused("resize", "-f", form, "x", "2M", says="--follow")
+            image("resize", "-q", "--follow", "-f", form, "x", "2M", code=code)
+            if not code:
+                run("qemu-io", "-f", form, "-c", "read -P 0 1M 1M", "x")
+                image("resize", "-q", "--shrink", "-f", form, "x", "512k")
+            os.unlink("x")
 
 
 def test_snapshots():

@@ -91,13 +91,25 @@ static bool open_backing(struct conversion *c, const char *name, const char *for
     return true;
 }
 
+/* What an image says that it lies over; NULL in *backing when it does not. */
+static bool find_backing(struct image_args *args, const char *name, char **backing, GError **error)
+{
+    AUTO_IMAGE alone = {0};
+    return image_open(args, name, args->format, NULL, IMAGE_READ | IMAGE_ALONE, &alone, error) &&
+           image_lies_over(&alone, backing, error);
+}
+
 /* With -B what the source lies over reads the same as what was named, so that is taken for it unless the
  * source may be followed: only what the source keeps itself is copied. */
 static bool open_source(struct conversion *c, const char *name, struct image *source, GError **error)
 {
     struct image_args *args = c->args;
     struct disk *base = NULL;
-    if (!args->backing || args->follow != BLOCK_FOLLOW_NONE)
+    g_autofree char *backing = NULL;
+    const bool may_differ = args->backing && args->follow == BLOCK_FOLLOW_NONE;
+    if (may_differ && !find_backing(args, name, &backing, error))
+        return false;
+    if (!may_differ || !backing)
         return image_open(args, name, args->format, snapshot_of(args), IMAGE_READ, source, error);
     return open_backing(c, args->backing, args->backing_format, &base, error) &&
            image_open_over(args, name, args->format, base, IMAGE_READ, source, error);

@@ -184,6 +184,9 @@ bool image_open_over(struct image_args *args, const char *name, const char *form
 bool image_graph_open(struct image_args *args, const char *text, const char *snapshot, unsigned mode,
                       struct image *out, GError **error);
 
+/* What the image says that it lies over, owned; NULL in *backing when it says nothing. False with *error. */
+bool image_lies_over(struct image *image, char **backing, GError **error);
+
 /* Reads the passphrase that args name, if they do, into args->key. */
 bool image_load_key(struct image_args *args, GError **error);
 

@@ -176,3 +176,18 @@ bool image_open_over(struct image_args *args, const char *name, const char *form
 {
     return open_with(args, name, format, NULL, base, mode, out, error);
 }
+
+bool image_lies_over(struct image *image, char **backing, GError **error)
+{
+    const struct block_image *f = image->format ? image->format->image : NULL;
+    struct block_image_info info = {0};
+    *backing = NULL;
+    /* raw's disk is its file's. */
+    if (!f || !f->info || !strcmp(image->format->name, "raw"))
+        return true;
+    if (!f->info(image->disk, &info, error))
+        return false;
+    *backing = STEAL(info.backing);
+    block_image_info_clear(&info);
+    return true;
+}

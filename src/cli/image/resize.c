@@ -63,6 +63,18 @@ static bool resize_to(struct image *image, uint64_t size, const char *how, GErro
     return !status || hostel_fail(error, HOSTEL_ERROR_HOST, "%s: %s", image->name, g_strerror(-status));
 }
 
+/* What is new is zero, so where the image lies over another one it matters what that has there. */
+static bool check_backing(struct image *image, GError **error)
+{
+    g_autofree char *backing = NULL;
+    if (!image_lies_over(image, &backing, error))
+        return false;
+    return !backing || hostel_fail(error, HOSTEL_ERROR_USAGE,
+                                   "%s: lies over %s, which must not show where the disk becomes larger; "
+                                   "allow to look at it with --follow",
+                                   image->name, backing);
+}
+
 static bool resize(struct image_args *args, GError **error)
 {
     if (args->n != 2)
@@ -70,7 +82,7 @@ static bool resize(struct image_args *args, GError **error)
                            "expected an image and its new size, found %u arguments", args->n);
     AUTO_IMAGE image = {0};
     uint64_t size = 0;
-    /* What it lies over matters where the disk becomes larger: what is new must not show it. */
+    /* What it lies over matters only where the disk becomes larger. */
     const unsigned mode = args->follow == BLOCK_FOLLOW_NONE ? IMAGE_ALONE : 0;
     if (!image_open(args, args->names[0], args->format, NULL, IMAGE_WRITE | mode, &image, error) ||
         !find_size(args->names[1], image.disk->facts.size, &size, error))
@@ -81,6 +93,8 @@ static bool resize(struct image_args *args, GError **error)
             "%s: would lose what is behind the new end; use --shrink if that is meant, after the "
             "guest has made its file systems smaller",
             image.name);
+    if (size > image.disk->facts.size && mode == IMAGE_ALONE && !check_backing(&image, error))
+        return false;
     if (!resize_to(&image, size, args->preallocation, error))
         return false;
     image_say(args, "Image resized.\n");
