@@ -4,7 +4,9 @@
 #include "block/image.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <sys/param.h>
+#include <sys/random.h>
 
 #include "base/bits.h"
 
@@ -52,4 +54,24 @@ int block_image_used(struct disk *source, uint32_t cluster, uint64_t *bytes)
         at += extent.size;
     }
     return 0;
+}
+
+void block_check_say(const struct block_check *check, const char *format, ...)
+{
+    va_list args;
+    if (!check->report)
+        return;
+    va_start(args, format);
+    g_autofree char *line = g_strdup_vprintf(format, args);
+    va_end(args);
+    check->report(check->opaque, line);
+}
+
+bool block_image_id(uint8_t id[static 16])
+{
+    if (getrandom(id, 16, 0) != 16)
+        return false;
+    id[7] = (uint8_t)((id[7] & 0x0f) | 0x40); /* the number of the version, as Microsoft orders the bytes */
+    id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+    return true;
 }

@@ -124,6 +124,14 @@ struct block_image {
                       GError **error);
 };
 
+/* Reports one line of a check, if anybody listens. */
+void block_check_say(const struct block_check *check, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* A new random identifier (RFC 4122, version 4) in the order of bytes that vhdx and vdi have. False: the host
+ * has no random numbers. */
+bool block_image_id(uint8_t id[static 16]);
+
 /* Bytes of the source that a copy with this cluster size would have to keep (not zero), whole clusters. */
 int block_image_used(struct disk *source, uint32_t cluster, uint64_t *bytes);
 

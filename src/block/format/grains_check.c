@@ -28,11 +28,7 @@ struct look {
 /* What is wrong, and two numbers that say where. */
 static void say(struct look *l, const char *what, uint64_t a, uint64_t b)
 {
-    char line[256];
-    if (!l->check->report)
-        return;
-    g_snprintf(line, sizeof(line), "%.100s: %s: %" PRIu64 ", %" PRIu64, l->e->name, what, a, b);
-    l->check->report(l->check->opaque, line);
+    block_check_say(l->check, "%.100s: %s: %" PRIu64 ", %" PRIu64, l->e->name, what, a, b);
 }
 
 /* Was any of this in use already? Is from now on. */

@@ -187,10 +187,7 @@ struct look {
 
 static void say(const struct look *k, const char *what, uint64_t n)
 {
-    char line[160];
-    g_snprintf(line, sizeof(line), "%s: %" PRIu64, what, n);
-    if (k->check->report)
-        k->check->report(k->check->opaque, line);
+    block_check_say(k->check, "%s: %" PRIu64, what, n);
 }
 
 static bool mark(struct look *k, uint64_t place)
@@ -290,8 +287,8 @@ static bool look(struct parallels *l, unsigned fix, struct block_check *check, G
 static bool parallels_check(struct disk *b, unsigned fix, struct block_check *check, GError **error)
 {
     struct parallels *l = parallels(b);
-    if (l->dirty && check->report)
-        check->report(check->opaque, "the image was not closed properly");
+    if (l->dirty)
+        block_check_say(check, "the image was not closed properly");
     if (b->facts.readonly)
         fix = 0;
     if (!look(l, fix, check, error))

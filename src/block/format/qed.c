@@ -233,8 +233,8 @@ static bool qed_check(struct disk *b, unsigned fix, struct block_check *check, G
         fix = 0;
     int status = fix ? grains_begin(&q->grains) : 0;
     check->corruptions += q->bad_tables;
-    if (q->bad_tables && check->report)
-        check->report(check->opaque, "corrupt: the directory names tables that are not in the file");
+    if (q->bad_tables)
+        block_check_say(check, "corrupt: the directory names tables that are not in the file");
     if (!status && q->bad_tables && fix & BLOCK_FIX_ERRORS) {
         status = put_directory(q);
         check->corruptions_fixed += status ? 0 : q->bad_tables;

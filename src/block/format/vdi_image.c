@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/bits.h"
 #include "base/byteorder.h"
@@ -71,15 +70,6 @@ static bool make_plan(const struct block_create *c, struct plan *plan, GError **
     return true;
 }
 
-static bool random_id(uint8_t id[16])
-{
-    if (getrandom(id, 16, 0) != 16)
-        return false;
-    id[7] = (uint8_t)((id[7] & 0x0f) | 0x40); /* RFC 4122, version 4; this is how Microsoft orders it */
-    id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
-    return true;
-}
-
 static struct vdi_header make_header(const struct plan *plan)
 {
     return (struct vdi_header){
@@ -128,7 +118,7 @@ static bool create(const struct block_create *c, GError **error)
     if (!make_plan(c, &plan, error))
         return false;
     struct vdi_header h = make_header(&plan);
-    if (!random_id(h.id) || !random_id(h.last_snapshot))
+    if (!block_image_id(h.id) || !block_image_id(h.last_snapshot))
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: the host has no random numbers", c->name);
     int status = make_end(c->file, plan.data, plan.data + (plan.fixed ? plan.blocks * plan.block : 0));
     if (!status)
@@ -308,18 +298,6 @@ struct checking {
     int status;
 };
 
-static void say(struct block_check *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(struct block_check *check, const char *format, ...)
-{
-    va_list args;
-    if (!check->report)
-        return;
-    va_start(args, format);
-    g_autofree char *line = g_strdup_vprintf(format, args);
-    va_end(args);
-    check->report(check->opaque, line);
-}
-
 /* What has no slot reads as zeroes from now on; of two that share one, each gets its own. */
 static void mend(struct vdi *v, uint64_t block, enum vdi_damage damage, struct checking *c)
 {
@@ -347,7 +325,8 @@ static void look(struct vdi *v, uint64_t block, uint64_t place, enum vdi_damage 
         return;
     if (damage) {
         c->check->corruptions++;
-        say(c->check, "block %" PRIu64 ": its slot %u %s", block, vdi_entry(v, place), what[damage]);
+        block_check_say(c->check, "block %" PRIu64 ": its slot %u %s", block, vdi_entry(v, place),
+                        what[damage]);
         mend(v, block, damage, c);
         if (damage != VDI_TWICE)
             return;
@@ -424,7 +403,7 @@ static bool check(struct disk *b, unsigned fix, struct block_check *out, GError 
         status = places_flush(&v->places);
     if (!status && given > c.used) {
         out->leaks = given - c.used;
-        say(out, "%" PRIu64 " of %u slots were given out and are nobody's", out->leaks, given);
+        block_check_say(out, "%" PRIu64 " of %u slots were given out and are nobody's", out->leaks, given);
         if (fix & BLOCK_FIX_LEAKS && out->corruptions == out->corruptions_fixed) {
             status = vdi_compact(v);
             out->leaks_fixed = status ? 0 : out->leaks;

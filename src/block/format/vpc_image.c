@@ -288,18 +288,6 @@ static bool info(struct disk *b, struct block_image_info *out, GError **error)
 
 /* --- checking --- */
 
-static void say(struct block_check *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(struct block_check *check, const char *format, ...)
-{
-    va_list args;
-    if (!check->report)
-        return;
-    va_start(args, format);
-    g_autofree char *line = g_strdup_vprintf(format, args);
-    va_end(args);
-    check->report(check->opaque, line);
-}
-
 struct piece {
     uint64_t place, block;
 };
@@ -321,8 +309,8 @@ static void check_entries(struct vpc *v, unsigned fix, struct block_check *out, 
         const uint64_t entry = places_get(p, i), place = entry & ~(uint64_t)PLACES_STATES;
         if (entry & PLACES_BAD) {
             out->corruptions++;
-            say(out, "block %" PRIu64 ": sector %u is not inside the file, or is the image's own", i,
-                vpc_entry(v, entry));
+            block_check_say(out, "block %" PRIu64 ": sector %u is not inside the file, or is the image's own",
+                            i, vpc_entry(v, entry));
             if (fix & BLOCK_FIX_ERRORS) {
                 places_set(p, i, PLACES_NONE);
                 out->corruptions_fixed++;
@@ -342,10 +330,10 @@ static void check_overlaps(struct vpc *v, struct block_check *out, struct piece 
     for (uint64_t i = 1; i < count; i++)
         if (pieces[i].place - v->bitmap < pieces[i - 1].place + v->places.block) {
             out->corruptions++;
-            say(out,
-                "blocks %" PRIu64 " and %" PRIu64 " share room at %" PRIu64
-                "; only what one of them has can be right",
-                pieces[i - 1].block, pieces[i].block, pieces[i].place);
+            block_check_say(out,
+                            "blocks %" PRIu64 " and %" PRIu64 " share room at %" PRIu64
+                            "; only what one of them has can be right",
+                            pieces[i - 1].block, pieces[i].block, pieces[i].place);
         }
 }
 
@@ -359,7 +347,7 @@ static int check_end(struct vpc *v, unsigned fix, struct block_check *out)
     if (status || !memcmp(&f, &v->footer, sizeof(f)))
         return status;
     out->leaks++;
-    say(out, "the footer at the end of the file is missing");
+    block_check_say(out, "the footer at the end of the file is missing");
     if (fix & BLOCK_FIX_LEAKS) {
         status = places_begin(&v->places);
         if (!status)

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "base/byteorder.h"
 #include "base/checked.h"
@@ -52,11 +51,7 @@ char *vhdx_guid_text(const struct vhdx_guid *guid)
 
 bool vhdx_guid_make(struct vhdx_guid *guid)
 {
-    if (getrandom(guid, sizeof(*guid), 0) != sizeof(*guid))
-        return false;
-    guid->bytes[7] = (uint8_t)((guid->bytes[7] & 0x0f) | 0x40); /* RFC 4122, version 4 */
-    guid->bytes[8] = (uint8_t)((guid->bytes[8] & 0x3f) | 0x80);
-    return true;
+    return block_image_id(guid->bytes);
 }
 
 uint32_t vhdx_checksum(const void *bytes, size_t size)

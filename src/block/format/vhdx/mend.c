@@ -20,18 +20,6 @@
 
 /* --- checking --- */
 
-static void say(struct block_check *check, const char *format, ...) __attribute__((format(printf, 2, 3)));
-static void say(struct block_check *check, const char *format, ...)
-{
-    va_list args;
-    if (!check->report)
-        return;
-    va_start(args, format);
-    g_autofree char *line = g_strdup_vprintf(format, args);
-    va_end(args);
-    check->report(check->opaque, line);
-}
-
 struct piece {
     uint64_t place, size, block;
 };
@@ -51,8 +39,8 @@ static uint64_t check_entries(struct vhdx *v, unsigned fix, struct block_check *
         const uint64_t entry = places_get(p, i), place = entry & ~(uint64_t)PLACES_STATES;
         if (entry & PLACES_BAD) {
             out->corruptions++;
-            say(out, "block %" PRIu64 ": place %" PRIu64 " in state %u makes no sense", i, VHDX_PLACE(entry),
-                (unsigned)(entry >> 8 & 7));
+            block_check_say(out, "block %" PRIu64 ": place %" PRIu64 " in state %u makes no sense", i,
+                            VHDX_PLACE(entry), (unsigned)(entry >> 8 & 7));
             if (fix & BLOCK_FIX_ERRORS) {
                 places_set(p, i, PLACES_NONE);
                 out->corruptions_fixed++;
@@ -76,10 +64,10 @@ static void check_overlaps(struct block_check *out, struct piece *pieces, uint64
     for (uint64_t i = 1; i < count; i++)
         if (pieces[i].place < pieces[i - 1].place + pieces[i - 1].size) {
             out->corruptions++;
-            say(out,
-                "blocks %" PRIu64 " and %" PRIu64 " share room at %" PRIu64
-                "; only what one of them has can be right",
-                pieces[i - 1].block, pieces[i].block, pieces[i].place);
+            block_check_say(out,
+                            "blocks %" PRIu64 " and %" PRIu64 " share room at %" PRIu64
+                            "; only what one of them has can be right",
+                            pieces[i - 1].block, pieces[i].block, pieces[i].place);
         }
 }
 

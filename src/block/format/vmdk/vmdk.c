@@ -215,9 +215,8 @@ static bool vmdk_check(struct disk *b, unsigned fix, struct block_check *check, 
 {
     struct vmdk *v = vmdk_of(b);
     check->corruptions += v->second;
-    if (v->second && check->report)
-        check->report(check->opaque,
-                      "corrupt: the directory is damaged; the redundant one is good: convert it");
+    if (v->second)
+        block_check_say(check, "corrupt: the directory is damaged; the redundant one is good: convert it");
     return grains_check(&v->grains, fix, check, error);
 }
 
