@@ -9,10 +9,12 @@
  * disk's size. What the new state needs is written and made durable before it, what only the old one needed
  * is given back after it:
  *
- *   make     references + 1, flags cleared, copy of L1, new table | header |  old table
- *   apply    references of the snapshot + 1, copy of its L1       | header |  references of the disk - 1, old
- * L1 delete   new table                                            | header |  references - 1, its L1, old
- * table, flags set
+ *   make    before: references + 1, flags cleared, a copy of L1, the new table
+ *           after: the old table
+ *   apply   before: references of the snapshot + 1, a copy of its L1
+ *           after: references of the disk - 1, its old L1
+ *   delete  before: the new table
+ *           after: references of the snapshot - 1, its L1, the old table; flags set
  *
  * So a cut of power leaves the old state or the new one, and at most clusters that are counted too often.
  */
