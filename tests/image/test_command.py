@@ -541,6 +541,15 @@ def test_resize():
                 qemu("check", "x")
 
 
+def test_discard_behind_the_end_of_a_data_file():
+    with Folder():
+        qemu("create", "-q", "-f", "qcow2", "-o", "data_file=data,data_file_raw=on", "x", "2M")
+        os.truncate("data", MIB)
+        pathlib.Path("script").write_text("discard 1572864 65536\ndiscard 983040 131072\nflush\n")
+        with open("script", encoding="ascii") as script:
+            run(os.environ["DISKTOOL"], "qcow2", "x", stdin=script)
+
+
 def test_resize_over_something_longer():
     with Folder():
         source("base.raw")

@@ -163,8 +163,9 @@ int qcow2_discard(struct disk *b, uint64_t offset, uint64_t size)
     int marked = q->bitmaps ? q->bitmaps_mark(q, offset, size) : 0;
     if (marked)
         return marked;
+    const uint64_t there = MIN(to, q->data->facts.size);
     if (q->external && q->header.autoclear & QCOW2_AUTOCLEAR_RAW)
-        return block_discard(q->data, from, MIN(to, q->data->facts.size) - MIN(from, q->data->facts.size));
+        return from < there ? block_discard(q->data, from, there - from) : 0;
     /* What a base has there must not come back to light. */
     return qcow2_drop_clusters(q, from, to - from, q->base != NULL, false);
 }
