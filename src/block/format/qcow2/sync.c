@@ -357,12 +357,12 @@ int qcow2_sync_all(struct qcow2 *q)
         if (more)
             status = run(q, true);
     }
+    pthread_mutex_lock(&q->meta);
     if (!status && q->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY) {
-        pthread_mutex_lock(&q->meta);
         q->header.incompatible &= ~QCOW2_INCOMPATIBLE_DIRTY;
         status = qcow2_header_update_locked(q);
-        pthread_mutex_unlock(&q->meta);
     }
+    pthread_mutex_unlock(&q->meta);
     pthread_mutex_unlock(&q->sync_lock);
     return status;
 }
