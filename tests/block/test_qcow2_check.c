@@ -226,6 +226,34 @@ static void test_dirty(void)
     peer_dir_gone(&dir);
 }
 
+/* A device that ends where the refcount table would have to grow: it is full, and that is all. */
+static void test_full_device(void)
+{
+    enum { COVERED = 64 * 256 * 512 /* by a table of one cluster of 512 bytes */, PIECE = 65536 };
+    struct peer_dir dir = peer_dir();
+    g_autofree char *path = peer_path(&dir, "disk.qcow2");
+    g_autofree uint8_t *bytes = g_malloc0(PIECE);
+    g_autoptr(GError) error = NULL;
+    qcow2_make(path, 2 * COVERED, "--cluster_size=512");
+    int fd = g_open(path, O_RDWR | O_CLOEXEC);
+    g_assert_cmpint(ftruncate(fd, COVERED + 1024), ==, 0);
+    struct block_config on = {.name = "device", .fd = fd};
+    struct block_config config = {.name = "image", .fd = -1};
+    config.file = block_open(block_driver_find("file"), &on, &error);
+    g_assert_no_error(error);
+    config.file->facts.growable = false;
+    struct disk *b = block_open(&block_driver_qcow2, &config, &error);
+    g_assert_no_error(error);
+    int status = 0;
+    for (uint64_t at = 0; at < 2 * COVERED && !status; at += PIECE)
+        status = block_pwrite(b, bytes, PIECE, at);
+    g_assert_cmpint(status, ==, -ENOSPC);
+    g_assert_cmpint(block_pwrite(b, bytes, PIECE, 0), ==, 0);
+    g_assert_cmpint(block_flush(b), ==, 0);
+    block_free(b);
+    peer_dir_gone(&dir);
+}
+
 /* --- any damage --- */
 
 enum { FLIPS = 100, FLIP_SIZE = 300 * 1024 };
@@ -356,6 +384,7 @@ int main(int argc, char **argv)
         g_autofree char *name = g_strdup_printf("/qcow2/overlap/%u", i);
         g_test_add_data_func(name, &tables[i], test_overlap);
     }
+    g_test_add_func("/qcow2/full-device", test_full_device);
     g_test_add_func("/qcow2/false-free", test_false_free);
     g_test_add_func("/qcow2/dirty", test_dirty);
     g_test_add_data_func("/qcow2/flips/512", "--cluster_size=512", test_flips);

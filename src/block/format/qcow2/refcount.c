@@ -230,6 +230,9 @@ static int grow_table(struct qcow2 *q, uint64_t need)
 {
     struct growth g;
     int status = plan(q, need, &g);
+    if (!status && !q->file->facts.growable &&
+        (g.start + g.table + g.blocks) << q->cluster_bits > q->file->facts.size)
+        status = -ENOSPC; /* found while nothing has changed yet, the disk goes on */
     if (status || (status = extend_arrays(q, g.entries)))
         return status;
     const uint64_t low = BIT(q->block_bits) - 1;
