@@ -14,6 +14,7 @@ struct image_setup {
     uint64_t size, base_size; /* bytes; base_size 0 = lies over nothing */
     const char *qemu;         /* what qemu-img calls the format; NULL = it has no check for it */
     bool settles;             /* opening it for writing mends it first: qemu-img looks only then */
+    bool appends; /* keeps no account of free places: what leaked before the end of the file stays */
 };
 
 /* Ends with a NULL name. */

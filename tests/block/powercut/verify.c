@@ -53,7 +53,7 @@ static char *check(const struct verdict *v, struct disk *b, unsigned fix)
     if (c.corruptions || c.errors)
         return g_strdup_printf("check finds %u corruptions, %u errors: %s", (unsigned)c.corruptions,
                                (unsigned)c.errors, text->str);
-    if (fix && c.leaks != c.leaks_fixed)
+    if (fix && c.leaks != c.leaks_fixed && !v->script->setup->appends)
         return g_strdup_printf("check mends %u of %u leaks", (unsigned)c.leaks_fixed, (unsigned)c.leaks);
     return NULL;
 }
