@@ -60,7 +60,8 @@ KINDS = [
     Kind("vhdx", "vhdx", size=20 * MIB),
     Kind("vhdx-1m", "vhdx", "block_size=1M", size=5 * MIB),
     Kind("vhdx-fixed", "vhdx", "subformat=fixed", size=5 * MIB),
-    Kind("qed", "qed", size=3 * MIB + 512, backing=True),
+    # Over nothing: where QEMU 7.2 writes a part of a zeroed cluster, the rest shows the backing file, to itself, too.
+    Kind("qed", "qed", size=3 * MIB + 512),
     Kind("parallels", "parallels", size=5 * MIB),
     Kind("raw", "raw", grow=True),
 ]
@@ -266,8 +267,7 @@ def sequence(kind, seed):
 
 def kinds():
     wanted = os.environ.get("ONLY")
-    formats = subprocess.run([HOSTEL, "image", "create", "--help"], capture_output=True, text=True).stdout
-    return [kind for kind in KINDS if (not wanted or wanted in kind.name) and (wanted or kind.form in formats)]
+    return [kind for kind in KINDS if not wanted or wanted in kind.name]
 
 
 def test_of(kind, seeds):
