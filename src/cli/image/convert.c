@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* `hostel image convert`: copies disks into a new image of another format, or with other options. */
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/checked.h"
 #include "base/error.h"
 #include "block/copy.h"
 #include "cli/cli.h"
@@ -125,32 +127,134 @@ static bool open_sources(struct conversion *c, GError **error)
         struct image *source = &c->sources[c->n++];
         if (!open_source(c, c->args->names[c->n - 1], source, error))
             return false;
-        c->size += room(source);
+        if (ckd_add(&c->size, c->size, room(source)) || c->size > INT64_MAX)
+            return hostel_fail(error, HOSTEL_ERROR_INPUT,
+                               "%s: with it the images have more bytes together than a disk can have",
+                               source->name);
     }
     return true;
 }
 
+/* --- clusters that lie on several images --- */
+
+/*
+ * A compressed cluster is written whole and once. With several images, one may end inside a cluster and the
+ * next begin there; and an image that is there (-n) may be larger than what is copied. Such clusters are put
+ * together here, all others are left to block_copy().
+ */
+
+/* The size of what is compressed at once; 1 = nothing is. */
+static uint64_t unit(const struct conversion *c)
+{
+    return c->args->convert_compress ? MAX(c->target->facts.cluster, (uint32_t)BLOCK_SECTOR) : 1;
+}
+
+static void tell_unread(const struct image *source, uint64_t bytes)
+{
+    if (bytes)
+        fprintf(stderr, "hostel: %s: %" PRIu64 " bytes could not be read and are zero now\n", source->name,
+                bytes);
+}
+
+/* Bytes of one image; what cannot be read is zero with --salvage. */
+static bool read_part(const struct conversion *c, const struct image *source, uint8_t *bytes, uint64_t size,
+                      uint64_t at, GError **error)
+{
+    int status = block_pread(source->disk, bytes, size, at);
+    if (status && !c->args->convert_salvage)
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot read at %" PRIu64 ": %s", source->name, at,
+                           g_strerror(-status));
+    uint64_t unread = 0;
+    for (uint64_t i = 0, now; status && i < size; i += now) {
+        now = MIN((uint64_t)BLOCK_SECTOR, size - i);
+        if (!block_pread(source->disk, bytes + i, now, at + i))
+            continue;
+        memset(bytes + i, 0, now);
+        unread += now;
+    }
+    tell_unread(source, unread);
+    return true;
+}
+
+/* What the images have at [at, at + size) of the target; they leave the rest of bytes as it is. */
+static bool gather(const struct conversion *c, uint8_t *bytes, uint64_t at, uint64_t size, GError **error)
+{
+    uint64_t begin = 0;
+    for (unsigned i = 0; i < c->n && begin < at + size; i++) {
+        const struct image *source = &c->sources[i];
+        const uint64_t end = begin + room(source), data_end = begin + source->disk->facts.size;
+        const uint64_t from = MAX(at, begin), to = MIN(at + size, end), read_to = MIN(to, data_end);
+        if (from < to)
+            memset(bytes + (from - at), 0, to - from);
+        if (from < read_to && !read_part(c, source, bytes + (from - at), read_to - from, from - begin, error))
+            return false;
+        begin = end;
+    }
+    return true;
+}
+
+/* Puts one cluster together and writes it. */
+static bool copy_joint(const struct conversion *c, uint64_t at, bool sparse, GError **error)
+{
+    const uint64_t size = MIN(unit(c), c->target->facts.size - at);
+    g_autofree uint8_t *bytes = g_try_malloc0(size);
+    int status = bytes ? 0 : -ENOMEM;
+    if (!status && !c->target_zero)
+        status = block_pread(c->target, bytes, size, at);
+    if (!status && !gather(c, bytes, at, size, error))
+        return false;
+    if (!status && (!sparse || !block_is_zero(bytes, size)))
+        status = block_write_compressed(c->target, bytes, at, size);
+    else if (!status && !c->target_zero)
+        status = block_zero(c->target, at, size, BLOCK_MAY_UNMAP);
+    return !status || hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot write at %" PRIu64 ": %s", c->name,
+                                  at, g_strerror(-status));
+}
+
+/* --- the copy --- */
+
+/* The i-th image, which begins at `begin` in the target; *joint is the cluster put together last. */
+static bool copy_one(struct conversion *c, unsigned i, uint64_t begin, uint64_t *joint, uint64_t sparse,
+                     GError **error)
+{
+    const struct image *source = &c->sources[i];
+    const uint64_t size = source->disk->facts.size, end = begin + size;
+    const uint64_t from = align_up(begin, unit(c));
+    /* Where the target ends inside a cluster this is no larger than that. */
+    const uint64_t to = end == c->target->facts.size ? end : align_down(end, unit(c));
+    struct block_copy copy = {
+        .source = source->disk,
+        .target = c->target,
+        .from = from - begin,
+        .to = from,
+        .size = from < to ? to - from : 0,
+        .sparse = (uint32_t)MIN(sparse, 16 * MiB),
+        .target_zero = c->target_zero,
+        .compress = c->args->convert_compress,
+        .salvage = c->args->convert_salvage,
+        .depth = c->over ? 1 : 0,
+    };
+    if (size && begin < from && align_down(begin, unit(c)) != *joint) {
+        *joint = align_down(begin, unit(c));
+        if (!copy_joint(c, *joint, sparse, error))
+            return false;
+    }
+    if (!image_copy(c->args, &copy, error))
+        return false;
+    tell_unread(source, copy.unread);
+    if (from > to || to == end || to == *joint)
+        return true;
+    *joint = to;
+    return copy_joint(c, to, sparse, error);
+}
+
 static bool copy_all(struct conversion *c, uint64_t sparse, GError **error)
 {
-    uint64_t to = 0;
+    uint64_t begin = 0, joint = UINT64_MAX;
     for (unsigned i = 0; i < c->n; i++) {
-        struct block_copy copy = {
-            .source = c->sources[i].disk,
-            .target = c->target,
-            .to = to,
-            .size = c->sources[i].disk->facts.size,
-            .sparse = (uint32_t)MIN(sparse, 16 * MiB),
-            .target_zero = c->target_zero,
-            .compress = c->args->convert_compress,
-            .salvage = c->args->convert_salvage,
-            .depth = c->over ? 1 : 0,
-        };
-        if (!image_copy(c->args, &copy, error))
+        if (!copy_one(c, i, begin, &joint, sparse, error))
             return false;
-        if (copy.unread)
-            fprintf(stderr, "hostel: %s: %" PRIu64 " bytes could not be read and are zero now\n",
-                    c->sources[i].name, copy.unread);
-        to += room(&c->sources[i]);
+        begin += room(&c->sources[i]);
     }
     return true;
 }
