@@ -4,6 +4,7 @@
 #include "mem/mem.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -240,6 +241,37 @@ int mem_write(struct mem *m, struct gpa addr, const void *buffer, uint64_t size)
         size -= here;
     }
     return 0;
+}
+
+/* Punching a hole takes the pages out of every mapping of the file before it frees them, so nobody reads on
+ * in the old ones: not by the mapping of this process, whose host addresses the vCPUs' TLBs know, nor by a
+ * helper's own. */
+static int discard_in(struct mem *m, const struct mem_block *b, struct gpa addr, uint64_t size)
+{
+    if (b->readonly)
+        return -EROFS;
+    if (fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(addr.v - b->base.v),
+                  (off_t)size))
+        return -errno;
+    mem_wrote(m, b, addr, size);
+    return 0;
+}
+
+int mem_discard(struct mem *m, struct gpa addr, uint64_t size)
+{
+    if ((addr.v | size) & (MEM_PAGE_SIZE - 1))
+        return -EINVAL;
+    if (!in_ram(m, addr, size))
+        return -EFAULT;
+    int status = 0;
+    while (size && !status) {
+        const struct mem_block *b = mem_find(m, addr);
+        uint64_t here = MIN(size, b->size - (addr.v - b->base.v));
+        status = discard_in(m, b, addr, here);
+        addr.v += here;
+        size -= here;
+    }
+    return status;
 }
 
 int mem_load64(const struct mem *m, struct gpa addr, uint64_t *value)

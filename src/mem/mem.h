@@ -114,6 +114,13 @@ static inline bool mem_is_chip(const struct mem_block *b, bool store)
     return b->readonly && (store || atomic_load_explicit(&b->hidden, memory_order_relaxed));
 }
 
+/* Gives whole pages of writable RAM back to the host: they read as zeroes until they are written again, which
+ * is reported as any store is. The guest has no use for what they held; what it writes there meanwhile may be
+ * lost. Neighbours in one call: each costs a system call and about 0.1 us a page. 0; -EFAULT when a part is
+ * not RAM (nothing is done), -EROFS a readonly block, -EINVAL not whole pages; what the host answers when it
+ * cannot: the contents are as before then. Any thread that may call mem_write(). */
+int mem_discard(struct mem *m, struct gpa addr, uint64_t size);
+
 /* --- tracking --- */
 
 /* A store to [addr, addr + size) in block b has just been done by other means. */
