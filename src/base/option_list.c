@@ -44,6 +44,14 @@ static bool fail_unknown(const struct option_at *at, const char *name, GError **
                        names->str);
 }
 
+/* What may stand behind "key=". */
+static const char *values_of(const struct option_row *key)
+{
+    if (key->choice || key->arg)
+        return key->choice ? key->choice : key->arg;
+    return key->type == OPTION_SWITCH ? "on|off" : "VALUE";
+}
+
 /* One "key=value" into the item; `given` has a bit for each key. */
 static bool parse_piece(const struct option_at *at, char *piece, void *item, uint64_t *given, GError **error)
 {
@@ -63,7 +71,7 @@ static bool parse_piece(const struct option_at *at, char *piece, void *item, uin
         return fail_unknown(at, piece, error);
     if (!value)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s: %s has no value: %s=%s", at->row->name, piece,
-                           piece, key->arg);
+                           piece, values_of(key));
     const uint64_t bit = BIT(key - keys);
     if (*given & bit && key->type != OPTION_TEXTS)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s: %s is given twice", at->row->name, key->name);
@@ -102,7 +110,7 @@ bool option_list_parse(const struct option_at *at, const char *text, struct opti
     for (const struct option_row *key = at->row->keys; key->name; key++)
         if (key->required && key->who & at->who && !(given & BIT(key - at->row->keys)))
             return hostel_fail(error, HOSTEL_ERROR_USAGE, "--%s: %s is missing: %s=%s (%s)", at->row->name,
-                               key->name, key->name, key->arg, key->help);
+                               key->name, key->name, values_of(key), key->help);
     return true;
 }
 

@@ -2,11 +2,13 @@
 /* Copyright (C) the Hostel authors */
 /* Command lines of `hostel image`: letters, names and plain arguments in any order. */
 #include <ctype.h>
+#include <errno.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/checked.h"
 #include "base/error.h"
 #include "cli/cli.h"
 #include "cli/image/image.h"
@@ -15,23 +17,62 @@ enum { NAMED = 256 /* what getopt_long answers for option 0 of a table; then + 1
 
 #define VALUE(type, args, option) ((type *)(void *)((char *)(args) + (option)->offset))
 
-/* "1.5G": digits, a fraction, a unit; as qemu-img reads them, without exponents. */
-bool image_parse_size(const char *text, uint64_t *bytes, GError **error)
+enum { FRACTION_DIGITS = 15 /* what a double holds exactly, more or less */ };
+
+/* Whole digits of a size, decimal or behind "0x". NULL when there are none or too many; else what follows. */
+static const char *take_digits(const char *text, uint64_t *number)
+{
+    char *end;
+    const bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X') && g_ascii_isxdigit(text[2]);
+    if (!g_ascii_isdigit(*text))
+        return NULL;
+    errno = 0;
+    *number = g_ascii_strtoull(text, &end, hex ? 16 : 10);
+    return errno ? NULL : end;
+}
+
+/* ".25" of a unit, when there is a fraction; what follows it. */
+static const char *take_fraction(const char *text, double *fraction)
+{
+    char digits[FRACTION_DIGITS + 2] = "0.";
+    if (*text != '.')
+        return text;
+    text++;
+    const size_t n = strspn(text, "0123456789");
+    memcpy(digits + 1, text - 1, MIN(n, FRACTION_DIGITS - 1) + 1);
+    *fraction = g_ascii_strtod(digits, NULL);
+    return text + n;
+}
+
+/* What a unit multiplies by, a power of two; text is moved behind it. */
+static unsigned take_unit(const char **text)
 {
     static const char units[] = "BKMGTPE";
-    char *end = NULL;
-    const bool digit = g_ascii_isdigit(*text);
-    const double number = digit ? g_ascii_strtod(text, &end) : 0;
-    const bool plain = digit && strspn(text, "0123456789") == (size_t)(end - text);
-    const char *unit = digit && *end ? strchr(units, g_ascii_toupper(*end)) : NULL;
-    const unsigned shift = unit ? 10 * (unsigned)(unit - units) : 0;
-    const char *rest = unit ? end + 1 : digit ? end : text;
-    if (unit && (!strcmp(rest, "iB") || !strcmp(rest, "B")))
-        rest = "";
-    const double exact = number * (double)(UINT64_C(1) << shift);
-    if (!digit || *rest || exact >= 9223372036854775808.0 || (!plain && (!shift || strpbrk(text, "xX"))))
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "'%s' is no size such as 16M or 1.5G", text);
-    *bytes = plain ? g_ascii_strtoull(text, NULL, 10) << shift : (uint64_t)exact;
+    const char *unit = **text ? strchr(units, g_ascii_toupper(**text)) : NULL;
+    if (!unit)
+        return 0;
+    ++*text;
+    if (unit != units && (!strcmp(*text, "iB") || !strcmp(*text, "B")))
+        *text += strlen(*text);
+    return 10 * (unsigned)(unit - units);
+}
+
+/* "1.5G": digits, a fraction, a unit; or "0x1f0". As qemu-img reads them, so without exponents, and with no
+ * fraction of a byte; and with KiB and KB for K, too. */
+bool image_parse_size(const char *text, uint64_t *bytes, GError **error)
+{
+    uint64_t number = 0;
+    double fraction = 0;
+    const char *rest = take_digits(text, &number);
+    const bool decimal = rest && !strpbrk(text, "xX");
+    if (decimal)
+        rest = take_fraction(rest, &fraction);
+    const unsigned shift = rest ? take_unit(&rest) : 0;
+    if (!rest || *rest || (fraction > 0 && !shift))
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "'%s' is no size such as 16M, 1.5G or 65536", text);
+    if (ckd_mul(&number, number, UINT64_C(1) << shift) || number > INT64_MAX - BLOCK_SECTOR)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "'%s' is more than a disk can have, 8 EiB", text);
+    *bytes = number + (uint64_t)(fraction * (double)(UINT64_C(1) << shift));
     return true;
 }
 

@@ -18,7 +18,7 @@
 static const struct image_option options[] = {
     IMAGE_OPT_FORMAT,
     IMAGE_OPT('b', NULL, "FILE", IMAGE_TEXT, commit_base,
-              "the image to write into, when it is not the next one"),
+              "the image to write into, when it is not the next one; implies -d"),
     IMAGE_OPT('F', NULL, "FORMAT", IMAGE_TEXT, backing_format, "that image's format"),
     IMAGE_OPT('d', NULL, NULL, IMAGE_FLAG, drop, "leave the upper image as it is; it is not needed any more"),
     IMAGE_OPT('r', NULL, "RATE", IMAGE_TEXT, rate, "bytes per second at most"),
@@ -137,9 +137,10 @@ static bool commit(struct image_args *args, GError **error)
     if (!make_room(lower, lower_format, top.disk->facts.size, error) ||
         !copy_down(args, &top, lower, chain->len, error))
         return false;
-    /* What lies between still says the same, and the upper one may be wanted as it is. */
+    /* What lies between still says the same, and the upper one may be wanted as it is: so -b means -d, too.
+     */
     const struct block_image *f = top.format->image;
-    if (!args->drop && chain->len == 1 && f && f->empty && !f->empty(top.disk, error))
+    if (!args->drop && !args->commit_base && chain->len == 1 && f && f->empty && !f->empty(top.disk, error))
         return false;
     image_say(args, "Image committed.\n");
     return true;

@@ -91,10 +91,12 @@ static void say_formatting(const struct image_args *args, const struct image_mak
     g_autoptr(GString) line = g_string_new(NULL);
     say_options(line, make, true);
     g_string_append_printf(line, " size=%" PRIu64, make->size);
-    if (make->backing)
-        g_string_append_printf(line, " backing_file=%s backing_fmt=%s", make->backing, make->backing_format);
+    g_autofree char *name = image_shown(args->names[0]);
+    g_autofree char *backing = make->backing ? image_shown(make->backing) : NULL;
+    if (backing)
+        g_string_append_printf(line, " backing_file=%s backing_fmt=%s", backing, make->backing_format);
     say_options(line, make, false);
-    image_say(args, "Formatting '%s', fmt=%s%s\n", args->names[0], make->format->name, line->str);
+    image_say(args, "Formatting '%s', fmt=%s%s\n", name, make->format->name, line->str);
 }
 
 static bool create(struct image_args *args, GError **error)

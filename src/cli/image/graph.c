@@ -184,7 +184,7 @@ static struct disk *open_format(struct graph *g, const char *prefix, const struc
         .chain = image->chain,
     };
     if (filename)
-        image->name = g_strdup(filename);
+        image->name = image_shown(filename);
     else if (!open_below(g, prefix, "file", readonly, &image->name, &path.file, error))
         return NULL;
     if (!filename && !path.file) {
@@ -195,7 +195,7 @@ static struct disk *open_format(struct graph *g, const char *prefix, const struc
         block_free(path.file);
         return NULL;
     }
-    path.name = image->name ? image->name : driver->name;
+    path.name = filename ? filename : image->name ? image->name : driver->name;
     return block_path_open(&path, error);
 }
 
@@ -248,7 +248,7 @@ static struct disk *open_node(struct graph *g, const char *prefix, bool readonly
         return open_format(g, prefix, driver, filename, readonly, v.values, image, error);
     if (driver->kind == BLOCK_FILTER)
         return open_filter(g, prefix, driver, readonly, v.values, image, error);
-    image->name = g_strdup(filename);
+    image->name = filename ? image_shown(filename) : NULL;
     return open_source(g, prefix, driver, filename, readonly, v.values, error);
 }
 
@@ -259,7 +259,7 @@ bool image_graph_open(struct image_args *args, const char *text, const char *sna
     out->chain = g_ptr_array_new_with_free_func((GDestroyNotify)block_path_link_free);
     out->disk = open_node(&g, "", !(mode & IMAGE_WRITE), out, error);
     if (!out->name)
-        out->name = g_strdup(text);
+        out->name = image_shown(text);
     for (unsigned i = 0; out->disk && i < g.pairs->len; i++) {
         const struct pair *p = g.pairs->pdata[i];
         if (!p->used) {

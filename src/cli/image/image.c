@@ -35,9 +35,25 @@ const struct image_command *const image_commands[] = {
 
 /* --- messages --- */
 
+/* Who we are and with which password stands between "://" and the last '@' before the path. */
+char *image_shown(const char *text)
+{
+    GString *shown = g_string_new(NULL);
+    for (const char *mark; (mark = strstr(text, "://"));) {
+        const char *host = mark + 3;
+        const size_t length = strcspn(host, "/ \t\r\n");
+        const char *at = memrchr(host, '@', length);
+        g_string_append_len(shown, text, host - text);
+        text = at ? at + 1 : host;
+    }
+    g_string_append(shown, text);
+    return g_string_free(shown, FALSE);
+}
+
 int image_fail(GError *error, int code)
 {
-    log_error(LOG_CLI, "%s", error->message);
+    g_autofree char *message = image_shown(error->message);
+    log_error(LOG_CLI, "%s", message);
     g_error_free(error);
     return code;
 }

@@ -153,7 +153,7 @@ void image_help(void);
 struct image {
     struct disk *disk; /* owned */
     const struct block_driver *format;
-    char *name;       /* the file's; owned */
+    char *name;       /* the file's, or a URI without its password: for people; owned */
     GPtrArray *chain; /* of struct block_path_link: what it lies over; owned */
 };
 void image_close(struct image *image);
@@ -259,7 +259,11 @@ void image_progress_end(struct image_progress *p, bool complete);
 /* "Formatting ..." and the like: standard output unless -q. */
 void image_say(const struct image_args *args, const char *format, ...) G_GNUC_PRINTF(2, 3);
 
-/* Says the error; code. Takes the error. */
+/* The text without the passwords of the URIs in it; owned by the caller. For all that is printed, since that
+ * ends in logs. */
+char *image_shown(const char *text);
+
+/* Says the error, as image_shown() has it; code. Takes the error. */
 int image_fail(GError *error, int code);
 
 /* "1 GiB" as qemu-img writes it; owned by the caller. */

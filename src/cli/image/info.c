@@ -52,6 +52,13 @@ static bool tell(const struct image *image, struct told *t, GError **error)
     return true;
 }
 
+/* What the image lies over, from here; owned by the caller. */
+static char *full_backing(const struct told *t)
+{
+    g_autofree char *full = block_path_resolve(t->image->name, t->info.backing);
+    return image_shown(full);
+}
+
 /* --- JSON --- */
 
 static json_t *snapshot_json(const struct block_snapshot *s)
@@ -111,9 +118,9 @@ static json_t *told_json(const struct told *t)
     if (info->compressed)
         json_object_set_new(j, "compressed", json_true());
     if (info->backing) {
-        g_autofree char *full = block_path_resolve(t->image->name, info->backing);
+        g_autofree char *full = full_backing(t), *backing = image_shown(info->backing);
         set_text(j, "full-backing-filename", full);
-        set_text(j, "backing-filename", info->backing);
+        set_text(j, "backing-filename", backing);
     }
     if (info->backing_format)
         set_text(j, "backing-filename-format", info->backing_format);
@@ -182,9 +189,9 @@ static void print_told(const struct told *t)
     if (info->dirty)
         printf("cleanly shut down: no\n");
     if (info->backing) {
-        g_autofree char *full = block_path_resolve(t->image->name, info->backing);
-        printf("backing file: %s", info->backing);
-        printf(strcmp(full, info->backing) != 0 ? " (actual path: %s)\n" : "\n", full);
+        g_autofree char *full = full_backing(t), *backing = image_shown(info->backing);
+        printf("backing file: %s", backing);
+        printf(strcmp(full, backing) != 0 ? " (actual path: %s)\n" : "\n", full);
     }
     if (info->backing_format)
         printf("backing file format: %s\n", info->backing_format);

@@ -146,7 +146,7 @@ static bool open_with(struct image_args *args, const char *name, const char *for
     if (!out->format)
         return false;
     out->chain = g_ptr_array_new_with_free_func((GDestroyNotify)block_path_link_free);
-    out->name = g_strdup(name);
+    out->name = image_shown(name);
     struct block_path path = {
         .name = name,
         .format = out->format,

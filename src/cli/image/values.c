@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* The texts of -o as values of a format's own options. */
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -64,6 +65,56 @@ static void add(GPtrArray *kept, const char *piece)
     g_ptr_array_add(kept, g_strdup(piece));
 }
 
+/* On or off in the words that qemu-img takes, a key alone and "noKEY" among them; NULL when piece is none. */
+static const char *switch_value(const struct option_row *row, const char *piece)
+{
+    static const char *const on[] = {"on", "yes", "true", "y", NULL};
+    static const char *const off[] = {"off", "no", "false", "n", NULL};
+    const size_t length = strlen(row->name);
+    if (g_str_has_prefix(piece, "no") && !strcmp(piece + 2, row->name))
+        return "off";
+    if (strncmp(piece, row->name, length) != 0)
+        return NULL;
+    if (!piece[length])
+        return "on";
+    if (piece[length] != '=')
+        return NULL;
+    return g_strv_contains(on, piece + length + 1)    ? "on"
+           : g_strv_contains(off, piece + length + 1) ? "off"
+                                                      : NULL;
+}
+
+/* A number in the one way that all of Hostel reads; NULL when piece is not the row's, or no number. */
+static char *number_value(const struct option_row *row, const char *piece)
+{
+    uint64_t number;
+    const size_t length = strlen(row->name);
+    if (strncmp(piece, row->name, length) != 0 || piece[length] != '=')
+        return NULL;
+    const char *text = piece + length + 1;
+    const bool hex = text[0] == '0' && (text[1] == 'x' || text[1] == 'X');
+    /* A count has no unit and no fraction. */
+    if ((row->type == OPTION_COUNT && (!hex || text[2 + strspn(text + 2, "0123456789abcdefABCDEF")])) ||
+        !image_parse_size(text, &number, NULL))
+        return NULL;
+    return g_strdup_printf("%" PRIu64, number);
+}
+
+/* The piece as the options of all of Hostel are written, where qemu-img knows more ways to say the same:
+ * "lazy_refcounts", "lazy_refcounts=yes", "cluster_size=0x10000", "cluster_size=64.0k". Owned by the caller.
+ */
+static char *plainly(const struct option_row *rows, const char *piece)
+{
+    for (const struct option_row *row = rows; row->name; row++) {
+        const char *word = row->type == OPTION_SWITCH ? switch_value(row, piece) : NULL;
+        g_autofree char *number =
+            row->type == OPTION_SIZE || row->type == OPTION_COUNT ? number_value(row, piece) : NULL;
+        if (word || number)
+            return g_strdup_printf("%s=%s", row->name, word ? word : number);
+    }
+    return g_strdup(piece);
+}
+
 static bool fail_none(const GPtrArray *kept, const char *format, GError **error)
 {
     return !kept->len || hostel_fail(error, HOSTEL_ERROR_USAGE, "-o %s: format %s has no such option",
@@ -76,9 +127,11 @@ bool image_values_parse(struct image_values *v, const struct option_row *rows, s
     *v = (struct image_values){0};
     g_autoptr(GPtrArray) pieces = split(texts);
     g_autoptr(GPtrArray) kept = g_ptr_array_new_with_free_func(g_free);
-    for (unsigned i = 0; i < pieces->len; i++)
-        if (!take_common(v, pieces->pdata[i]))
-            add(kept, pieces->pdata[i]);
+    for (unsigned i = 0; i < pieces->len; i++) {
+        g_autofree char *piece = rows ? plainly(rows, pieces->pdata[i]) : g_strdup(pieces->pdata[i]);
+        if (!take_common(v, piece))
+            add(kept, piece);
+    }
     if (!rows)
         return fail_none(kept, format, error);
     v->row = (struct option_row){.name = "o", .keys = rows, .item_size = values_size, .type = OPTION_LIST};
