@@ -361,13 +361,12 @@ void option_to_vmm(const struct option_row *rows, const void *values, GPtrArray 
 
 /* --- names that were meant --- */
 
-enum { NAME_MAX_LENGTH = 31 };
-
-/* How many letters must be changed, added or removed to make b of a (Levenshtein's distance). */
-static unsigned distance(const char *a, const char *b)
+unsigned option_distance(const char *a, const char *b)
 {
-    unsigned row[NAME_MAX_LENGTH + 1];
+    unsigned row[OPTION_NAME_MAX + 1];
     unsigned width = (unsigned)strlen(b);
+    if (width > OPTION_NAME_MAX)
+        return UINT_MAX;
     for (unsigned j = 0; j <= width; j++)
         row[j] = j;
     for (unsigned i = 0; a[i]; i++) {
@@ -400,11 +399,11 @@ const struct option_row *option_nearest(const struct option_row *rows, unsigned 
             name = elsewhere[i].ours;
 
     const struct option_row *best = NULL;
-    unsigned best_distance = 3; /* further away is no likeness */
+    unsigned best_distance = OPTION_FAR;
     for (const struct option_row *row = rows; row->name; row++) {
-        if (!(row->who & who) || strlen(row->name) > NAME_MAX_LENGTH)
+        if (!(row->who & who))
             continue;
-        unsigned d = distance(name, row->name);
+        unsigned d = option_distance(name, row->name);
         if (d < best_distance && d < strlen(row->name)) {
             best = row;
             best_distance = d;

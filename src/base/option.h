@@ -98,6 +98,11 @@ void option_to_vmm(const struct option_row *rows, const void *values, GPtrArray 
 void *option_list_add(const struct option_row *row, struct option_list *list);
 const char *option_list_keep(struct option_list *list, const char *text);
 
+/* How many letters must be changed, added or removed to make b, of at most OPTION_NAME_MAX letters, of a
+ * (Levenshtein's distance). Names with OPTION_FAR or more between them are not alike. */
+enum { OPTION_NAME_MAX = 63, OPTION_FAR = 3 };
+unsigned option_distance(const char *a, const char *b);
+
 /* The row with the name most like this one; NULL when none is like it. */
 const struct option_row *option_nearest(const struct option_row *rows, unsigned who, const char *name);
 

@@ -5,12 +5,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <glib/gstdio.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/option.h"
 #include "os/fd.h"
 
 enum { NAME_MAX_LENGTH = 63 };
@@ -23,7 +25,7 @@ bool named_is_valid(const char *name)
            strlen(name) <= NAME_MAX_LENGTH;
 }
 
-static char *guests_folder(void)
+char *named_folder(void)
 {
     return g_build_filename(g_get_user_data_dir(), "hostel", "guests", NULL);
 }
@@ -34,15 +36,25 @@ static char *lock_path(const char *folder, const char *name)
     return g_build_filename(folder, file, NULL);
 }
 
-/* Removes a folder of files; there are no folders in it. */
+static int remove_one(const char *path, const struct stat *status G_GNUC_UNUSED, int kind G_GNUC_UNUSED,
+                      struct FTW *walk G_GNUC_UNUSED)
+{
+    return remove(path);
+}
+
+/* Removes a folder with all that is in it. Links are not followed. */
 static bool remove_folder(const char *path)
 {
-    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
-    for (const char *file; dir && (file = g_dir_read_name(dir));) {
-        g_autofree char *full = g_build_filename(path, file, NULL);
-        unlink(full);
-    }
-    return rmdir(path) == 0;
+    enum { DESCRIPTORS = 8 };
+    return nftw(path, remove_one, DESCRIPTORS, FTW_DEPTH | FTW_PHYS | FTW_MOUNT) == 0;
+}
+
+/* What was written in a folder, names above all, outlives a power cut. */
+static bool sync_folder(const char *path, GError **error)
+{
+    AUTO_FD fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return (fd >= 0 && !fsync(fd)) ||
+           hostel_fail(error, HOSTEL_ERROR_HOST, "cannot write %s: %s", path, g_strerror(errno));
 }
 
 static bool take_lock(struct named *n, const char *guests, GError **error)
@@ -51,11 +63,13 @@ static bool take_lock(struct named *n, const char *guests, GError **error)
     n->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (n->lock < 0)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot open it: %s", path, g_strerror(errno));
-    if (!flock(n->lock, LOCK_EX | LOCK_NB))
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (!fcntl(n->lock, F_OFD_SETLK, &whole))
         return true;
-    return hostel_fail(error, HOSTEL_ERROR_HOST,
-                       "guest '%s' is in use by another hostel; end it there, or choose another --name",
-                       n->name);
+    return hostel_fail(
+        error, HOSTEL_ERROR_HOST,
+        "guest '%s' is in use by another hostel; 'hostel stop %s' ends it, or choose another name", n->name,
+        n->name);
 }
 
 /* What a hostel that was killed while it made this guest left behind; we hold the lock. */
@@ -65,18 +79,22 @@ static char *unfinished(const char *guests, const char *name)
     return g_build_filename(guests, file, NULL);
 }
 
+/* Reads the definition; n->folder is the guest's. */
+static bool load(struct named *n, GError **error)
+{
+    g_autofree char *definition = g_build_filename(n->folder, "definition", NULL);
+    g_autoptr(GError) why = NULL;
+    n->made = true;
+    return g_key_file_load_from_file(n->definition, definition, G_KEY_FILE_NONE, &why) ||
+           hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: %s; if nothing in the guest is needed: hostel rm %s",
+                       definition, why->message, n->name);
+}
+
 static bool find(struct named *n, const char *guests, GError **error)
 {
     n->folder = g_build_filename(guests, n->name, NULL);
-    g_autofree char *definition = g_build_filename(n->folder, "definition", NULL);
-    if (g_file_test(n->folder, G_FILE_TEST_IS_DIR)) {
-        g_autoptr(GError) why = NULL;
-        n->made = true;
-        return g_key_file_load_from_file(n->definition, definition, G_KEY_FILE_NONE, &why) ||
-               hostel_fail(error, HOSTEL_ERROR_INPUT,
-                           "%s: %s; if nothing in the guest is needed: hostel remove %s", definition,
-                           why->message, n->name);
-    }
+    if (g_file_test(n->folder, G_FILE_TEST_IS_DIR))
+        return load(n, error);
     g_free(n->folder);
     n->folder = unfinished(guests, n->name);
     remove_folder(n->folder);
@@ -84,24 +102,93 @@ static bool find(struct named *n, const char *guests, GError **error)
            hostel_fail(error, HOSTEL_ERROR_HOST, "cannot make %s: %s", n->folder, g_strerror(errno));
 }
 
+static bool check_name(const char *name, GError **error)
+{
+    return named_is_valid(name) ||
+           hostel_fail(
+               error, HOSTEL_ERROR_USAGE,
+               "--name %s: must be letters, digits, '.', '_' and '-', beginning with a letter or digit",
+               name);
+}
+
+static struct named *named_new(const char *name)
+{
+    struct named *n = g_new0(struct named, 1);
+    n->lock = -1;
+    n->name = g_strdup(name);
+    n->definition = g_key_file_new();
+    return n;
+}
+
 struct named *named_open(const char *name, GError **error)
 {
-    if (!named_is_valid(name)) {
-        hostel_fail(error, HOSTEL_ERROR_USAGE,
-                    "--name %s: must be letters, digits, '.', '_' and '-', beginning with a letter or digit",
-                    name);
+    if (!check_name(name, error))
         return NULL;
-    }
-    g_autofree char *guests = guests_folder();
+    g_autofree char *guests = named_folder();
     if (g_mkdir_with_parents(guests, 0700)) {
         hostel_fail(error, HOSTEL_ERROR_HOST, "cannot make %s: %s", guests, g_strerror(errno));
         return NULL;
     }
-    AUTO(named) n = g_new0(struct named, 1);
-    n->lock = -1;
-    n->name = g_strdup(name);
-    n->definition = g_key_file_new();
+    AUTO(named) n = named_new(name);
     return take_lock(n, guests, error) && find(n, guests, error) ? STEAL(n) : NULL;
+}
+
+struct named *named_open_made(const char *name, GError **error)
+{
+    if (!named_exists(name)) { /* before a lock file is made for it */
+        named_fail_unknown(name, error);
+        return NULL;
+    }
+    AUTO(named) n = named_open(name, error);
+    if (n && !n->made)
+        named_fail_unknown(name, error);
+    return n && n->made ? STEAL(n) : NULL;
+}
+
+struct named *named_open_unread(const char *name, GError **error)
+{
+    if (!named_exists(name)) {
+        named_fail_unknown(name, error);
+        return NULL;
+    }
+    g_autofree char *guests = named_folder();
+    AUTO(named) n = named_new(name);
+    n->folder = g_build_filename(guests, name, NULL);
+    n->made = true;
+    return take_lock(n, guests, error) ? STEAL(n) : NULL;
+}
+
+struct named *named_look(const char *name, GError **error)
+{
+    if (!named_exists(name)) {
+        named_fail_unknown(name, error);
+        return NULL;
+    }
+    g_autofree char *guests = named_folder();
+    AUTO(named) n = named_new(name);
+    n->folder = g_build_filename(guests, name, NULL);
+    return load(n, error) ? STEAL(n) : NULL;
+}
+
+struct named *named_open_new(GError **error)
+{
+    enum { TRIES = 100000 };
+    for (unsigned i = 1; i < TRIES; i++) {
+        g_autofree char *name = g_strdup_printf("guest-%u", i);
+        if (named_exists(name) || named_is_busy(name))
+            continue;
+        g_autoptr(GError) why = NULL;
+        AUTO(named) n = named_open(name, &why);
+        if (n && !n->made)
+            return STEAL(n);
+        if (!n && !named_is_busy(name) && !named_exists(name)) { /* no other was faster */
+            g_propagate_error(error, STEAL(why));
+            return NULL;
+        }
+    }
+    hostel_fail(error, HOSTEL_ERROR_HOST, "there are %d guests without a name of their own; remove some",
+                TRIES);
+    return NULL;
 }
 
 void named_free(struct named *n)
@@ -117,6 +204,12 @@ void named_free(struct named *n)
     g_free(n);
 }
 
+void named_leave(struct named *n)
+{
+    n->made = true;
+    named_free(n);
+}
+
 char *named_path(const struct named *n, const char *file)
 {
     return g_build_filename(n->folder, file, NULL);
@@ -124,24 +217,48 @@ char *named_path(const struct named *n, const char *file)
 
 bool named_keep(struct named *n, GError **error)
 {
-    g_autofree char *guests = guests_folder();
+    g_autofree char *guests = named_folder();
     g_autofree char *final = g_build_filename(guests, n->name, NULL);
     g_autofree char *definition = named_path(n, "definition");
+    g_autofree char *text = g_key_file_to_data(n->definition, NULL, NULL);
     g_autoptr(GError) why = NULL;
-    if (!g_key_file_save_to_file(n->definition, definition, &why))
+    if (!g_file_set_contents_full(definition, text, -1,
+                                  G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE, 0600, &why))
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s", why->message);
-    if (!n->made && rename(n->folder, final))
+    if (!sync_folder(n->folder, error))
+        return false;
+    if (n->made)
+        return true;
+    if (rename(n->folder, final))
         return hostel_fail(error, HOSTEL_ERROR_HOST, "cannot make %s: %s", final, g_strerror(errno));
     n->made = true;
     g_free(n->folder);
     n->folder = g_steal_pointer(&final);
-    return true;
+    return sync_folder(guests, error);
+}
+
+bool named_rename(struct named *n, const char *name, GError **error)
+{
+    AUTO(named) other = named_open(name, error); /* so that nobody makes it meanwhile */
+    if (!other)
+        return false;
+    if (other->made)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "there is a guest '%s' already; choose another name",
+                           name);
+    g_autofree char *guests = named_folder(), *final = g_build_filename(guests, name, NULL);
+    if (rename(n->folder, final))
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "cannot make %s: %s", final, g_strerror(errno));
+    g_free(n->folder);
+    n->folder = g_steal_pointer(&final);
+    g_free(n->name);
+    n->name = g_strdup(name);
+    return sync_folder(guests, error);
 }
 
 bool named_remove(struct named *n, GError **error)
 {
     /* First out of sight, so that half a guest is never seen. */
-    g_autofree char *guests = guests_folder();
+    g_autofree char *guests = named_folder();
     g_autofree char *gone = unfinished(guests, n->name);
     remove_folder(gone);
     if (n->made && rename(n->folder, gone))
@@ -158,7 +275,7 @@ static int by_name(const void *a, const void *b)
 
 GStrv named_list(void)
 {
-    g_autofree char *guests = guests_folder();
+    g_autofree char *guests = named_folder();
     g_autoptr(GDir) dir = g_dir_open(guests, 0, NULL);
     GPtrArray *names = g_ptr_array_new();
     for (const char *name; dir && (name = g_dir_read_name(dir));)
@@ -171,8 +288,32 @@ GStrv named_list(void)
 
 bool named_is_busy(const char *name)
 {
-    g_autofree char *guests = guests_folder();
+    g_autofree char *guests = named_folder();
     g_autofree char *path = lock_path(guests, name);
-    AUTO_FD lock = open(path, O_RDWR | O_CLOEXEC);
-    return lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) != 0;
+    AUTO_FD lock = open(path, O_RDONLY | O_CLOEXEC);
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    return lock >= 0 && !fcntl(lock, F_OFD_GETLK, &whole) && whole.l_type != F_UNLCK;
+}
+
+bool named_exists(const char *name)
+{
+    g_autofree char *guests = named_folder(), *path = g_build_filename(guests, name, NULL);
+    return named_is_valid(name) && g_file_test(path, G_FILE_TEST_IS_DIR);
+}
+
+bool named_fail_unknown(const char *name, GError **error)
+{
+    g_auto(GStrv) names = named_list();
+    const char *near = NULL;
+    unsigned best = OPTION_FAR;
+    for (char **other = names; *other; other++) {
+        const unsigned d = option_distance(name, *other);
+        if (d < best && d < strlen(*other)) {
+            best = d;
+            near = *other;
+        }
+    }
+    if (near)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "there is no guest '%s'; did you mean %s?", name, near);
+    return hostel_fail(error, HOSTEL_ERROR_USAGE, "there is no guest '%s'; 'hostel ps -a' lists them", name);
 }
