@@ -17,14 +17,17 @@ static json_t *run(void *opaque, json_t *args, GError **error)
 {
     (void)opaque;
     (void)error;
-    return json_incref(args ? args : json_null());
+    return json_incref(args);
 }
 
 static const struct qmp_command commands[] = {
-    {"one", {{"text", JSON_STRING, false}, {"number", JSON_INTEGER, true}, {"flag", JSON_TRUE, true}}, run},
-    {"none", {{0}}, run},
+    {"one", "text: str, ?number: int, ?flag: bool", "any", 0, run},
+    {"none", NULL, "any", 0, run},
+    {"many", "?list: [uint8], ?word: RunState, ?inner: SchemaInfo, ?any: any", "any", 0, run},
     {0},
 };
+
+static const struct qmp_command *const tables[] = {commands, NULL};
 
 static void check_answer(json_t *answer)
 {
@@ -59,7 +62,7 @@ static unsigned feed(struct qmp *q, const char *bytes, size_t size, size_t chunk
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    AUTO(qmp) q = qmp_new(NULL, -1, commands, NULL, NULL);
+    AUTO(qmp) q = qmp_new(NULL, -1, tables, NULL, NULL);
     const char *bytes = (const char *)data;
     check_answer(qmp_answer(q, "{\"execute\":\"qmp_capabilities\"}", 30));
     g_assert_cmpuint(feed(q, bytes, size, size ? size : 1), ==, feed(NULL, bytes, size, 3));

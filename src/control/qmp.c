@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "control/framer.h"
+#include "control/schema.h"
 #include "os/fd.h"
 
 /* Replies wait up to OUTPUT_PAUSE bytes before commands wait; events are kept up to OUTPUT_MAX. */
@@ -22,13 +23,27 @@ struct qmp {
     GMainContext *context;
     GSource *source;
     GIOCondition watched;
-    const struct qmp_command *commands;
+    struct qmp_schema *schema;
     void (*closed)(void *opaque);
     void *opaque;
     struct framer framer;
     GString *output;
     bool negotiated, gone;
 };
+
+/* --- errors --- */
+
+G_DEFINE_QUARK(qmp - error - quark, qmp_error)
+
+json_t *qmp_fail(GError **error, enum qmp_error class, const char *format, ...)
+{
+    va_list values;
+    va_start(values, format);
+    GError *e = g_error_new_valist(QMP_ERROR, (int)class, format, values);
+    va_end(values);
+    g_propagate_error(error, e);
+    return NULL;
+}
 
 /* --- answers --- */
 
@@ -48,95 +63,76 @@ static json_t *error_answer(const char *class, const char *text)
     return json_pack("{s:{s:s,s:s}}", "error", "class", class, "desc", valid);
 }
 
-static bool type_matches(json_type want, const json_t *value)
+static const char *class_name(const GError *error)
 {
-    return want == JSON_TRUE ? json_is_boolean(value) : json_typeof(value) == want;
+    static const char *const names[] = {
+        [QMP_ERROR_GENERIC] = "GenericError",
+        [QMP_ERROR_COMMAND_NOT_FOUND] = "CommandNotFound",
+        [QMP_ERROR_DEVICE_NOT_FOUND] = "DeviceNotFound",
+        [QMP_ERROR_DEVICE_NOT_ACTIVE] = "DeviceNotActive",
+        [QMP_ERROR_KVM_MISSING_CAP] = "KVMMissingCap",
+    };
+    return error->domain == QMP_ERROR ? names[error->code] : names[QMP_ERROR_GENERIC];
 }
 
-static const char *type_name(json_type type)
-{
-    switch (type) {
-    case JSON_OBJECT: return "an object";
-    case JSON_ARRAY: return "an array";
-    case JSON_STRING: return "a string";
-    case JSON_INTEGER: return "an integer";
-    case JSON_REAL: return "a number";
-    default: return "true or false";
-    }
-}
-
-static const struct qmp_arg *find_arg(const struct qmp_command *c, const char *name)
-{
-    for (const struct qmp_arg *a = c->args; a->name; a++)
-        if (!strcmp(a->name, name))
-            return a;
-    return NULL;
-}
-
-static bool check_args(const struct qmp_command *c, json_t *args, GError **error)
-{
-    const char *name;
-    json_t *value;
-    json_object_foreach(args, name, value)
-    {
-        const struct qmp_arg *arg = find_arg(c, name);
-        if (!arg)
-            return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s has no parameter '%.40s'", c->name, name);
-        if (!type_matches(arg->type, value))
-            return hostel_fail(error, HOSTEL_ERROR_USAGE, "parameter '%s' must be %s", name,
-                               type_name(arg->type));
-    }
-    for (const struct qmp_arg *a = c->args; a->name; a++)
-        if (!a->optional && !json_object_get(args, a->name))
-            return hostel_fail(error, HOSTEL_ERROR_USAGE, "parameter '%s' is missing", a->name);
-    return true;
-}
-
-static json_t *list_commands(const struct qmp *q)
-{
-    json_t *list = json_pack("[{s:s},{s:s},{s:s}]", "name", "qmp_capabilities", "name", "query-version",
-                             "name", "query-commands");
-    for (const struct qmp_command *c = q->commands; c->name; c++)
-        json_array_append_new(list, json_pack("{s:s}", "name", c->name));
-    return list;
-}
-
-static json_t *run_command(struct qmp *q, const struct qmp_command *c, json_t *args)
+/* No arguments are the same as an empty object. */
+static json_t *run_command(struct qmp *q, const struct qmp_method *m, json_t *args)
 {
     g_autoptr(GError) error = NULL;
-    json_t *value = check_args(c, args, &error) ? c->run(q->opaque, args, &error) : NULL;
+    json_t *given = args ? json_incref(args) : json_object(), *value = NULL;
+    if (qmp_schema_check(m->args, given, &error))
+        value = m->row->run(m->table ? q->opaque : q, given, &error);
+    json_decref(given);
     if (value)
         return json_pack("{s:o}", "return", value);
-    return error_answer("GenericError", error ? error->message : "the answer cannot be said in JSON");
+    return error ? error_answer(class_name(error), error->message)
+                 : error_answer("GenericError", "the answer cannot be said in JSON");
 }
 
-/* The commands of the protocol itself; NULL when it is none of them. */
-static json_t *run_own_command(struct qmp *q, const char *name)
+/* --- the commands of the protocol itself --- */
+
+static json_t *qmp_capabilities(void *opaque, json_t *args G_GNUC_UNUSED, GError **error)
 {
-    bool capabilities = !strcmp(name, "qmp_capabilities");
-    if (!q->negotiated) {
-        q->negotiated = capabilities;
-        return capabilities ? json_pack("{s:{}}", "return")
-                            : error_answer("CommandNotFound", "expected qmp_capabilities first");
-    }
-    if (capabilities)
-        return error_answer("CommandNotFound", "capabilities have been negotiated already");
-    if (!strcmp(name, "query-version"))
-        return json_pack("{s:o}", "return", version());
-    if (!strcmp(name, "query-commands"))
-        return json_pack("{s:o}", "return", list_commands(q));
-    return NULL;
+    struct qmp *q = opaque;
+    if (q->negotiated)
+        return qmp_fail(error, QMP_ERROR_COMMAND_NOT_FOUND, "capabilities have been negotiated already");
+    q->negotiated = true;
+    return qmp_done();
 }
+
+static json_t *query_version(void *opaque G_GNUC_UNUSED, json_t *args G_GNUC_UNUSED,
+                             GError **error G_GNUC_UNUSED)
+{
+    return version();
+}
+
+static json_t *query_commands(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    return qmp_schema_commands(((struct qmp *)opaque)->schema);
+}
+
+static json_t *query_qmp_schema(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    return qmp_schema_json(((struct qmp *)opaque)->schema);
+}
+
+/* Their opaque is the server. */
+static const struct qmp_command own_commands[] = {
+    {"qmp_capabilities", "?enable: [QMPCapability]", NULL, QMP_EARLY, qmp_capabilities},
+    {"query-version", NULL, "VersionInfo", QMP_OOB | QMP_EARLY, query_version},
+    {"query-commands", NULL, "[CommandInfo]", QMP_OOB | QMP_EARLY, query_commands},
+    {"query-qmp-schema", NULL, "[SchemaInfo]", QMP_OOB | QMP_EARLY, query_qmp_schema},
+    {0},
+};
 
 /* A message of the right shape: its answer without the id. */
 static json_t *execute(struct qmp *q, const char *name, json_t *args)
 {
-    json_t *answer = run_own_command(q, name);
-    if (answer)
-        return answer;
-    for (const struct qmp_command *c = q->commands; c->name; c++)
-        if (!strcmp(c->name, name))
-            return run_command(q, c, args);
+    if (!q->negotiated && strcmp(name, "qmp_capabilities") != 0)
+        return error_answer("CommandNotFound", "expected qmp_capabilities first");
+    const struct qmp_method *m = qmp_schema_command(q->schema, name);
+    if (m)
+        return run_command(q, m, args);
     g_autofree char *text = g_strdup_printf("there is no command '%.40s'; query-commands lists them", name);
     return error_answer("CommandNotFound", text);
 }
@@ -299,13 +295,19 @@ void qmp_event(struct qmp *q, const char *name, json_t *data)
     watch(q, interest(q));
 }
 
-struct qmp *qmp_new(GMainContext *context, int fd, const struct qmp_command *commands,
+struct qmp *qmp_new(GMainContext *context, int fd, const struct qmp_command *const *tables,
                     void (*closed)(void *opaque), void *opaque)
 {
     struct qmp *q = g_new0(struct qmp, 1);
-    *q = (struct qmp){.fd = fd, .context = context, .commands = commands, .closed = closed, .opaque = opaque};
+    *q = (struct qmp){.fd = fd, .context = context, .closed = closed, .opaque = opaque};
     q->output = g_string_new(NULL);
     framer_init(&q->framer);
+    g_autoptr(GPtrArray) all = g_ptr_array_new();
+    g_ptr_array_add(all, (void *)(uintptr_t)own_commands);
+    for (; *tables; tables++)
+        g_ptr_array_add(all, (void *)(uintptr_t)*tables);
+    g_ptr_array_add(all, NULL);
+    q->schema = qmp_schema_new(qmp_types, (const struct qmp_command *const *)(void *)all->pdata);
     json_object_seed(0); /* reads random numbers, perhaps from a file: now, while that is possible */
     send_message(q, json_pack("{s:{s:o,s:[]}}", "QMP", "version", version(), "capabilities"));
     if (fd >= 0) {
@@ -328,6 +330,7 @@ void qmp_free(struct qmp *q)
         flush(q);
         close(q->fd);
     }
+    qmp_schema_free(q->schema);
     framer_fini(&q->framer);
     g_string_free(q->output, TRUE);
     g_free(q);

@@ -17,28 +17,52 @@
 
 #include "base/cleanup.h"
 
-struct qmp_arg {
-    const char *name;
-    json_type type; /* JSON_TRUE stands for either truth value */
-    bool optional;
+/* What a command may be besides. */
+enum {
+    QMP_OOB = 1,   /* may run out of band: it is quick, waits for nothing and is right at any moment */
+    QMP_EARLY = 2, /* may run before there is a guest: while one is being restored */
 };
 
-enum { QMP_ARGS_MAX = 4 };
-
+/* A row of a table of commands, which ends with a NULL name. schema.h explains args and returns; types and
+ * events are in schema.def. */
 struct qmp_command {
     const char *name;
-    struct qmp_arg args[QMP_ARGS_MAX + 1]; /* ends with a NULL name */
-    /* The value to return, owned by the caller ({} for commands that only do something); or NULL with *error.
-     * The arguments have been checked against args. Main thread. */
+    const char *args;    /* ARGS; NULL = none */
+    const char *returns; /* a TYPE; NULL = {} */
+    unsigned flags;
+    /* The value to return, owned by the caller (qmp_done() for commands that only do something); or NULL with
+     * *error. The arguments, an object, have been checked. Main thread. */
     json_t *(*run)(void *opaque, json_t *args, GError **error);
 };
 
+static inline json_t *qmp_done(void)
+{
+    return json_object();
+}
+
+/* The class of an error. One of another domain, such as hostel_fail()'s, is a GenericError. */
+enum qmp_error {
+    QMP_ERROR_GENERIC,
+    QMP_ERROR_COMMAND_NOT_FOUND,
+    QMP_ERROR_DEVICE_NOT_FOUND,
+    QMP_ERROR_DEVICE_NOT_ACTIVE,
+    QMP_ERROR_KVM_MISSING_CAP,
+};
+
+#define QMP_ERROR qmp_error_quark()
+GQuark qmp_error_quark(void);
+
+/* Sets *error and returns NULL, so that a command reads `return qmp_fail(error, QMP_ERROR_DEVICE_NOT_FOUND,
+ * "there is no ...")`. Any thread. */
+json_t *qmp_fail(GError **error, enum qmp_error class, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
 struct qmp;
 
-/* A server of one client over a socket (owned from now on), on the main context; it greets at once. commands
- * (ends with a NULL name) and opaque are borrowed. closed(opaque) is called once when the client has gone;
+/* A server of one client over a socket (owned from now on), on the main context; it greets at once. tables
+ * (end with NULL) and opaque are borrowed. closed(opaque) is called once when the client has gone;
  * the server is still to be freed, not from there. The process ignores SIGPIPE. Main thread, as all below. */
-struct qmp *qmp_new(GMainContext *context, int fd, const struct qmp_command *commands,
+struct qmp *qmp_new(GMainContext *context, int fd, const struct qmp_command *const *tables,
                     void (*closed)(void *opaque), void *opaque);
 /* Sends what the socket takes at once, then closes. NULL is fine. */
 void qmp_free(struct qmp *q);

@@ -7,11 +7,6 @@
 #include "base/error.h"
 #include "vm/vm.h"
 
-static json_t *done(void)
-{
-    return json_object();
-}
-
 static json_t *query_status(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
 {
     static const char *const names[] = {[VM_STARTING] = "prelaunch",
@@ -48,19 +43,19 @@ static json_t *query_cpus(void *opaque, json_t *args G_GNUC_UNUSED, GError **err
 static json_t *stop(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
 {
     vm_pause(opaque);
-    return done();
+    return qmp_done();
 }
 
 static json_t *cont(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
 {
     vm_resume(opaque);
-    return done();
+    return qmp_done();
 }
 
 static json_t *system_reset(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
 {
     vm_reset(opaque, false);
-    return done();
+    return qmp_done();
 }
 
 static json_t *system_powerdown(void *opaque G_GNUC_UNUSED, json_t *args G_GNUC_UNUSED, GError **error)
@@ -73,7 +68,7 @@ static json_t *system_powerdown(void *opaque G_GNUC_UNUSED, json_t *args G_GNUC_
 static json_t *quit(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
 {
     vm_end(opaque, false, "host-qmp-quit", VM_EXIT_OK);
-    return done();
+    return qmp_done();
 }
 
 static json_t *send_break(void *opaque, json_t *args, GError **error)
@@ -86,7 +81,7 @@ static json_t *send_break(void *opaque, json_t *args, GError **error)
         return NULL;
     }
     stream_break(vm->console);
-    return done();
+    return qmp_done();
 }
 
 /* "132x43", in characters. */
@@ -103,7 +98,7 @@ static json_t *console_resize(void *opaque, json_t *args, GError **error)
         return NULL;
     }
     stream_resize(vm->console, columns, rows);
-    return done();
+    return qmp_done();
 }
 
 static json_t *query_stats(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
@@ -127,17 +122,23 @@ static json_t *query_sandbox(void *opaque, json_t *args G_GNUC_UNUSED, GError **
 }
 
 const struct qmp_command vm_commands[] = {
-    {"query-status", {{0}}, query_status},
-    {"query-name", {{0}}, query_name},
-    {"query-cpus-fast", {{0}}, query_cpus},
-    {"stop", {{0}}, stop},
-    {"cont", {{0}}, cont},
-    {"system_reset", {{0}}, system_reset},
-    {"system_powerdown", {{0}}, system_powerdown},
-    {"quit", {{0}}, quit},
-    {"chardev-send-break", {{"id", JSON_STRING, false}}, send_break},
-    {"x-console-resize", {{"size", JSON_STRING, false}}, console_resize},
-    {"x-query-stats", {{0}}, query_stats},
-    {"x-query-sandbox", {{0}}, query_sandbox},
+    {"query-status", NULL, "StatusInfo", QMP_OOB | QMP_EARLY, query_status},
+    {"query-name", NULL, "NameInfo", QMP_OOB | QMP_EARLY, query_name},
+    {"query-cpus-fast", NULL, "[CpuInfoFast]", QMP_OOB, query_cpus},
+    {"stop", NULL, NULL, 0, stop},
+    {"cont", NULL, NULL, 0, cont},
+    {"system_reset", NULL, NULL, 0, system_reset},
+    {"system_powerdown", NULL, NULL, 0, system_powerdown},
+    {"quit", NULL, NULL, QMP_EARLY, quit},
+    {"chardev-send-break", "id: str", NULL, 0, send_break},
+    {"x-console-resize", "size: str", NULL, 0, console_resize},
+    {"x-query-stats", NULL, "XStats", QMP_OOB, query_stats},
+    {"x-query-sandbox", NULL, "XSandbox", QMP_OOB | QMP_EARLY, query_sandbox},
     {0},
+};
+
+/* Each area of the machine has a table of its own, in commands_<area>.c; vm.h declares them. */
+const struct qmp_command *const vm_command_tables[] = {
+    vm_commands,
+    NULL,
 };

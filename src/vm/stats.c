@@ -56,11 +56,16 @@ static json_t *number(uint64_t n)
     return json_integer((json_int_t)n);
 }
 
-static json_t *object(const char *const *names, const uint64_t *n, unsigned kinds)
+static void append_count(json_t *list, const char *name, uint64_t n)
 {
-    json_t *out = json_object();
+    json_array_append_new(list, json_pack("{s:s,s:o}", "name", name, "count", number(n)));
+}
+
+static json_t *list_counts(const char *const *names, const uint64_t *n, unsigned kinds)
+{
+    json_t *out = json_array();
     for (unsigned i = 0; i < kinds; i++)
-        json_object_set_new(out, names[i], number(n[i]));
+        append_count(out, names[i], n[i]);
     return out;
 }
 
@@ -88,11 +93,11 @@ json_t *stats_json(struct vcpus *vcpus)
     STAT("interrupts", interrupts);
     STAT("code-bytes", code_bytes);
 #undef STAT
-    json_object_set_new(out, "invalidated-by", object(vcpus_drop_names, s.invalidated, VCPUS_DROPS));
-    json_object_set_new(out, "returns", object(vcpus_stop_names, s.stops, ENGINE_STOPS));
-    json_t *stepped = json_object();
+    json_object_set_new(out, "invalidated-by", list_counts(vcpus_drop_names, s.invalidated, VCPUS_DROPS));
+    json_object_set_new(out, "returns", list_counts(vcpus_stop_names, s.stops, ENGINE_STOPS));
+    json_t *stepped = json_array();
     for (unsigned i = 0; i < s.n_stepped; i++)
-        json_object_set_new(stepped, s.stepped[i].name, number(s.stepped[i].n));
+        append_count(stepped, s.stepped[i].name, s.stepped[i].n);
     json_object_set_new(out, "stepped-cells", stepped);
     return out;
 }

@@ -313,7 +313,7 @@ struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, int ta
         return NULL;
     find_threads(vm, task_dir);
     if (options->control.fd >= 0)
-        vm->control = qmp_new(NULL, fd_steal(&options->control.fd), vm_commands, on_closed, vm);
+        vm->control = qmp_new(NULL, fd_steal(&options->control.fd), vm_command_tables, on_closed, vm);
     return STEAL(vm);
 }
 

@@ -104,9 +104,11 @@ static json_t *run_add(void *opaque, json_t *args, GError **error)
 }
 
 static const struct qmp_command commands[] = {
-    {"add", {{"a", JSON_INTEGER, false}, {"b", JSON_INTEGER, true}, {"fail", JSON_TRUE, true}}, run_add},
+    {"add", "a: int, ?b: int, ?fail: bool", "int", 0, run_add},
     {0},
 };
+
+static const struct qmp_command *const tables[] = {commands, NULL};
 
 static char *ask(struct qmp *q, const char *text)
 {
@@ -134,7 +136,7 @@ static void assert_error(struct qmp *q, const char *text, const char *words)
 static void test_answers(void)
 {
     unsigned calls = 0;
-    AUTO(qmp) q = qmp_new(NULL, -1, commands, NULL, &calls);
+    AUTO(qmp) q = qmp_new(NULL, -1, tables, NULL, &calls);
     assert_error(q, "{\"execute\":\"add\",\"arguments\":{\"a\":1}}", "CommandNotFound");
     assert_answer(q, "{\"execute\":\"qmp_capabilities\"}", "{\"return\":{}}");
     assert_answer(q, "{\"execute\":\"add\",\"arguments\":{\"a\":1}}", "{\"return\":2}");
@@ -159,7 +161,7 @@ static void test_answers(void)
     assert_answer(q, "{\"execute\":\"query-commands\"}",
                   "{\"return\":[{\"name\":\"qmp_capabilities\"},{\"name\":\"query-version\"},{\"name\":"
                   "\"query-commands\"},"
-                  "{\"name\":\"add\"}]}");
+                  "{\"name\":\"query-qmp-schema\"},{\"name\":\"add\"}]}");
 }
 
 /* --- both sides --- */
@@ -201,7 +203,7 @@ static void test_conversation(void)
     struct talk t = {.heard = g_string_new(NULL)};
     unsigned closed = 0;
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
-    struct qmp *q = qmp_new(NULL, pair[0], commands, on_closed, &closed);
+    struct qmp *q = qmp_new(NULL, pair[0], tables, on_closed, &closed);
     control_client_init(&t.client, pair[1], hear, &t);
     qmp_event(q, "EARLY", NULL); /* nobody has said that he wants events */
     g_assert_false(t.client.ready);
@@ -229,7 +231,7 @@ static void test_deaf_client(void)
     unsigned closed = 0;
     static const char hello[] = "{\"execute\":\"qmp_capabilities\"}";
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
-    AUTO(qmp) q = qmp_new(NULL, pair[0], commands, on_closed, &closed);
+    AUTO(qmp) q = qmp_new(NULL, pair[0], tables, on_closed, &closed);
     g_assert_cmpint(write(pair[1], hello, strlen(hello)), ==, (ssize_t)strlen(hello));
     while (g_main_context_iteration(NULL, FALSE)) {
     }
