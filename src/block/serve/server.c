@@ -43,6 +43,8 @@ static const struct sandbox_call calls[] = {
 static const struct sandbox_profile profile = {
     .calls = calls, .count = ARRAY_SIZE(calls), .files = 2 * NBD_CLIENTS_MAX + 64};
 
+enum { STARVED_MS = 250 };
+
 /* A client. */
 struct place {
     struct loop *loop;
@@ -57,8 +59,9 @@ struct loop {
     struct nbd_server *server;
     struct place *places;
     unsigned active;
-    bool served; /* a client had the disk */
-    int event;   /* a thread ends */
+    bool served;  /* a client had the disk */
+    bool starved; /* the last client could not be let in, since the host has no descriptor for it */
+    int event;    /* a thread ends */
     int signals;
 };
 
@@ -85,12 +88,21 @@ static void tune(int fd)
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
 }
 
+/* Is nothing left of what a connection needs? Then the client stays in the queue, and poll() says so at once,
+ * again and again. Other errors are that client's, which is gone again. */
+static bool is_scarce(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOBUFS || error == ENOMEM;
+}
+
 static void let_in(struct loop *l, int listener)
 {
     AUTO_FD fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     struct place *p = l->places;
-    if (fd < 0)
-        return; /* gone again, or no descriptor is left: then it waits */
+    if (fd < 0) {
+        l->starved |= is_scarce(errno);
+        return;
+    }
     while (p->fd >= 0)
         p++;
     tune(fd);
@@ -137,17 +149,20 @@ static void send_away(struct loop *l)
 
 /* --- the loop --- */
 
-/* One turn. False: it is over. */
+/* One turn. False: it is over. When a client could not be let in nobody else is asked for until one of ours
+ * leaves; others on the host may have what we lack, of which nobody tells us, so we look again then and now.
+ */
 static bool turn(struct loop *l)
 {
     const struct nbd_server *s = l->server;
     struct pollfd fds[2 + NBD_LISTENERS_MAX] = {{.fd = l->signals, .events = POLLIN},
                                                 {.fd = l->event, .events = POLLIN}};
     unsigned n = 2;
-    for (unsigned i = 0; i < s->n_listeners && l->active < s->clients; i++)
+    for (unsigned i = 0; i < s->n_listeners && l->active < s->clients && !l->starved; i++)
         fds[n++] = (struct pollfd){.fd = s->listeners[i], .events = POLLIN};
-    if (poll(fds, n, -1) < 0)
+    if (poll(fds, n, l->starved ? STARVED_MS : -1) < 0)
         return errno == EINTR;
+    l->starved = false;
     if (fds[0].revents)
         return false;
     if (fds[1].revents)
