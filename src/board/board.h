@@ -11,6 +11,7 @@
 
 #include "accel/accel.h"
 #include "base/cleanup.h"
+#include "codec/saved.h"
 #include "console/stream.h"
 #include "device/device.h"
 
@@ -65,6 +66,7 @@ struct machine_config {
     const struct machine_virtio *virtio;
     unsigned n_virtio;
     GMainContext *context;
+    bool incoming; /* nothing is booted: machine_load() is going to say what the guest is in the middle of */
     /* Called on any thread, with no lock held. */
     void (*power)(void *opaque, enum machine_power what, int code);
     void *opaque;
@@ -81,9 +83,8 @@ struct board {
     /* Adds RAM and chips, creates vCPUs, wires interrupts. m has mem, bus, clock and its config. */
     bool (*build)(struct machine *m, GError **error);
     /* Puts firmware, kernel, device tree into RAM and sets the boot registers: at first start and at each
-     * reset, after chips and vCPUs were reset. All vCPUs are parked. */
+     * reset (then m->booted is set), after chips and vCPUs were reset. All vCPUs are parked. */
     bool (*boot)(struct machine *m, GError **error);
-    void (*reset)(struct machine *m); /* chips */
     void (*destroy)(struct machine *m);
 };
 
@@ -95,7 +96,11 @@ struct machine {
     struct bus *bus;
     struct clock *clock;
     struct vcpus *vcpus; /* created by build */
-    void *state;         /* the board's */
+    /* All chips (struct device), owned, in the order in which they are reset and their state is loaded: an
+     * interrupt controller before whatever raises its lines. Their names (wires.name) are different. */
+    GPtrArray *devices;
+    bool booted; /* RAM may hold what an earlier boot left */
+    void *state; /* the board's */
 };
 
 extern const struct board *const boards[];
@@ -115,5 +120,18 @@ CLEANUP_DEFINE(machine, machine_free)
 void machine_start(struct machine *m);
 void machine_pause(struct machine *m);
 bool machine_reset(struct machine *m, GError **error);
+
+/* --- state (machine_state.c); main thread, the machine is paused --- */
+
+/* Adds everything but memory's contents to w. Requests under way in chips are finished, or put back to be
+ * done again; the machine can go on afterwards. */
+void machine_save(struct machine *m, struct saved_writer *w);
+
+/* Does s fit this machine? Nothing is changed. */
+bool machine_can_load(struct machine *m, struct saved *s, GError **error);
+
+/* Makes of the machine the one that was saved in s, whose file is fd (borrowed; memory stays mapped from it).
+ * When it fails behind machine_can_load(), the machine is in no state to run. */
+bool machine_load(struct machine *m, struct saved *s, int fd, GError **error);
 
 #endif

@@ -116,6 +116,14 @@ static void free_config(struct machine_config *c)
     g_free((char *)(uintptr_t)c->tuning);
 }
 
+static bool boot(struct machine *m, GError **error)
+{
+    if (!m->board->boot(m, error))
+        return false;
+    m->booted = true;
+    return true;
+}
+
 static bool compose(struct machine *m, GError **error)
 {
     const struct board *b = m->board;
@@ -128,13 +136,14 @@ static bool compose(struct machine *m, GError **error)
     m->mem = mem_new();
     m->bus = bus_new();
     m->clock = clock_new(m->config.context);
-    return b->build(m, error) && b->boot(m, error);
+    return b->build(m, error) && (m->config.incoming || boot(m, error));
 }
 
 struct machine *machine_new(const struct board *board, const struct machine_config *config, GError **error)
 {
     struct machine *m = g_new0(struct machine, 1);
     m->board = board;
+    m->devices = g_ptr_array_new();
     copy_config(m, config);
     const bool composed = compose(m, error);
     m->config.virtio = NULL; /* the caller's */
@@ -149,6 +158,10 @@ void machine_free(struct machine *m)
     if (!m)
         return;
     vcpus_free(m->vcpus);
+    /* Those that others' outputs lead to were built first. */
+    while (m->devices->len)
+        device_free(g_ptr_array_steal_index(m->devices, m->devices->len - 1));
+    g_ptr_array_unref(m->devices);
     if (m->state)
         m->board->destroy(m);
     clock_free(m->clock);
@@ -177,9 +190,10 @@ bool machine_reset(struct machine *m, GError **error)
         vcpus_offline(m->vcpus, i);
     for (unsigned i = 0; i < vcpus_count(m->vcpus); i++)
         m->isa->reset(vcpus_env(m->vcpus, i));
-    m->board->reset(m);
+    for (guint i = 0; i < m->devices->len; i++)
+        device_reset(m->devices->pdata[i]);
     vcpus_flush_all(m->vcpus);
     /* The vCPU that asked for the reset may have gone offline on its way. */
     vcpus_online(m->vcpus, 0, NULL, NULL);
-    return m->board->boot(m, error);
+    return boot(m, error);
 }

@@ -146,7 +146,7 @@ static bool in_ram(const struct boot *b, uint64_t start, uint64_t size)
 static void zero(const struct boot *b, uint64_t start, uint64_t size)
 {
     static const uint8_t zeros[4096];
-    while (riscv_virt(b->m)->booted && size) {
+    while (b->m->booted && size) {
         uint64_t n = MIN(size, sizeof(zeros));
         mem_write(b->m->mem, GPA(start), zeros, n);
         start += n;
@@ -391,7 +391,6 @@ bool riscv_boot(struct machine *m, GError **error)
         return false;
     write_rom(&b);
     start_harts(&b);
-    riscv_virt(m)->booted = true;
     log_debug(LOG_BOARD,
               "kernel at 0x%" PRIx64 " (%" PRIu64 " KiB), entry 0x%" PRIx64 ", initrd at 0x%" PRIx64
               " (%" PRIu64 " KiB), device tree at 0x%" PRIx64,

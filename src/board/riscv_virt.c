@@ -26,18 +26,18 @@ static void on_power(void *opaque, enum device_power what, int code)
     m->config.power(m->config.opaque, means[what], code);
 }
 
-/* Builds a chip and maps it. */
+/* Builds a chip and maps it; the machine owns it. */
 static struct device *add_chip(struct machine *m, const char *type, struct device_wires wires,
                                const struct device_value *values, uint64_t base, GError **error)
 {
     wires.clock = m->clock;
-    wires.mem = m->mem;
     wires.mem = m->mem;
     wires.power = on_power;
     wires.opaque = m;
     AUTO(device) d = device_new(device_type_find(type), &wires, values, error);
     if (!d || !device_map(d, m->bus, GPA(base), error))
         return NULL;
+    g_ptr_array_add(m->devices, d);
     return STEAL(d);
 }
 
@@ -211,36 +211,10 @@ static bool build(struct machine *m, GError **error)
     return m->vcpus && add_controllers(m, error) && add_chips(m, error) && add_fw_cfg(m, error);
 }
 
-/* The controllers first: a chip that lowers its line then finds them fresh. */
-static void reset(struct machine *m)
-{
-    struct riscv_virt *v = riscv_virt(m);
-    device_reset(v->plic);
-    device_reset(v->aclint);
-    device_reset(v->uart);
-    device_reset(v->rtc);
-    device_reset(v->test);
-    device_reset(v->fw_cfg);
-    for (unsigned i = 0; i < MACHINE_FLASH; i++)
-        device_reset(v->flash[i]);
-    for (unsigned i = 0; i < VIRT_VIRTIO_SLOTS; i++)
-        device_reset(v->virtio[i]);
-}
-
+/* The chips are the machine's. */
 static void destroy(struct machine *m)
 {
-    struct riscv_virt *v = riscv_virt(m);
-    for (unsigned i = 0; i < VIRT_VIRTIO_SLOTS; i++)
-        device_free(v->virtio[i]);
-    for (unsigned i = 0; i < MACHINE_FLASH; i++)
-        device_free(v->flash[i]);
-    device_free(v->fw_cfg);
-    device_free(v->test);
-    device_free(v->rtc);
-    device_free(v->uart);
-    device_free(v->aclint);
-    device_free(v->plic);
-    g_free(v);
+    g_free(m->state);
 }
 
 const struct board board_riscv_virt = {
@@ -253,6 +227,5 @@ const struct board board_riscv_virt = {
     .max_memory = 512 * GiB,
     .build = build,
     .boot = riscv_boot,
-    .reset = reset,
     .destroy = destroy,
 };

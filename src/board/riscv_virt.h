@@ -39,7 +39,6 @@ struct riscv_virt {
     struct device *virtio[VIRT_VIRTIO_SLOTS];
     uint8_t seed[VIRT_SEED_SIZE]; /* the host's randomness: each boot's seeds are derived from it and it moves
                                      on */
-    bool booted;                  /* RAM may hold what an earlier boot left */
 };
 
 static inline struct riscv_virt *riscv_virt(struct machine *m)

@@ -165,6 +165,16 @@ void clock_stop(struct clock *c)
     g_mutex_unlock(&c->lock);
 }
 
+void clock_set(struct clock *c, uint64_t now)
+{
+    g_mutex_lock(&c->lock);
+    g_assert(!atomic_load(&c->running));
+    atomic_fetch_add(&c->sequence, 1);
+    atomic_store(&c->frozen, now);
+    atomic_fetch_add(&c->sequence, 1);
+    g_mutex_unlock(&c->lock);
+}
+
 struct clock_timer *clock_timer_new(struct clock *c, void (*fire)(void *opaque), void *opaque)
 {
     struct clock_timer *t = g_new0(struct clock_timer, 1);

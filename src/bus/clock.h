@@ -24,6 +24,9 @@ CLEANUP_DEFINE(clock, clock_free)
 void clock_start(struct clock *c);
 void clock_stop(struct clock *c);
 
+/* A stopped clock goes on from now. Timers keep their deadlines. Control thread. */
+void clock_set(struct clock *c, uint64_t now);
+
 /* Guest nanoseconds. Any thread, no lock, a few tens of nanoseconds. */
 uint64_t clock_now(const struct clock *c);
 

@@ -143,12 +143,12 @@ void device_state_save(struct device *d, uint8_t *bytes)
     device_release(d);
 }
 
-bool device_state_load(struct device *d, const uint8_t *bytes)
+bool device_state_load_version(struct device *d, unsigned version, const uint8_t *bytes)
 {
     device_lock(d);
     d->want = 0;
     d->type->reset(d); /* what is under way belongs to the old state */
-    bool ok = state_load(d->type->state, d->type->version, d, bytes);
+    bool ok = state_load(d->type->state, version, d, bytes);
     if (!ok || (d->type->post_load && !d->type->post_load(d))) {
         ok = false;
         d->want = 0;
@@ -156,4 +156,9 @@ bool device_state_load(struct device *d, const uint8_t *bytes)
     }
     device_release(d);
     return ok;
+}
+
+bool device_state_load(struct device *d, const uint8_t *bytes)
+{
+    return device_state_load_version(d, d->type->version, bytes);
 }

@@ -59,6 +59,11 @@ struct device_option {
 /* What a guest asks of the power supply. */
 enum device_power { DEVICE_POWER_OFF, DEVICE_POWER_FAIL, DEVICE_POWER_RESET };
 
+/* What a chip lets the guest's keepers know. */
+enum device_notice {
+    DEVICE_NOTICE_BALLOON, /* the balloon has another size */
+};
+
 struct disk;
 struct device;
 
@@ -83,6 +88,8 @@ struct device_wires {
     unsigned output_count;
     /* Called on any thread with no lock held. code: 1..255 for DEVICE_POWER_FAIL, else 0. */
     void (*power)(void *opaque, enum device_power what, int code);
+    /* Makes a note, no more: called on any thread, with the chip's lock held or not. */
+    void (*notice)(void *opaque, enum device_notice what);
     void *opaque;
 };
 
@@ -183,5 +190,7 @@ size_t device_state_size(const struct device_type *type);
  * values are impossible. No vCPU runs. */
 void device_state_save(struct device *d, uint8_t *bytes);
 bool device_state_load(struct device *d, const uint8_t *bytes);
+/* The same of what an earlier version of the type's table was saved as. */
+bool device_state_load_version(struct device *d, unsigned version, const uint8_t *bytes);
 
 #endif

@@ -301,6 +301,78 @@ int mem_cas64(struct mem *m, struct gpa addr, uint64_t *old, uint64_t value)
     return 0;
 }
 
+/* --- saving and restoring --- */
+
+int mem_restore(struct mem *m, const struct mem_block *block, int fd, uint64_t place)
+{
+    struct mem_block *b = &m->blocks[block - m->blocks];
+    void *host = mmap(b->host, b->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE, fd,
+                      (off_t)place);
+    if (host == MAP_FAILED) {
+        int status = -errno;
+        close(fd);
+        return status;
+    }
+    madvise(host, b->size, MADV_DONTDUMP);
+    close(b->fd);
+    b->fd = fd;
+    b->place = place;
+    b->private = true;
+    for (uint64_t i = 0; i < block_pages(b); i++)
+        if (atomic_load_explicit(&b->track[i], memory_order_relaxed))
+            atomic_store(&b->track[i], MEM_DIRTY);
+    return 0;
+}
+
+/* Of the block's file: the next stretch that is not a hole. */
+static bool next_in_file(const struct mem_block *b, uint64_t from, uint64_t *start, uint64_t *end)
+{
+    const off_t data = lseek(b->fd, (off_t)(b->place + from), SEEK_DATA);
+    if (data < 0 && errno == ENXIO)
+        return false;
+    *start = from;
+    *end = b->size; /* where the file's system cannot tell, all is data */
+    if (data < 0)
+        return true;
+    *start = align_down((uint64_t)data - b->place, MEM_PAGE_SIZE);
+    if (*start >= b->size)
+        return false;
+    const off_t hole = lseek(b->fd, data, SEEK_HOLE);
+    if (hole >= 0)
+        *end = MIN(b->size, align_up((uint64_t)hole - b->place, MEM_PAGE_SIZE));
+    return true;
+}
+
+static bool is_written(const struct mem_block *b, uint64_t page)
+{
+    return atomic_load_explicit(&b->track[page], memory_order_relaxed) & MEM_WRITTEN;
+}
+
+bool mem_next_data(const struct mem_block *b, uint64_t from, uint64_t *start, uint64_t *end)
+{
+    uint64_t file_start = b->size, file_end = b->size;
+    if (from >= b->size)
+        return false;
+    bool in_file = next_in_file(b, from, &file_start, &file_end);
+    if (!b->private) {
+        *start = file_start;
+        *end = file_end;
+        return in_file;
+    }
+    /* Whichever comes first: the file's data, or pages of the guest's own where the file has a hole. */
+    uint64_t page = from >> MEM_PAGE_BITS, stop = (in_file ? file_start : b->size) >> MEM_PAGE_BITS;
+    while (page < stop && !is_written(b, page))
+        page++;
+    *start = page << MEM_PAGE_BITS;
+    *end = file_end;
+    if (page == stop)
+        return in_file;
+    while (page < stop && is_written(b, page))
+        page++;
+    *end = page << MEM_PAGE_BITS;
+    return true;
+}
+
 /* --- tracking --- */
 
 static _Atomic uint8_t *track_of(const struct mem_block *b, struct gpa addr)
@@ -323,7 +395,7 @@ void mem_wrote(struct mem *m, const struct mem_block *b, struct gpa addr, uint64
         _Atomic uint8_t *track = track_of(b, GPA(page));
         uint8_t now = atomic_load(track);
         if (!(now & MEM_DIRTY))
-            now = atomic_fetch_or(track, MEM_DIRTY) | MEM_DIRTY;
+            now = atomic_fetch_or(track, MEM_DIRTY | MEM_WRITTEN) | MEM_DIRTY;
         if (!(now & (MEM_CODE | MEM_WATCHED)))
             continue;
         uint64_t from = MAX(addr.v, page), to = MIN(end, page + MEM_PAGE_SIZE);
@@ -342,7 +414,7 @@ static bool hand_out_unless(const struct mem_block *b, struct gpa addr, uint8_t 
     do {
         if (old & obstacles)
             return false;
-        want = old | MEM_DIRTY | MEM_HANDED;
+        want = old | MEM_DIRTY | MEM_WRITTEN | MEM_HANDED;
     } while (old != want && !atomic_compare_exchange_weak(track, &old, want));
     return true;
 }

@@ -7,11 +7,16 @@
  * A guest's RAM is a few *blocks* (main memory, flash banks, ...), each a shared memory file mapped once. The
  * map from guest physical address to block is built before vCPUs run and immutable afterwards.
  *
+ * A guest that is restored has its blocks mapped privately over the file it was saved in (mem_restore): its
+ * pages come from there when they are used, and become its own when they are written. The file must not
+ * change meanwhile.
+ *
  * Tracking. Each 4 KiB page has an atomic byte:
  *   DIRTY    written since the dirty log was last taken; set for every page that a writer may touch freely
  *   CODE     blocks were translated from it: a write must be told to the code cache
  *   WATCHED  somebody wants to see each write (debugger)
  *   HANDED   a vCPU may hold a direct write permission (TLB tag) to it
+ *   WRITTEN  written since the block was added or restored
  * A writer that goes through this interface calls mem_wrote() behind its store, or mem_write(), which does
  * both. A vCPU may write directly, without telling, only with a permission from mem_hand_out(), which is
  * refused unless DIRTY is set and CODE and WATCHED are clear. Whoever turns on tracking does, in this order:
@@ -41,7 +46,7 @@
 enum { MEM_PAGE_BITS = 12, MEM_MAX_BLOCKS = 16 };
 #define MEM_PAGE_SIZE (UINT64_C(1) << MEM_PAGE_BITS)
 
-enum mem_track { MEM_DIRTY = 1, MEM_CODE = 2, MEM_WATCHED = 4, MEM_HANDED = 8 };
+enum mem_track { MEM_DIRTY = 1, MEM_CODE = 2, MEM_WATCHED = 4, MEM_HANDED = 8, MEM_WRITTEN = 16 };
 
 struct mem_block {
     const char *name;
@@ -49,7 +54,9 @@ struct mem_block {
     uint64_t size;          /* bytes, multiple of the page size */
     bool readonly;          /* guest stores fault (flash): writes through mem_write still work for loaders */
     uint8_t *host;          /* mapping, page aligned, never executable */
-    int fd;                 /* the memory file */
+    int fd;                 /* the memory file, owned */
+    uint64_t place;         /* where the block begins in it */
+    bool private;           /* pages that were WRITTEN are not the file's */
     _Atomic uint8_t *track; /* size >> MEM_PAGE_BITS entries */
     _Atomic bool hidden;    /* mem_hide() */
 };
@@ -78,6 +85,15 @@ CLEANUP_DEFINE(mem, mem_free)
  * is committed when it is touched. */
 struct mem_block *mem_add(struct mem *m, const char *name, struct gpa base, uint64_t size, bool readonly,
                           GError **error);
+
+/* Gives block b the contents of fd (owned from now on; open for reading) from place on, page aligned: b's
+ * size of bytes, all of which exist. 0; or -errno, with nothing changed and fd closed. All vCPUs are parked,
+ * no device moves data, and translated code is dropped by the caller. b is one of mem_blocks(). */
+int mem_restore(struct mem *m, const struct mem_block *b, int fd, uint64_t place);
+
+/* The next stretch of b, in bytes from its beginning, at or behind from, of which anything can be other than
+ * zero: false when there is none. Whole pages. */
+bool mem_next_data(const struct mem_block *b, uint64_t from, uint64_t *start, uint64_t *end);
 
 /* Registers a listener, borrowed until it is taken off or m is freed; set-up and tear-down. */
 void mem_listen(struct mem *m, struct mem_listener *l);

@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* The file of a saved guest: named pieces of state with checksums, and memory that can be mapped from it. */
+/*
+ * Theory of operation
+ *
+ *     0          head (64 bytes): magic, version, where the sections are, how long the file is, CRC
+ *     4096       memory: each block of the guest's RAM at a place of its own, page by page as the guest sees
+ *                it; pages of zeroes are holes
+ *     (behind)   sections: kind, name, version, size, CRC-32C, bytes
+ *
+ * So a guest can run on at once with its memory mapped privately from the file, and pages come when they are
+ * used. A page has one place: while a guest runs on as it is saved, pages that it has changed are simply
+ * written again.
+ *
+ * The head is written last. A file whose writing was cut off has none and is refused. Everything that is
+ * looked at when a guest is restored is covered by a CRC; memory's CRCs, one per SAVED_CHUNK, are looked at
+ * by saved_verify() only, because that reads all of it.
+ *
+ * Numbers are little-endian. A section that the reader does not know makes the file unreadable; a new field
+ * in a known one raises that section's version.
+ */
+#ifndef HOSTEL_CODEC_SAVED_H
+#define HOSTEL_CODEC_SAVED_H
+
+#include <glib.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/cleanup.h"
+
+enum {
+    SAVED_VERSION = 1,
+    SAVED_PAGE = 4096,
+    SAVED_CHUNK = 1 << 20,          /* bytes of memory under one CRC */
+    SAVED_KIND_MAX = 15,            /* characters of a section's kind, */
+    SAVED_NAME_MAX = 47,            /* of its name */
+    SAVED_SECTIONS_MAX = 4096,      /* of one file */
+    SAVED_SECTIONS_BYTES = 64 << 20 /* of all of them */
+};
+
+/* --- writing --- */
+
+struct saved_writer;
+
+/* Writes to fd (borrowed: a regular file, empty, open for reading and writing). Never NULL. One thread at a
+ * time, as all below. */
+struct saved_writer *saved_writer_new(int fd);
+void saved_writer_free(struct saved_writer *w); /* NULL is fine */
+CLEANUP_DEFINE(saved_writer, saved_writer_free)
+
+/* Adds a section: bytes are copied. kind and name are short enough and together unlike any other's. */
+void saved_add(struct saved_writer *w, const char *kind, const char *name, unsigned version,
+               const void *bytes, size_t size);
+
+/* Gives a block of memory its place in the file, and a section: where it begins. Before any page is written.
+ */
+uint64_t saved_add_memory(struct saved_writer *w, const char *name, uint64_t base, uint64_t size);
+
+/* Writes whole pages of memory at their place in the file. A page of zeroes becomes a hole when the place has
+ * not been written yet (first); otherwise it is written. 0 or -errno. */
+int saved_write_pages(struct saved_writer *w, uint64_t place, const uint8_t *bytes, uint64_t size,
+                      bool first);
+
+/* Sums memory, writes the sections, then, behind a sync when durable, the head. Nothing more is added. */
+bool saved_finish(struct saved_writer *w, bool durable, GError **error);
+
+/* --- reading --- */
+
+struct saved_section {
+    const char *kind, *name; /* zero-terminated */
+    unsigned version;
+    const uint8_t *bytes;
+    uint32_t size;
+    bool used; /* saved_find() has given it to somebody */
+};
+
+struct saved_memory {
+    uint64_t base, size; /* bytes, whole pages */
+    uint64_t place;      /* in the file */
+};
+
+struct saved;
+
+/* Reads head and sections of fd (borrowed) and checks them: NULL with *error, which says where and why. */
+struct saved *saved_open(int fd, GError **error);
+void saved_free(struct saved *s); /* NULL is fine */
+CLEANUP_DEFINE(saved, saved_free)
+
+/* A section of this kind and name, and of a version from 1 to `newest`; NULL with *error when there is none,
+ * or a newer one. Valid as long as s. */
+const struct saved_section *saved_find(struct saved *s, const char *kind, const char *name, unsigned newest,
+                                       GError **error);
+/* The same, or NULL when there is none. */
+const struct saved_section *saved_look(struct saved *s, const char *kind, const char *name);
+
+/* All sections, in the order in which they were added. */
+const struct saved_section *saved_sections(const struct saved *s, unsigned *count);
+
+/* Was every section used? False with *error naming one that was not. */
+bool saved_check_used(const struct saved *s, GError **error);
+
+/* Where a block of memory is; checked against the file. */
+bool saved_find_memory(struct saved *s, const char *name, struct saved_memory *out, GError **error);
+
+/* Reads all memory and compares CRCs. */
+bool saved_verify(struct saved *s, GError **error);
+
+#endif
