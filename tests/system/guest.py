@@ -15,6 +15,7 @@ import sys
 import termios
 import time
 
+from qmp_schema import Schema
 from tap import Skip, tap  # noqa: for the tests that import them from here
 
 HOSTEL = os.environ["HOSTEL"]
@@ -174,7 +175,10 @@ class Terminal(Session):
 
 
 class Qmp:
-    """A client of a VMM started by hand, with its control socket."""
+    """A client of a VMM started by hand, with its control socket. What the VMM answers and tells is checked against
+    the schema that it gives itself."""
+
+    schema = None  # of the program; asked once
 
     def __init__(self, *args):
         self.socket, theirs = socket.socketpair()
@@ -201,7 +205,10 @@ class Qmp:
                 raise EOFError("the VMM closed the control socket")
             self.buffer += data
         line, _, self.buffer = self.buffer.partition(b"\n")
-        return json.loads(line)
+        message = json.loads(line)
+        if "event" in message:
+            self.learn().check_event(message)
+        return message
 
     def answer(self):
         """The next message that is no event; events on the way are kept."""
@@ -211,6 +218,15 @@ class Qmp:
                 return message
             self.events.append(message)
 
+    @classmethod
+    def learn(cls):
+        """The schema of the program."""
+        if not cls.schema:
+            with cls() as vmm:
+                vmm.send(b'{"execute": "qmp_capabilities"}')
+                cls.schema = Schema(vmm.send(b'{"execute": "query-qmp-schema"}')["return"])
+        return cls.schema
+
     def send(self, data):
         self.socket.sendall(data)
         return self.answer()
@@ -219,7 +235,10 @@ class Qmp:
         message = {"execute": name}
         if arguments:
             message["arguments"] = arguments
-        return self.send(json.dumps(message).encode() + b"\n")
+        answer = self.send(json.dumps(message).encode() + b"\n")
+        if "return" in answer:
+            self.learn().check_return(name, answer["return"])
+        return answer
 
     def wait_event(self, name):
         while not any(event["event"] == name for event in self.events):
