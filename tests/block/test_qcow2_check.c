@@ -180,6 +180,161 @@ static void test_overlap(gconstpointer opaque)
     peer_dir_gone(&dir);
 }
 
+/* --- giving back what is metadata --- */
+
+static int do_discard(struct disk *b)
+{
+    return block_discard(b, 2 * CLUSTER, 4 * CLUSTER);
+}
+
+static int do_zero(struct disk *b)
+{
+    return block_zero(b, 3 * CLUSTER, CLUSTER, BLOCK_MAY_UNMAP);
+}
+
+static int do_write(struct disk *b)
+{
+    g_autofree uint8_t *bytes = g_malloc0(CLUSTER);
+    return block_pwrite(b, bytes, CLUSTER, 3 * CLUSTER);
+}
+
+static int do_compress(struct disk *b)
+{
+    g_autofree uint8_t *bytes = g_malloc0(CLUSTER);
+    return block_write_compressed(b, bytes, 3 * CLUSTER, CLUSTER);
+}
+
+static int do_shrink(struct disk *b)
+{
+    return block_resize(b, 2 * CLUSTER) ? -EIO : block_flush(b);
+}
+
+static int do_snapshot(struct disk *b)
+{
+    return b->driver->image->snapshot_create(b, "new", NULL) ? 0 : -EIO;
+}
+
+static int do_apply(struct disk *b)
+{
+    return b->driver->image->snapshot_apply(b, "old", NULL) ? 0 : -EIO;
+}
+
+static int do_delete(struct disk *b)
+{
+    return b->driver->image->snapshot_delete(b, "old", NULL) ? 0 : -EIO;
+}
+
+static const struct giving {
+    const char *name;
+    int (*run)(struct disk *b);
+    bool resized; /* the header has the new size before anything is given back */
+} givings[] = {
+    {"discard", do_discard, false},   {"zero", do_zero, false},     {"write", do_write, false},
+    {"compress", do_compress, false}, {"shrink", do_shrink, true},  {"snapshot", do_snapshot, false},
+    {"apply", do_apply, false},       {"delete", do_delete, false},
+};
+
+/* One entry points to a table: what would give that back, or share it, stops, and every table stays. */
+static void give_back(const struct giving *g, uint64_t entry)
+{
+    struct peer_dir dir = peer_dir();
+    g_autofree char *path = peer_path(&dir, "disk.qcow2");
+    g_autofree char *before = NULL, *after = NULL;
+    g_autoptr(GError) error = NULL;
+    gsize size, size_after;
+    make(path, "");
+    struct disk *b = qcow2_at(path, false, NULL);
+    if (g->run == do_apply || g->run == do_delete)
+        g_assert_true(b->driver->image->snapshot_create(b, "old", NULL));
+    block_free(b);
+    const struct damage d = {.name = "", .offset = L2 + 8 * 3, .value = entry, .bytes = 8};
+    patch(path, &d);
+    g_assert_true(g_file_get_contents(path, &before, &size, NULL));
+    b = qcow2_at(path, false, NULL);
+    const int status = g->run(b);
+    if (g->resized) /* it is shorter; giving back stopped */
+        g_assert_cmpint(block_flush(b), !=, 0);
+    else
+        g_assert_cmpint(status, ==, -EIO);
+    block_free(b);
+    g_assert_true(g_file_get_contents(path, &after, &size_after, NULL));
+    g_assert_cmpmem(before + BLOCK_SECTOR, size - BLOCK_SECTOR, after + BLOCK_SECTOR,
+                    MIN(size, size_after) - BLOCK_SECTOR);
+    g_assert_null(qcow2_try(path, false, NULL, 0, &error));
+    g_assert_nonnull(strstr(error->message, "damaged"));
+    if (!(entry & QCOW2_COMPRESSED)) { /* such a one may stay, and holds no compressed data */
+        check(path, BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS);
+        qcow2_clean(path);
+        if (!g->resized)
+            read_rest(path, BIT(3));
+    }
+    peer_dir_gone(&dir);
+}
+
+static void test_give_back(gconstpointer opaque)
+{
+    static const uint64_t entries[] = {
+        QCOW2_COPIED | REFTABLE, QCOW2_COPIED | BLOCK,        QCOW2_COPIED | L1, QCOW2_COPIED | L2, BLOCK, L2,
+        QCOW2_COMPRESSED,        QCOW2_COMPRESSED | L1 | 512,
+    };
+    const struct giving *g = opaque;
+    for (unsigned i = 0; i < ARRAY_SIZE(entries); i++)
+        if ((entries[i] & QCOW2_OFFSET_MASK) != L2 || (g->run != do_apply && g->run != do_delete))
+            give_back(g, entries[i]); /* else the table has another reference, the snapshot's, which stays */
+}
+
+/* An L1 entry that points to another table, and a snapshot's L1 that is another one. */
+static void test_two_roles(void)
+{
+    static const uint64_t places[] = {REFTABLE, BLOCK, L1};
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+        struct peer_dir dir = peer_dir();
+        g_autofree char *path = peer_path(&dir, "disk.qcow2");
+        g_autofree char *before = NULL, *after = NULL;
+        g_autoptr(GError) error = NULL;
+        gsize size, size_after;
+        make(path, "");
+        const struct damage d = {.name = "", .offset = L1, .value = QCOW2_COPIED | places[i], .bytes = 8};
+        patch(path, &d);
+        g_assert_true(g_file_get_contents(path, &before, &size, NULL));
+        g_assert_null(qcow2_try(path, false, NULL, 0, &error));
+        g_assert_nonnull(strstr(error->message, "damaged"));
+        g_assert_true(g_file_get_contents(path, &after, &size_after, NULL));
+        g_assert_cmpmem(before, size, after, size_after);
+        check(path, BLOCK_FIX_LEAKS | BLOCK_FIX_ERRORS);
+        qcow2_clean(path);
+        peer_dir_gone(&dir);
+    }
+}
+
+static void test_snapshot_in_table(void)
+{
+    static const uint64_t places[] = {REFTABLE, BLOCK, L1, L2};
+    for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
+        struct peer_dir dir = peer_dir();
+        g_autofree char *path = peer_path(&dir, "disk.qcow2");
+        g_autofree char *before = NULL, *after = NULL;
+        gsize size, size_after;
+        make(path, "");
+        struct disk *b = qcow2_at(path, false, NULL);
+        g_assert_true(b->driver->image->snapshot_create(b, "old", NULL));
+        block_free(b);
+        g_assert_true(g_file_get_contents(path, &before, &size, NULL));
+        const struct damage d = {.name = "", .offset = ld64be(before + 64), .value = places[i], .bytes = 8};
+        g_free(before);
+        patch(path, &d);
+        g_assert_true(g_file_get_contents(path, &before, &size, NULL));
+        b = qcow2_at(path, false, NULL);
+        g_assert_cmpint(do_delete(b), ==, -EIO);
+        block_free(b);
+        g_assert_true(g_file_get_contents(path, &after, &size_after, NULL));
+        g_assert_cmpmem(before + BLOCK_SECTOR, size - BLOCK_SECTOR, after + BLOCK_SECTOR,
+                        size_after - BLOCK_SECTOR);
+        read_rest(path, 0);
+        peer_dir_gone(&dir);
+    }
+}
+
 /* Free clusters that are none: giving one out would overwrite a table. */
 static void test_false_free(void)
 {
@@ -384,6 +539,12 @@ int main(int argc, char **argv)
         g_autofree char *name = g_strdup_printf("/qcow2/overlap/%u", i);
         g_test_add_data_func(name, &tables[i], test_overlap);
     }
+    for (unsigned i = 0; i < ARRAY_SIZE(givings); i++) {
+        g_autofree char *name = g_strdup_printf("/qcow2/give-back/%s", givings[i].name);
+        g_test_add_data_func(name, &givings[i], test_give_back);
+    }
+    g_test_add_func("/qcow2/two-roles", test_two_roles);
+    g_test_add_func("/qcow2/snapshot-in-table", test_snapshot_in_table);
     g_test_add_func("/qcow2/full-device", test_full_device);
     g_test_add_func("/qcow2/false-free", test_false_free);
     g_test_add_func("/qcow2/dirty", test_dirty);

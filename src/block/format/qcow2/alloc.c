@@ -17,6 +17,10 @@
  *
  * If there is no memory for the lists the cluster stays in use: a leak, which check finds, and no more.
  *
+ * An entry of a damaged image may refer to a table. Giving that back would punch the table out of the file,
+ * so each entry is looked at while it is still there (qcow2_entry_check_locked), and once more what all the
+ * lists have led to: tables that the header names, and refcount blocks, are never given back this way.
+ *
  * Claims. Whoever is about to fill guest clusters that have no place of their own yet claims them, so that
  * two writers to one cluster do not both give it a place, and nobody drops it meanwhile. Others wait.
  */
@@ -33,12 +37,13 @@ static uint64_t hash(uint64_t cluster)
     return cluster * UINT64_C(0x9e3779b97f4a7c15);
 }
 
-static void insert(uint64_t *slot, size_t room, uint64_t cluster)
+/* Where it is, or would be. */
+static size_t place_of(const uint64_t *slot, size_t room, uint64_t cluster)
 {
     size_t i = (size_t)(hash(cluster) >> 20) & (room - 1);
-    while (slot[i] && slot[i] != cluster)
+    while (slot[i] && (slot[i] & ~QCOW2_OWNED_GONE) != cluster)
         i = (i + 1) & (room - 1);
-    slot[i] = cluster;
+    return i;
 }
 
 static bool owned_grow(struct qcow2_owned *o)
@@ -52,11 +57,23 @@ static bool owned_grow(struct qcow2_owned *o)
         return false;
     for (size_t i = 0; i < o->room; i++)
         if (o->slot[i])
-            insert(slot, room, o->slot[i]);
+            slot[place_of(slot, room, o->slot[i] & ~QCOW2_OWNED_GONE)] = o->slot[i];
     g_free(o->slot);
     o->slot = slot;
     o->room = room;
     return true;
+}
+
+static bool is_owned(const struct qcow2_owned *o, uint64_t cluster)
+{
+    return o->room && cluster && o->slot[place_of(o->slot, o->room, cluster)] == cluster;
+}
+
+void qcow2_owned_gone_locked(struct qcow2 *q, uint64_t cluster)
+{
+    struct qcow2_owned *o = &q->owned;
+    if (is_owned(o, cluster))
+        o->slot[place_of(o->slot, o->room, cluster)] |= QCOW2_OWNED_GONE;
 }
 
 void qcow2_owned_add_locked(struct qcow2 *q, uint64_t cluster)
@@ -64,8 +81,11 @@ void qcow2_owned_add_locked(struct qcow2 *q, uint64_t cluster)
     struct qcow2_owned *o = &q->owned;
     if (!cluster || (o->count * 2 >= o->room && !owned_grow(o)))
         return; /* one cluster less that is watched over */
-    insert(o->slot, o->room, cluster);
-    o->count++;
+    const size_t i = place_of(o->slot, o->room, cluster);
+    if (o->slot[i] == cluster)
+        o->clash = cluster;
+    o->count += !o->slot[i];
+    o->slot[i] = cluster;
     const uint64_t h = hash(cluster) >> 48;
     atomic_fetch_or_explicit(&o->filter[h / 64], BIT(h % 64), memory_order_release);
 }
@@ -104,16 +124,6 @@ static bool in_ranges(const struct qcow2 *q, uint64_t offset, uint64_t size)
            (h->n_snapshots && ranges_overlap(offset, size, h->snapshots_offset, 1));
 }
 
-static bool is_owned(const struct qcow2_owned *o, uint64_t cluster)
-{
-    if (!o->room)
-        return false;
-    for (size_t i = (size_t)(hash(cluster) >> 20) & (o->room - 1); o->slot[i]; i = (i + 1) & (o->room - 1))
-        if (o->slot[i] == cluster)
-            return true;
-    return false;
-}
-
 static bool any_owned(const struct qcow2 *q, uint64_t cluster, uint64_t count)
 {
     for (uint64_t i = cluster; i < cluster + count; i++)
@@ -127,12 +137,58 @@ bool qcow2_owned_has_locked(const struct qcow2 *q, uint64_t cluster, uint64_t co
     return in_ranges(q, cluster << q->cluster_bits, count << q->cluster_bits) || any_owned(q, cluster, count);
 }
 
+/* Would they lose the last reference, and some be metadata? A repaired image may have a reference more to a
+ * table, which may go. */
+static bool takes_metadata(struct qcow2 *q, uint64_t cluster, uint64_t count)
+{
+    if (!qcow2_owned_has_locked(q, cluster, count))
+        return false;
+    for (uint64_t i = cluster, value; i < cluster + count; i++)
+        if (qcow2_owned_has_locked(q, i, 1) && (qcow2_refcount_get_locked(q, i, &value) || value <= 1))
+            return true;
+    return false;
+}
+
+/* The clusters of what an L2 entry refers to; 0 = none of the file's. */
+static uint64_t clusters_of(const struct qcow2 *q, uint64_t entry, uint64_t *first)
+{
+    *first = (entry & QCOW2_OFFSET_MASK) >> q->cluster_bits;
+    if (!(entry & QCOW2_COMPRESSED))
+        return !q->external && qcow2_entry_placed(q, entry);
+    uint64_t offset, size;
+    qcow2_compressed_range(q, entry, &offset, &size);
+    *first = offset >> q->cluster_bits;
+    return ((offset + size - 1) >> q->cluster_bits) - *first + 1;
+}
+
+int qcow2_entry_check_locked(struct qcow2 *q, uint64_t entry)
+{
+    uint64_t first;
+    const uint64_t count = clusters_of(q, entry, &first);
+    if (!count || !takes_metadata(q, first, count))
+        return 0;
+    return qcow2_corrupt_locked(q, "an L2 entry that points to metadata", first << q->cluster_bits);
+}
+
+int qcow2_space_check(struct qcow2 *q, uint64_t offset, uint64_t size)
+{
+    int status = 0;
+    const uint64_t first = offset >> q->cluster_bits;
+    pthread_mutex_lock(&q->meta);
+    if (size && takes_metadata(q, first, ((offset + size - 1) >> q->cluster_bits) - first + 1))
+        status =
+            qcow2_corrupt_locked(q, "what a snapshot or bitmap has in the place of other metadata", offset);
+    pthread_mutex_unlock(&q->meta);
+    return status;
+}
+
 bool qcow2_owned_build(struct qcow2 *q)
 {
     struct qcow2_owned *o = &q->owned;
     g_free(o->slot);
     o->slot = NULL;
     o->count = o->room = 0;
+    o->clash = 0;
     for (unsigned i = 0; i < ARRAY_SIZE(o->filter); i++)
         atomic_store(&o->filter[i], 0);
     if (!owned_grow(o))
@@ -141,6 +197,11 @@ bool qcow2_owned_build(struct qcow2 *q)
         qcow2_owned_add_locked(q, (q->l1[i] & QCOW2_OFFSET_MASK) >> q->cluster_bits);
     for (uint64_t i = 0; i < q->reftable_entries; i++)
         qcow2_owned_add_locked(q, (q->reftable[i] & QCOW2_OFFSET_MASK) >> q->cluster_bits);
+    for (size_t i = 0; i < o->room; i++) {
+        const uint64_t cluster = o->slot[i];
+        if (cluster && in_ranges(q, cluster << q->cluster_bits, q->cluster))
+            o->clash = cluster;
+    }
     qcow2_owned_watch_locked(q);
     return true;
 }
@@ -288,14 +349,9 @@ void qcow2_free_locked(struct qcow2 *q, uint64_t cluster, uint64_t count, bool d
 
 void qcow2_free_entry_locked(struct qcow2 *q, uint64_t entry, bool discard)
 {
-    if (entry & QCOW2_COMPRESSED) {
-        uint64_t offset, size;
-        qcow2_compressed_range(q, entry, &offset, &size);
-        const uint64_t first = offset >> q->cluster_bits, last = (offset + size - 1) >> q->cluster_bits;
-        qcow2_free_locked(q, first, last - first + 1, discard);
-    } else if (!q->external && qcow2_entry_placed(q, entry)) {
-        qcow2_free_locked(q, (entry & QCOW2_OFFSET_MASK) >> q->cluster_bits, 1, discard);
-    }
+    uint64_t first;
+    const uint64_t count = clusters_of(q, entry, &first);
+    qcow2_free_locked(q, first, count, discard);
 }
 
 /* Clusters that nothing refers to any more go back to the host, in runs. */
@@ -324,11 +380,15 @@ void qcow2_reclaim_locked(struct qcow2 *q, bool all)
     if (!f->count)
         return;
     const uint64_t now = qcow2_epoch_step(q);
-    bool tables = false;
     if (!all && f->epoch + 2 > now && f->epoch + 2 > qcow2_epoch_step(q))
         return;
     for (size_t i = 0; i < f->count; i++) {
         const struct qcow2_free *item = &f->item[i];
+        if (takes_metadata(q, item->cluster, item->count)) {
+            (void)qcow2_corrupt_locked(q, "metadata that was to be given back",
+                                       item->cluster << q->cluster_bits);
+            continue;
+        }
         /* The refcounts of an image that is damaged may say anything; then this is a leak, or nothing. */
         if (qcow2_refcount_add_locked(q, item->cluster, item->count, -1))
             continue;
@@ -336,13 +396,10 @@ void qcow2_reclaim_locked(struct qcow2 *q, bool all)
         const uint64_t packed = q->packed_at >> q->cluster_bits;
         if (q->packed_at && packed >= item->cluster && packed < item->cluster + item->count)
             q->packed_at = 0;
-        tables |= any_owned(q, item->cluster, item->count);
         if (item->discard)
             give_back(q, item);
     }
     f->count = 0;
-    if (tables) /* of those that went, nothing is metadata any more */
-        (void)qcow2_owned_build(q);
 }
 
 /* --- claims --- */

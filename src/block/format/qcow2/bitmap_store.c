@@ -245,6 +245,10 @@ int qcow2_bitmaps_commit(struct qcow2 *q, struct qcow2_bitmaps *s, const struct 
         status = save_all(&c);
     if (!status)
         status = write_directory(&c);
+    for (guint i = 0; i < c.replaced->len && !status; i++) {
+        const struct range *r = &g_array_index(c.replaced, struct range, i);
+        status = qcow2_space_check(q, r->offset, r->size);
+    }
     bool turned = false;
     if (!status) {
         status = set_header(q, s);

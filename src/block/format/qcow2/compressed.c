@@ -104,6 +104,8 @@ static int store(struct qcow2 *q, const void *packed, uint64_t size, uint64_t gu
     qcow2_claims_wait_locked(q, claim.first, claim.last);
     int status = qcow2_l2_writable_locked(q, guest, &t);
     if (!status)
+        status = qcow2_entry_check_locked(q, qcow2_entry_read(q, t, qcow2_l2_index(q, guest)).entry);
+    if (!status)
         status = take_room(q, size, &offset);
     if (!status)
         qcow2_claim_locked(q, &claim);

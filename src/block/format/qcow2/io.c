@@ -232,6 +232,12 @@ static int take_places(struct qcow2 *q, struct fresh *f, uint64_t want)
 {
     bool zeroed = false;
     f->count = want;
+    const uint64_t first = qcow2_l2_index(q, f->guest);
+    for (uint64_t i = first; i < first + want && !f->reuse; i++) {
+        int status = qcow2_entry_check_locked(q, qcow2_entry_read(q, f->table, i).entry);
+        if (status)
+            return status;
+    }
     if (f->reuse && q->data == q->file && qcow2_owned_has_locked(q, f->host >> q->cluster_bits, want))
         return qcow2_corrupt_locked(q, "an L2 entry that points to metadata", f->host);
     if (f->reuse)

@@ -135,6 +135,7 @@ int qcow2_l2_writable_locked(struct qcow2 *q, uint64_t guest, struct qcow2_table
         *out = NULL;
         return status;
     }
+    qcow2_owned_gone_locked(q, (entry & QCOW2_OFFSET_MASK) >> q->cluster_bits);
     qcow2_free_locked(q, (entry & QCOW2_OFFSET_MASK) >> q->cluster_bits, 1, true);
     return 0;
 }

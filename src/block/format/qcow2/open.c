@@ -197,6 +197,11 @@ static bool begin_writing(struct qcow2 *q, const struct block_config *config, GE
             (void)qcow2_rebuild(q, NULL);
         return true;
     }
+    if (q->owned.clash)
+        return hostel_fail(error, HOSTEL_ERROR_INPUT,
+                           "%s: qcow2: is damaged: two of its tables are at %" PRIu64
+                           " of its file; check and repair it before it is written to",
+                           q->disk.name, q->owned.clash << q->cluster_bits);
     if (q->header.incompatible & QCOW2_INCOMPATIBLE_DIRTY && !qcow2_rebuild(q, error))
         return false;
     return clear_unknown(q, error) && qcow2_bitmaps_open(q, error);

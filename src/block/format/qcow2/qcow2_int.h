@@ -169,17 +169,20 @@ struct qcow2_frees {
     uint64_t epoch; /* of those that wait for readers */
 };
 
+#define QCOW2_OWNED_GONE BIT(63)
+
 /* Somebody is filling guest clusters [first, last] and will link them. On that thread's stack. */
 struct qcow2_claim {
     uint64_t first, last;
     struct qcow2_claim *next;
 };
 
-/* Clusters that must never be given out or written as data: L2 tables and refcount blocks. A set, and a small
- * filter in front of it that is looked at without a lock. */
+/* Clusters that must never be given out, written as data, or given back as such: L2 tables and refcount
+ * blocks. A set, and a small filter in front of it that is looked at without a lock. */
 struct qcow2_owned {
-    uint64_t *slot; /* cluster numbers, 0 = empty */
+    uint64_t *slot; /* cluster numbers; with QCOW2_OWNED_GONE of what is none any more; 0 = empty */
     size_t count, room;
+    uint64_t clash; /* found when the set was made: metadata in two roles, the cluster's number; 0 = none */
     _Atomic uint64_t filter[1024];
 };
 
@@ -331,7 +334,7 @@ int qcow2_alloc_locked(struct qcow2 *q, uint64_t want, bool whole, uint64_t *clu
 void qcow2_unalloc_locked(struct qcow2 *q, uint64_t cluster, uint64_t count);
 /* A reference to each was taken away in memory; their refcounts follow when the file has that, too. */
 void qcow2_free_locked(struct qcow2 *q, uint64_t cluster, uint64_t count, bool discard);
-/* What an L2 entry refers to, if anything: as above. */
+/* What an L2 entry refers to, if anything: as above. Was checked with qcow2_entry_check_locked(). */
 void qcow2_free_entry_locked(struct qcow2 *q, uint64_t entry, bool discard);
 /* Refcounts of what nobody looks at any more go down. all: nothing else is under way. */
 void qcow2_reclaim_locked(struct qcow2 *q, bool all);
@@ -340,6 +343,9 @@ void qcow2_reclaim_locked(struct qcow2 *q, bool all);
  * giving them back once what refers to them is gone from memory. Control path; take meta themselves. */
 int qcow2_space_take(struct qcow2 *q, uint64_t size, uint64_t *offset);
 void qcow2_space_free(struct qcow2 *q, uint64_t offset, uint64_t size);
+/* Likewise before it is given back or shared: -EIO, and the image is damaged, when other metadata is there.
+ */
+int qcow2_space_check(struct qcow2 *q, uint64_t offset, uint64_t size);
 
 /* Waits until nobody claims any of guest clusters [first, last]. */
 void qcow2_claims_wait_locked(struct qcow2 *q, uint64_t first, uint64_t last);
@@ -351,8 +357,12 @@ void qcow2_unclaim_locked(struct qcow2 *q, struct qcow2_claim *claim);
 /* Which clusters are metadata. */
 bool qcow2_owned_build(struct qcow2 *q); /* from L1 and the refcount table; false: no memory */
 void qcow2_owned_add_locked(struct qcow2 *q, uint64_t cluster);
+void qcow2_owned_gone_locked(struct qcow2 *q, uint64_t cluster); /* the disk has another L2 table now */
 void qcow2_owned_watch_locked(struct qcow2 *q); /* the tables that the header names have moved */
 bool qcow2_owned_has_locked(const struct qcow2 *q, uint64_t cluster, uint64_t count);
+/* An L2 entry that is to lose what it refers to, or to share it. -EIO, and the image is damaged, when that is
+ * metadata that has no other reference. */
+int qcow2_entry_check_locked(struct qcow2 *q, uint64_t entry);
 /* Without a lock: false is sure, true may be wrong. */
 bool qcow2_owned_maybe(const struct qcow2 *q, uint64_t cluster);
 

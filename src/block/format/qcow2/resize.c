@@ -240,9 +240,9 @@ static void drop_tables(struct qcow2 *q, uint64_t size)
             continue;
         qcow2_l1_set_locked(q, i, 0);
         qcow2_table_forget(q, &q->l2, i);
+        qcow2_owned_gone_locked(q, (entry & QCOW2_OFFSET_MASK) >> q->cluster_bits);
         qcow2_free_locked(q, (entry & QCOW2_OFFSET_MASK) >> q->cluster_bits, 1, true);
     }
-    (void)qcow2_owned_build(q);
     pthread_mutex_unlock(&q->meta);
 }
 

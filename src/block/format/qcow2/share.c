@@ -66,6 +66,9 @@ static int walk_clusters(struct walk *w, uint64_t cluster, uint64_t count)
 static int walk_entry(struct walk *w, uint64_t entry)
 {
     struct qcow2 *q = w->q;
+    int damaged = qcow2_entry_check_locked(q, entry);
+    if (damaged)
+        return damaged;
     if (entry & QCOW2_COMPRESSED) {
         uint64_t offset, size;
         qcow2_compressed_range(q, entry, &offset, &size);
@@ -119,6 +122,12 @@ static int drop_one(struct walk *w, uint64_t cluster, uint64_t count)
     return 0;
 }
 
+static int only_look(struct walk *w, uint64_t cluster, uint64_t count)
+{
+    (void)w, (void)cluster, (void)count;
+    return 0;
+}
+
 static int walk(struct qcow2 *q, const uint64_t *l1, uint32_t size,
                 int (*visit)(struct walk *w, uint64_t cluster, uint64_t count), uint64_t limit,
                 uint64_t *visits)
@@ -135,6 +144,11 @@ static int walk(struct qcow2 *q, const uint64_t *l1, uint32_t size,
     return status;
 }
 
+int qcow2_share_check(struct qcow2 *q, const uint64_t *l1, uint32_t size)
+{
+    return walk(q, l1, size, only_look, UINT64_MAX, NULL);
+}
+
 int qcow2_share_add(struct qcow2 *q, const uint64_t *l1, uint32_t size)
 {
     uint64_t visits;
@@ -149,17 +163,21 @@ int qcow2_share_add(struct qcow2 *q, const uint64_t *l1, uint32_t size)
 
 int qcow2_share_drop(struct qcow2 *q, const uint64_t *l1, uint32_t size)
 {
-    int status = walk(q, l1, size, drop_one, UINT64_MAX, NULL);
+    /* L2 tables that only the other L1 has are metadata no more, and may be given out as anything. */
+    pthread_mutex_lock(&q->meta);
+    int status = qcow2_owned_build(q) ? 0 : -ENOMEM;
+    pthread_mutex_unlock(&q->meta);
+    if (status)
+        return qcow2_fail(q, status);
+    status = walk(q, l1, size, drop_one, UINT64_MAX, NULL);
     if (!status)
         status = qcow2_sync(q);
     if (status)
         return status;
-    /* L2 tables that only the other L1 had are metadata no more, and may be given out as anything. */
     pthread_mutex_lock(&q->meta);
     qcow2_reclaim_locked(q, true);
-    status = qcow2_owned_build(q) ? 0 : -ENOMEM;
     pthread_mutex_unlock(&q->meta);
-    return status ? qcow2_fail(q, status) : qcow2_sync(q);
+    return qcow2_sync(q);
 }
 
 /* --- flags --- */
@@ -234,11 +252,15 @@ int qcow2_share_load(struct qcow2 *q, uint64_t offset, uint32_t size, uint64_t *
     g_autofree uint64_t *l1 = g_try_malloc0_n(MAX(size, 1), 8);
     if (!l1)
         return -ENOMEM;
-    int status = qcow2_numbers_load(q->file, offset, l1, size);
+    int status = qcow2_space_check(q, offset, (uint64_t)size * 8);
+    if (!status)
+        status = qcow2_numbers_load(q->file, offset, l1, size);
     for (uint32_t i = 0; i < size && !status; i++) {
         const uint64_t place = l1[i] & QCOW2_OFFSET_MASK;
         if (l1[i] & QCOW2_L1_RESERVED || (place && !qcow2_offset_fits(q, place)))
             status = -EILSEQ;
+        else if (place)
+            status = qcow2_space_check(q, place, q->cluster);
     }
     if (!status)
         *out = g_steal_pointer(&l1);

@@ -331,6 +331,8 @@ static int apply(struct qcow2 *q, const struct qcow2_snapshot *s)
     g_autofree uint64_t *old = copy_l1(q), *l1 = NULL;
     int status = old ? qcow2_share_load(q, s->l1_offset, s->l1_size, &l1) : -ENOMEM;
     if (!status)
+        status = qcow2_share_check(q, old, before.l1_size);
+    if (!status)
         status = qcow2_share_add(q, l1, s->l1_size);
     if (status)
         return status;
@@ -407,6 +409,8 @@ bool qcow2_snapshot_delete(struct disk *b, const char *which, GError **error)
         return false;
     const struct qcow2_snapshot *s = all->pdata[i];
     status = qcow2_share_load(q, s->l1_offset, s->l1_size, &l1);
+    if (!status)
+        status = qcow2_share_check(q, l1, s->l1_size);
     if (!status)
         status = remove_row(q, all, i);
     if (status)

@@ -15,6 +15,10 @@ int qcow2_snapshots_write(struct qcow2 *q, GPtrArray *all, uint64_t *offset, uin
 
 /* --- share.c; all: metadata is in the file as in memory (qcow2_sync), nothing else is under way --- */
 
+/* Can all that an L1 table (in memory) refers to be shared, or given back? Not when some of it is metadata:
+ * then the image is damaged. */
+int qcow2_share_check(struct qcow2 *q, const uint64_t *l1, uint32_t size);
+
 /* Everything that an L1 table (in memory) refers to gets one reference more. When it fails nothing has
  * changed. Durable. */
 int qcow2_share_add(struct qcow2 *q, const uint64_t *l1, uint32_t size);

@@ -37,8 +37,10 @@ static int drop_locked(struct qcow2 *q, uint64_t guest, uint64_t count, struct d
     if ((l1 >= q->header.l1_size || !q->l1[l1]) && !(how.zero && q->base))
         return 0;
     int status = qcow2_l2_writable_locked(q, guest, &t);
-    for (uint64_t i = 0; i < count && !status; i++) {
-        const uint64_t index = qcow2_l2_index(q, guest) + i;
+    const uint64_t from = qcow2_l2_index(q, guest);
+    for (uint64_t i = from; i < from + count && !status; i++)
+        status = qcow2_entry_check_locked(q, qcow2_entry_read(q, t, i).entry);
+    for (uint64_t index = from; index < from + count && !status; index++) {
         const struct qcow2_entry old = qcow2_entry_read(q, t, index), new = dropped(q, old, how);
         if (old.entry == new.entry && old.bitmap == new.bitmap)
             continue;
