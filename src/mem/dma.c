@@ -3,6 +3,7 @@
 /* Guest RAM by host address: bounds, and the way back to the guest's address. */
 #include "mem/dma.h"
 
+#include "base/bits.h"
 #include "base/checked.h"
 
 void *mem_dma(const struct mem *m, struct gpa addr, uint64_t size, bool write)
@@ -33,6 +34,14 @@ void mem_dma_wrote(struct mem *m, const void *host, uint64_t size)
     struct gpa addr;
     const struct mem_block *b = block_at(m, host, &addr);
     mem_wrote(m, b, addr, size);
+}
+
+uint64_t mem_dma_discard(struct mem *m, void *host, uint64_t size)
+{
+    struct gpa addr;
+    block_at(m, host, &addr);
+    const uint64_t first = align_up(addr.v, MEM_PAGE_SIZE), end = align_down(addr.v + size, MEM_PAGE_SIZE);
+    return first < end && !mem_discard(m, GPA(first), end - first) ? end - first : 0;
 }
 
 void mem_dma_read(const struct mem *m, const void *host, void *buffer, uint64_t size)

@@ -20,4 +20,8 @@ void mem_dma_wrote(struct mem *m, const void *host, uint64_t size);
 void mem_dma_read(const struct mem *m, const void *host, void *buffer, uint64_t size);
 void mem_dma_write(struct mem *m, const void *host, const void *buffer, uint64_t size);
 
+/* mem_discard() of the whole pages in [host, host + size), which lies inside what mem_dma() returned for
+ * writing: how many bytes of them the host got back. */
+uint64_t mem_dma_discard(struct mem *m, void *host, uint64_t size);
+
 #endif

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <glib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/bits.h"
 #include "mem/mem.h"
@@ -216,6 +217,40 @@ static void test_dirty_log(void)
     }
 }
 
+/* Pages go and read as zeroes; who watches writes is told, and what is no writable RAM stays. */
+static void test_discard(void)
+{
+    struct spy spy;
+    AUTO(mem) m = new_ram(&spy);
+    const struct mem_block *b = mem_find(m, GPA(RAM_BASE));
+    uint8_t bitmap[RAM_SIZE / 4096 / 8] = {0};
+    struct stat status;
+    memset(b->host, 0xa5, RAM_SIZE);
+    mem_track_code(m, b, GPA(RAM_BASE + 5 * 4096));
+    mem_log_start(m);
+    g_assert_cmpint(mem_discard(m, GPA(RAM_BASE + 4096), 9 * 4096), ==, 0);
+    g_assert_cmpint(fstat(b->fd, &status), ==, 0);
+    g_assert_cmpint(status.st_blocks * 512, ==, RAM_SIZE - 9 * 4096);
+    for (unsigned i = 0; i < RAM_SIZE; i++)
+        g_assert_cmphex(b->host[i], ==, i < 4096 || i >= 10 * 4096 ? 0xa5 : 0);
+    g_assert_cmpuint(spy.writes, ==, 1);
+    g_assert_cmphex(spy.written_start, ==, RAM_BASE + 5 * 4096);
+    g_assert_cmphex(spy.written_size, ==, 4096);
+    mem_log_take(m, b, bitmap);
+    g_assert_cmphex(bitmap[0] | bitmap[1] << 8, ==, 0x3fe);
+    /* Across the border of two blocks. */
+    g_assert_cmpint(mem_discard(m, GPA(SECOND_BASE - 4096), 8192), ==, 0);
+    g_assert_cmphex(b->host[RAM_SIZE - 1], ==, 0);
+    /* What cannot be. */
+    g_assert_cmpint(mem_discard(m, GPA(RAM_BASE + 1), 4096), ==, -EINVAL);
+    g_assert_cmpint(mem_discard(m, GPA(RAM_BASE), 4097), ==, -EINVAL);
+    g_assert_cmpint(mem_discard(m, GPA(ROM_BASE), 4096), ==, -EROFS);
+    g_assert_cmpint(mem_discard(m, GPA(RAM_BASE - 4096), 8192), ==, -EFAULT);
+    g_assert_cmpint(mem_discard(m, GPA(UINT64_MAX - 4095), 8192), ==, -EFAULT);
+    g_assert_cmpint(mem_discard(m, GPA(RAM_BASE), 0), ==, 0);
+    g_assert_cmphex(b->host[0], ==, 0xa5);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -225,6 +260,7 @@ int main(int argc, char **argv)
     g_test_add_func("/mem/code-tracking", test_code_tracking);
     g_test_add_func("/mem/watch", test_watch);
     g_test_add_func("/mem/dirty-log", test_dirty_log);
+    g_test_add_func("/mem/discard", test_discard);
     g_test_add_func("/mem/hiding", test_hiding);
     return g_test_run();
 }

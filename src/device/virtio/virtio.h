@@ -44,7 +44,13 @@
 enum { VIRTIO_QUEUES_MAX = 20, VIRTIO_CONFIG_MAX = 128 /* bytes */ };
 
 /* Device ids (section 5). */
-enum { VIRTIO_ID_NET = 1, VIRTIO_ID_BLOCK = 2, VIRTIO_ID_CONSOLE = 3, VIRTIO_ID_RNG = 4 };
+enum {
+    VIRTIO_ID_NET = 1,
+    VIRTIO_ID_BLOCK = 2,
+    VIRTIO_ID_CONSOLE = 3,
+    VIRTIO_ID_RNG = 4,
+    VIRTIO_ID_BALLOON = 5
+};
 
 /* Feature bits of the queues and the transport (section 6), offered by the core for every function. */
 #define VIRTIO_F_INDIRECT_DESC (UINT64_C(1) << 28)
