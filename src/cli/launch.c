@@ -152,7 +152,8 @@ static bool connect_pair(int *ours, int *theirs, GError **error)
 
 static bool open_everything(struct guest_options *o, struct vmm_process *out, GError **error)
 {
-    if (!launch_open_input("kernel", &o->kernel, error) || !launch_open_input("initrd", &o->initrd, error) ||
+    if (!launch_open_input("incoming", &o->incoming, error) ||
+        !launch_open_input("kernel", &o->kernel, error) || !launch_open_input("initrd", &o->initrd, error) ||
         !launch_open_input("firmware", &o->firmware, error) || !open_lists(o, error) ||
         !open_console_file(&o->console, error))
         return false;

@@ -39,6 +39,9 @@ enum {
     SAVED_SECTIONS_BYTES = 64 << 20 /* of all of them */
 };
 
+/* The kind of what is kept for people and programs beside the machine, which needs none of it. */
+#define SAVED_ABOUT "about"
+
 /* --- writing --- */
 
 struct saved_writer;

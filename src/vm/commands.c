@@ -12,6 +12,7 @@ static json_t *query_status(void *opaque, json_t *args G_GNUC_UNUSED, GError **e
     static const char *const names[] = {[VM_STARTING] = "prelaunch",
                                         [VM_RUNNING] = "running",
                                         [VM_PAUSED] = "paused",
+                                        [VM_SAVED] = "postmigrate",
                                         [VM_ENDED] = "shutdown"};
     struct vm *vm = opaque;
     return json_pack("{s:b,s:b,s:s}", "running", vm->state == VM_RUNNING, "singlestep", 0, "status",

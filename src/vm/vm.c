@@ -27,7 +27,7 @@ struct power_source {
 
 /* --- states --- */
 
-static void event(struct vm *vm, const char *name, json_t *data)
+void vm_event(struct vm *vm, const char *name, json_t *data)
 {
     log_debug(LOG_VM, "event %s", name);
     if (vm->control)
@@ -42,16 +42,22 @@ void vm_pause(struct vm *vm)
         return;
     machine_pause(vm->machine);
     vm->state = VM_PAUSED;
-    event(vm, "STOP", NULL);
+    vm_event(vm, "STOP", NULL);
 }
 
 void vm_resume(struct vm *vm)
 {
-    if (vm->state != VM_PAUSED && vm->state != VM_STARTING)
+    if (vm->state != VM_PAUSED && vm->state != VM_SAVED && vm->state != VM_STARTING)
         return;
     vm->state = VM_RUNNING;
-    event(vm, "RESUME", NULL);
+    vm_event(vm, "RESUME", NULL);
     machine_start(vm->machine);
+}
+
+void vm_set_saved(struct vm *vm)
+{
+    if (vm->state == VM_PAUSED)
+        vm->state = VM_SAVED;
 }
 
 void vm_reset(struct vm *vm, bool by_guest)
@@ -64,9 +70,9 @@ void vm_reset(struct vm *vm, bool by_guest)
         vm_end(vm, by_guest, "subsystem-reset", VM_EXIT_FAILURE);
         return;
     }
-    event(vm, "RESET",
-          json_pack("{s:b,s:s}", "guest", by_guest, "reason",
-                    by_guest ? "guest-reset" : "host-qmp-system-reset"));
+    vm_event(vm, "RESET",
+             json_pack("{s:b,s:s}", "guest", by_guest, "reason",
+                       by_guest ? "guest-reset" : "host-qmp-system-reset"));
     if (vm->state == VM_RUNNING)
         machine_start(vm->machine);
 }
@@ -261,6 +267,7 @@ static struct machine *build_machine(struct vm *vm, struct guest_options *o, GEr
         .cpu_features = o->cpu_features,
         .tuning = o->x_tuning,
         .console = strcmp(o->console_via, "virtio") != 0 ? vm->console : NULL, /* else a function has it */
+        .incoming = o->incoming.fd >= 0,
         .power = on_power,
         .opaque = vm,
     };
@@ -307,6 +314,9 @@ struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, int ta
     g_source_attach(vm->power_source, NULL);
     if (!watch_signals(vm, error))
         return NULL;
+    vm->worker = vm_worker_new(NULL, error);
+    if (!vm->worker)
+        return NULL;
     vm->console = open_console(&options->console);
     vm->machine = build_machine(vm, options, error);
     if (!vm->machine)
@@ -329,6 +339,8 @@ void vm_free(struct vm *vm)
 {
     if (!vm)
         return;
+    if (vm->worker)
+        vm_save_free(vm);
     machine_free(vm->machine);
     if (vm->disks)
         g_ptr_array_unref(vm->disks);
@@ -352,9 +364,9 @@ int vm_run(struct vm *vm)
 {
     vm_resume(vm);
     g_main_loop_run(vm->loop);
-    event(vm, "SHUTDOWN",
-          json_pack("{s:b,s:s,s:i}", "guest", vm->by_guest, "reason", vm->reason, "x-exit-code",
-                    vm->exit_code));
+    vm_event(vm, "SHUTDOWN",
+             json_pack("{s:b,s:s,s:i}", "guest", vm->by_guest, "reason", vm->reason, "x-exit-code",
+                       vm->exit_code));
     if (vm->options->stats)
         stats_print(vm->machine->vcpus);
     return vm->exit_code;

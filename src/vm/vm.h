@@ -8,7 +8,10 @@
  * locked down and not before. From then on the main loop serves timers, console and control socket, and vCPU
  * threads run the guest.
  *
- *   STARTING -> RUNNING <-> PAUSED      RUNNING, PAUSED -> ENDED
+ *   STARTING -> RUNNING <-> PAUSED      RUNNING, PAUSED -> SAVED -> RUNNING      RUNNING, PAUSED, SAVED ->
+ * ENDED
+ *
+ * SAVED is paused, with all there is of the guest in a file, from which it is to go on.
  *
  * Power events come from the guest, on any thread and with the guest running on. They are noted in one word
  * and the main loop is woken; the first event since it last looked counts. Everything that changes the state
@@ -27,8 +30,10 @@
 #include "control/guest_options.h"
 #include "control/qmp.h"
 #include "os/sandbox.h"
+#include "vm/save.h"
+#include "vm/worker.h"
 
-enum vm_state { VM_STARTING, VM_RUNNING, VM_PAUSED, VM_ENDED };
+enum vm_state { VM_STARTING, VM_RUNNING, VM_PAUSED, VM_SAVED, VM_ENDED };
 
 /* Exit codes of the process besides what the guest says; hostel(1) lists them for users. */
 enum { VM_EXIT_OK = 0, VM_EXIT_FAILURE = 1, VM_EXIT_USAGE = 2, VM_EXIT_SIGNAL = 128 /* plus its number */ };
@@ -44,6 +49,8 @@ struct vm {
     GPtrArray *nets;           /* of the network cards' back ends, likewise */
     struct qmp *control;       /* NULL: nobody to obey */
     struct sandbox *sandbox;   /* borrowed: what is in force */
+    struct vm_worker *worker;  /* does what takes long */
+    struct save *save;         /* the last saving, perhaps under way; NULL: there was none */
     pid_t *threads;            /* of the vCPUs, in their order */
     GSource *power_source, *signal_source;
     _Atomic unsigned power; /* 0, or POWER_SEEN | event << 8 | code */
@@ -68,7 +75,12 @@ int vm_run(struct vm *vm);
 void vm_pause(struct vm *vm);
 void vm_resume(struct vm *vm);
 void vm_reset(struct vm *vm, bool by_guest);
+/* A guest that stands has been saved. */
+void vm_set_saved(struct vm *vm);
 void vm_end(struct vm *vm, bool by_guest, const char *reason, int code);
+
+/* Tells the control socket's clients, if there are any; data is taken (NULL = none). */
+void vm_event(struct vm *vm, const char *name, json_t *data);
 
 /* stats.c: the counters of a run, as --stats prints them and as x-query-stats tells them (owned by the
  * caller). */
