@@ -74,30 +74,7 @@ static void empty_reset(struct device *d)
     (void)d;
 }
 
-/* --- configuration space --- */
-
-static uint32_t config_read_locked(const struct virtio *v, unsigned offset, unsigned size)
-{
-    uint32_t value = 0;
-    for (unsigned i = 0; i < size; i++)
-        if (offset + i < v->setup.config_size)
-            value |= (uint32_t)v->config[offset + i] << 8 * i;
-    return value;
-}
-
-static void config_write_locked(struct virtio *v, unsigned offset, unsigned size, uint32_t value)
-{
-    if (v->function->config_written && offset + size <= v->setup.config_size)
-        v->function->config_written(v, offset, size, value);
-}
-
 /* --- queue registers --- */
-
-/* The half of a 64-bit register that offset names replaced. */
-static uint64_t half(uint64_t whole, bool high, uint32_t value)
-{
-    return high ? (whole & UINT32_MAX) | (uint64_t)value << 32 : (whole & ~(uint64_t)UINT32_MAX) | value;
-}
 
 /* Where the selected queue is; NULL, or what makes it impossible. What the driver chose is fixed while the
  * queue is ready and when the device is in use. */
@@ -116,9 +93,9 @@ static const char *queue_write_locked(struct virtio *v, uint64_t offset, uint32_
     const bool high = offset & 4;
     switch (offset & ~UINT64_C(4)) {
     case MMIO_QUEUE_SIZE: r->size[i] = value; break;
-    case MMIO_QUEUE_DESC_LOW: r->descriptors[i] = half(r->descriptors[i], high, value); break;
-    case MMIO_QUEUE_DRIVER_LOW: r->driver[i] = half(r->driver[i], high, value); break;
-    case MMIO_QUEUE_DEVICE_LOW: r->device[i] = half(r->device[i], high, value); break;
+    case MMIO_QUEUE_DESC_LOW: r->descriptors[i] = virtio_half(r->descriptors[i], high, value); break;
+    case MMIO_QUEUE_DRIVER_LOW: r->driver[i] = virtio_half(r->driver[i], high, value); break;
+    case MMIO_QUEUE_DEVICE_LOW: r->device[i] = virtio_half(r->device[i], high, value); break;
     default: break;
     }
     return NULL;
@@ -129,10 +106,8 @@ static const char *queue_write_locked(struct virtio *v, uint64_t offset, uint32_
 static uint32_t read_locked(const struct virtio *v, uint64_t offset)
 {
     const bool there = v->queue_sel < v->setup.queues;
-    const uint64_t offered = virtio_offered(v);
     switch (offset) {
-    case MMIO_DEVICE_FEATURES:
-        return v->device_features_sel > 1 ? 0 : (uint32_t)(offered >> 32 * v->device_features_sel);
+    case MMIO_DEVICE_FEATURES: return virtio_offered_half(v);
     case MMIO_QUEUE_SIZE_MAX: return there ? v->setup.queue_size : 0;
     case MMIO_QUEUE_READY: return there && v->rings.ready[v->queue_sel];
     case MMIO_INTERRUPT_STATUS: return v->interrupt;
@@ -152,25 +127,18 @@ static uint64_t mmio_read(void *chip, uint64_t offset, unsigned size)
     uint32_t value = 0;
     device_lock(&v->dev);
     if (offset >= MMIO_CONFIG)
-        value = config_read_locked(v, (unsigned)offset - MMIO_CONFIG, size);
+        value = virtio_config_read_locked(v, (unsigned)offset - MMIO_CONFIG, size);
     else if (size == 4)
         value = read_locked(v, offset);
     device_release(&v->dev);
     return value;
 }
 
-static void driver_features_locked(struct virtio *v, uint32_t value)
-{
-    /* Once agreed they stay. */
-    if (!(v->status & VIRTIO_FEATURES_OK) && v->driver_features_sel <= 1)
-        v->driver_features = half(v->driver_features, v->driver_features_sel, value);
-}
-
 static const char *write_locked(struct virtio *v, uint64_t offset, uint32_t value)
 {
     switch (offset) {
     case MMIO_DEVICE_FEATURES_SEL: v->device_features_sel = value; return NULL;
-    case MMIO_DRIVER_FEATURES: driver_features_locked(v, value); return NULL;
+    case MMIO_DRIVER_FEATURES: virtio_want_half_locked(v, value); return NULL;
     case MMIO_DRIVER_FEATURES_SEL: v->driver_features_sel = value; return NULL;
     case MMIO_QUEUE_SEL: v->queue_sel = value; return NULL;
     case MMIO_INTERRUPT_ACK: virtio_interrupt_clear_locked(v, value); return NULL;
@@ -197,7 +165,7 @@ static void mmio_write(void *chip, uint64_t offset, unsigned size, uint64_t wide
     }
     device_lock(&v->dev);
     if (offset >= MMIO_CONFIG)
-        config_write_locked(v, (unsigned)offset - MMIO_CONFIG, size, value);
+        virtio_config_write_locked(v, (unsigned)offset - MMIO_CONFIG, size, value);
     else
         fault = write_locked(v, offset, value);
     device_release(&v->dev);
