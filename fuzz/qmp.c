@@ -7,9 +7,10 @@
 #include <jansson.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "control/framer.h"
-#include "control/qmp.h"
+#include "control/server.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -40,7 +41,7 @@ static void check_answer(json_t *answer)
 }
 
 /* How many messages and mistakes there are when the bytes come in chunks. */
-static unsigned feed(struct qmp *q, const char *bytes, size_t size, size_t chunk)
+static unsigned feed(struct qmp_session *q, const char *bytes, size_t size, size_t chunk)
 {
     struct framer f;
     unsigned count = 0;
@@ -53,7 +54,7 @@ static unsigned feed(struct qmp *q, const char *bytes, size_t size, size_t chunk
             count++;
             g_assert_cmpuint(f.message->len, <=, FRAMER_MESSAGE_MAX);
             if (result == FRAMER_MESSAGE && q)
-                check_answer(qmp_answer(q, f.message->str, f.message->len));
+                check_answer(qmp_session_answer(q, f.message->str, f.message->len));
         }
     }
     framer_fini(&f);
@@ -62,9 +63,11 @@ static unsigned feed(struct qmp *q, const char *bytes, size_t size, size_t chunk
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    AUTO(qmp) q = qmp_new(NULL, -1, tables, NULL, NULL);
+    AUTO(qmp_server) server = qmp_server_new(NULL, tables, NULL);
+    struct qmp_session *q = qmp_server_add(server, -1, NULL, NULL);
+    static const char hello[] = "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]}}";
     const char *bytes = (const char *)data;
-    check_answer(qmp_answer(q, "{\"execute\":\"qmp_capabilities\"}", 30));
+    check_answer(qmp_session_answer(q, hello, strlen(hello)));
     g_assert_cmpuint(feed(q, bytes, size, size ? size : 1), ==, feed(NULL, bytes, size, 3));
     return 0;
 }

@@ -35,6 +35,12 @@ enum framer_result {
 void framer_init(struct framer *f);
 void framer_fini(struct framer *f);
 
+/* Has a message begun that is not complete? */
+static inline bool framer_within(const struct framer *f)
+{
+    return f->depth > 0;
+}
+
 /* Takes bytes from *bytes, advancing it and *size, up to the end of a message or a mistake. */
 enum framer_result framer_feed(struct framer *f, const char **bytes, size_t *size, const char **reason);
 

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* The server side of QMP's wire format: greeting, capabilities, commands from tables, events. */
+/* Commands of QMP as whoever writes them sees them: rows of tables, errors, descriptors, answers that come
+ * later. */
 /*
  * Specification: QEMU Machine Protocol Specification, version of QEMU 7.2 (docs/interop/qmp-spec.txt).
- * Out-of-band execution is not offered.
  *
- * A client that sends faster than it reads is not read from until it has caught up. Events for a client that
- * does not read at all are kept up to a bound; then the connection is closed.
+ * Commands run on the main thread, those of one client one after the other. One that takes long must not keep
+ * the main thread: it starts a thread (vm/jobs.h), or holds its request and answers it later. Then the
+ * client's next commands wait, but those it sends out of band are answered at once, and so are other clients.
  */
 #ifndef HOSTEL_CONTROL_QMP_H
 #define HOSTEL_CONTROL_QMP_H
@@ -15,12 +16,15 @@
 #include <jansson.h>
 #include <stdbool.h>
 
-#include "base/cleanup.h"
+struct control_fds;
+struct qmp_request;
+struct qmp_server;
 
 /* What a command may be besides. */
 enum {
     QMP_OOB = 1,   /* may run out of band: it is quick, waits for nothing and is right at any moment */
     QMP_EARLY = 2, /* may run before there is a guest: while one is being restored */
+    QMP_FDS = 4,   /* descriptors that come with the message are for it */
 };
 
 /* A row of a table of commands, which ends with a NULL name. schema.h explains args and returns; types and
@@ -31,7 +35,7 @@ struct qmp_command {
     const char *returns; /* a TYPE; NULL = {} */
     unsigned flags;
     /* The value to return, owned by the caller (qmp_done() for commands that only do something); or NULL with
-     * *error. The arguments, an object, have been checked. Main thread. */
+     * *error; or NULL and the request is held. The arguments, an object, have been checked. Main thread. */
     json_t *(*run)(void *opaque, json_t *args, GError **error);
 };
 
@@ -39,6 +43,8 @@ static inline json_t *qmp_done(void)
 {
     return json_object();
 }
+
+/* --- errors --- */
 
 /* The class of an error. One of another domain, such as hostel_fail()'s, is a GenericError. */
 enum qmp_error {
@@ -57,21 +63,27 @@ GQuark qmp_error_quark(void);
 json_t *qmp_fail(GError **error, enum qmp_error class, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-struct qmp;
+/* --- the request that a command serves; main thread --- */
 
-/* A server of one client over a socket (owned from now on), on the main context; it greets at once. tables
- * (end with NULL) and opaque are borrowed. closed(opaque) is called once when the client has gone;
- * the server is still to be freed, not from there. The process ignores SIGPIPE. Main thread, as all below. */
-struct qmp *qmp_new(GMainContext *context, int fd, const struct qmp_command *const *tables,
-                    void (*closed)(void *opaque), void *opaque);
-/* Sends what the socket takes at once, then closes. NULL is fine. */
-void qmp_free(struct qmp *q);
-CLEANUP_DEFINE(qmp, qmp_free)
+/* That of the command that runs now; valid until run() returns, unless it is held. */
+struct qmp_request *qmp_request(struct qmp_server *s);
 
-/* Sends an event, when the client has got past capabilities negotiation. data is taken (NULL = none). */
-void qmp_event(struct qmp *q, const char *name, json_t *data);
+/* The descriptors that its client has handed in. */
+struct control_fds *qmp_request_fds(struct qmp_request *r);
 
-/* Answers one message, as qmp_new's commands would: what the server sends, owned. For tests and fuzzing. */
-json_t *qmp_answer(struct qmp *q, const char *text, size_t size);
+/* The next descriptor that came with the message, now the caller's; -1 with *error. For commands with
+ * QMP_FDS; what they leave is closed. */
+int qmp_request_take_fd(struct qmp_request *r, GError **error);
+
+/* Sends fd (taken in any case) along with the answer's first byte. False when it has PASS_MAX already. */
+bool qmp_request_reply_fd(struct qmp_request *r, int fd);
+
+/* Keeps the request: run() returns NULL without an error, and qmp_request_finish() answers. Not out of band.
+ */
+struct qmp_request *qmp_request_hold(struct qmp_server *s);
+
+/* Answers a held request with value or, if that is NULL, error (both taken), and lets go of it; nobody minds
+ * when its client has gone. Not from within run(). */
+void qmp_request_finish(struct qmp_request *r, json_t *value, GError *error);
 
 #endif

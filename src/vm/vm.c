@@ -31,7 +31,7 @@ void vm_event(struct vm *vm, const char *name, json_t *data)
 {
     log_debug(LOG_VM, "event %s", name);
     if (vm->control)
-        qmp_event(vm->control, name, data);
+        qmp_server_event(vm->control, name, data);
     else
         json_decref(data);
 }
@@ -323,9 +323,12 @@ struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, int ta
         return NULL;
     find_threads(vm, task_dir);
     if (options->control.fd >= 0)
-        vm->control = qmp_new(NULL, fd_steal(&options->control.fd), vm_command_tables, on_closed, vm);
+        qmp_server_add(vm->control, fd_steal(&options->control.fd), on_closed, vm);
+    if (options->control_listen.fd >= 0)
+        qmp_server_listen(vm->control, fd_steal(&options->control_listen.fd));
     return STEAL(vm);
 }
+    vm->control = qmp_server_new(NULL, vm_command_tables, vm);
 
 static void free_source(GSource *source)
 {
@@ -350,7 +353,7 @@ void vm_free(struct vm *vm)
     if (vm->nets)
         g_ptr_array_unref(vm->nets);
     stream_free(vm->console);
-    qmp_free(vm->control);
+    qmp_server_free(vm->control);
     free_source(vm->power_source);
     free_source(vm->signal_source);
     g_main_loop_unref(vm->loop);

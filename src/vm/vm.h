@@ -29,6 +29,7 @@
 #include "console/stream.h"
 #include "control/guest_options.h"
 #include "control/qmp.h"
+#include "control/server.h"
 #include "os/sandbox.h"
 #include "vm/save.h"
 #include "vm/worker.h"
@@ -47,7 +48,7 @@ struct vm {
     GPtrArray *channels;       /* of struct stream, likewise */
     struct device_port *ports; /* of the channels; the machine borrows them */
     GPtrArray *nets;           /* of the network cards' back ends, likewise */
-    struct qmp *control;       /* NULL: nobody to obey */
+    struct qmp_server *control;
     struct sandbox *sandbox;   /* borrowed: what is in force */
     struct vm_worker *worker;  /* does what takes long */
     struct save *save;         /* the last saving, perhaps under way; NULL: there was none */

@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "control/client.h"
 #include "control/framer.h"
-#include "control/qmp.h"
+#include "control/server.h"
 
 /* --- framer --- */
 
@@ -110,22 +110,22 @@ static const struct qmp_command commands[] = {
 
 static const struct qmp_command *const tables[] = {commands, NULL};
 
-static char *ask(struct qmp *q, const char *text)
+static char *ask(struct qmp_session *q, const char *text)
 {
-    json_t *answer = qmp_answer(q, text, strlen(text));
+    json_t *answer = qmp_session_answer(q, text, strlen(text));
     char *out = json_dumps(answer, JSON_COMPACT | JSON_SORT_KEYS);
     json_decref(answer);
     return out;
 }
 
-static void assert_answer(struct qmp *q, const char *text, const char *expected)
+static void assert_answer(struct qmp_session *q, const char *text, const char *expected)
 {
     char *got = ask(q, text);
     g_assert_cmpstr(got, ==, expected);
     free(got);
 }
 
-static void assert_error(struct qmp *q, const char *text, const char *words)
+static void assert_error(struct qmp_session *q, const char *text, const char *words)
 {
     char *got = ask(q, text);
     if (!strstr(got, words) || !g_str_has_prefix(got, "{\"error\":{\"class\":\""))
@@ -136,7 +136,8 @@ static void assert_error(struct qmp *q, const char *text, const char *words)
 static void test_answers(void)
 {
     unsigned calls = 0;
-    AUTO(qmp) q = qmp_new(NULL, -1, tables, NULL, &calls);
+    AUTO(qmp_server) server = qmp_server_new(NULL, tables, &calls);
+    struct qmp_session *q = qmp_server_add(server, -1, NULL, NULL);
     assert_error(q, "{\"execute\":\"add\",\"arguments\":{\"a\":1}}", "CommandNotFound");
     assert_answer(q, "{\"execute\":\"qmp_capabilities\"}", "{\"return\":{}}");
     assert_answer(q, "{\"execute\":\"add\",\"arguments\":{\"a\":1}}", "{\"return\":2}");
@@ -158,10 +159,12 @@ static void test_answers(void)
     assert_error(q, "{\"a\\u00\xd6\xa3\xcf\xcf\":1}", "not JSON");
     assert_error(q, "{\"execute\":\"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\xc3\xa9\"}", "no command 'xxx");
     g_assert_cmpuint(calls, ==, 2);
-    assert_answer(q, "{\"execute\":\"query-commands\"}",
-                  "{\"return\":[{\"name\":\"qmp_capabilities\"},{\"name\":\"query-version\"},{\"name\":"
-                  "\"query-commands\"},"
-                  "{\"name\":\"query-qmp-schema\"},{\"name\":\"add\"}]}");
+    assert_answer(
+        q, "{\"execute\":\"query-commands\"}",
+        "{\"return\":[{\"name\":\"qmp_capabilities\"},{\"name\":\"query-version\"},{\"name\":"
+        "\"query-commands\"},"
+        "{\"name\":\"query-qmp-schema\"},{\"name\":\"getfd\"},{\"name\":\"closefd\"},{\"name\":\"add-fd\"},"
+        "{\"name\":\"remove-fd\"},{\"name\":\"query-fdsets\"},{\"name\":\"add\"}]}");
 }
 
 /* --- both sides --- */
@@ -203,24 +206,25 @@ static void test_conversation(void)
     struct talk t = {.heard = g_string_new(NULL)};
     unsigned closed = 0;
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
-    struct qmp *q = qmp_new(NULL, pair[0], tables, on_closed, &closed);
+    struct qmp_server *q = qmp_server_new(NULL, tables, &closed);
+    qmp_server_add(q, pair[0], on_closed, &closed);
     control_client_init(&t.client, pair[1], hear, &t);
-    qmp_event(q, "EARLY", NULL); /* nobody has said that he wants events */
+    qmp_server_event(q, "EARLY", NULL); /* nobody has said that he wants events */
     g_assert_false(t.client.ready);
     turn(&t);
     g_assert_true(t.client.ready);
     g_assert_true(control_client_send(&t.client, "query-version", NULL, NULL));
     g_assert_true(control_client_send(&t.client, "add", "a", "one"));
     turn(&t);
-    qmp_event(q, "LATE", json_pack("{s:i}", "x", 1));
+    qmp_server_event(q, "LATE", json_pack("{s:i}", "x", 1));
     turn(&t);
     g_assert_cmpstr(t.heard->str, ==, "return;return;error;event LATE;");
     control_client_fini(&t.client);
     turn(&t);
     g_assert_cmpuint(closed, ==, 1);
-    qmp_event(q, "TOO-LATE", json_object());
+    qmp_server_event(q, "TOO-LATE", json_object());
     g_assert_cmpuint(closed, ==, 1);
-    qmp_free(q);
+    qmp_server_free(q);
     g_string_free(t.heard, TRUE);
 }
 
@@ -231,13 +235,14 @@ static void test_deaf_client(void)
     unsigned closed = 0;
     static const char hello[] = "{\"execute\":\"qmp_capabilities\"}";
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
-    AUTO(qmp) q = qmp_new(NULL, pair[0], tables, on_closed, &closed);
+    AUTO(qmp_server) q = qmp_server_new(NULL, tables, &closed);
+    qmp_server_add(q, pair[0], on_closed, &closed);
     g_assert_cmpint(write(pair[1], hello, strlen(hello)), ==, (ssize_t)strlen(hello));
     while (g_main_context_iteration(NULL, FALSE)) {
     }
     g_autofree char *filling = g_strnfill(10000, 'x');
     for (unsigned i = 0; i < 1000 && !closed; i++)
-        qmp_event(q, "NOISE", json_pack("{s:s}", "filling", filling));
+        qmp_server_event(q, "NOISE", json_pack("{s:s}", "filling", filling));
     g_assert_cmpuint(closed, ==, 1);
     close(pair[1]);
 }
