@@ -531,14 +531,30 @@ static void pflash_reset(struct device *d)
     back_to_contents(p);
 }
 
+/* The file holds what was loaded: whatever differs is written. */
+static void file_follow(struct pflash *p)
+{
+    static const uint64_t piece = PFLASH_SECTOR;
+    g_autofree uint8_t *bytes = g_malloc(piece);
+    for (uint64_t at = 0; at < PFLASH_SIZE; at += piece) {
+        const ssize_t n = at < p->file_size ? pread(p->fd, bytes, piece, (off_t)at) : 0;
+        memset(bytes + MAX(n, 0), 0xff, piece - (uint64_t)MAX(n, 0)); /* as behind a short file */
+        if (memcmp(bytes, p->contents + at, piece) != 0 && !file_update(p, at, piece))
+            return;
+    }
+    file_sync(p);
+}
+
 static bool pflash_post_load(struct device *d)
 {
     struct pflash *p = pflash(d);
     bool nowhere = p->buffer_at == BUFFER_NOWHERE;
     if (p->show > SHOW_QUERY || p->step > STEP_CONFIRM || p->left >= BUFFER / BANK_WIDTH ||
         (!nowhere && (p->buffer_at >= PFLASH_SIZE || p->buffer_at % BUFFER)) ||
-        (nowhere && p->step == STEP_CONFIRM))
+        (nowhere && p->step == STEP_CONFIRM) || (p->blank && p->fd >= 0))
         return false;
+    if (p->fd >= 0 && !p->readonly)
+        file_follow(p);
     show(p, p->show);
     return true;
 }

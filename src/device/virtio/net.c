@@ -421,6 +421,7 @@ static void net_stop(struct virtio *v)
     struct virtio_net *c = card(v);
     pthread_mutex_lock(&c->receive_lock);
     c->running = false;
+    c->filter = (struct net_filter){0};
     pthread_mutex_unlock(&c->receive_lock);
     /* A frame that waited is for the driver that has gone. */
     if (c->net && atomic_exchange(&c->starved, false))
@@ -494,6 +495,45 @@ static const struct device_option net_options[] = {
     {0},
 };
 
+#define FILTER(member, value_type) STATE_FIELD(virtio_net, filter.member, value_type, 1)
+
+static const struct state_field net_state[] = {
+    VIRTIO_STATE,
+    FILTER(mac, STATE_U8),
+    FILTER(promiscuous, STATE_BOOL),
+    FILTER(all_multicast, STATE_BOOL),
+    FILTER(all_unicast, STATE_BOOL),
+    FILTER(no_multicast, STATE_BOOL),
+    FILTER(no_unicast, STATE_BOOL),
+    FILTER(no_broadcast, STATE_BOOL),
+    FILTER(vlans_filtered, STATE_BOOL),
+    FILTER(unicast.mac, STATE_U8),
+    FILTER(unicast.count, STATE_U32),
+    FILTER(unicast.overflow, STATE_BOOL),
+    FILTER(multicast.mac, STATE_U8),
+    FILTER(multicast.count, STATE_U32),
+    FILTER(multicast.overflow, STATE_BOOL),
+    FILTER(vlans, STATE_U8),
+    {0},
+};
+
+/* Being activated resets the filter, so it is put back behind that. */
+static bool net_post_load(struct device *d)
+{
+    struct virtio_net *c = (struct virtio_net *)(void *)d;
+    const struct net_filter loaded = c->filter;
+    if (loaded.unicast.count > NET_FILTER_MACS || loaded.multicast.count > NET_FILTER_MACS ||
+        !virtio_post_load(d))
+        return false;
+    device_unlock(d); /* which comes behind receive_lock */
+    pthread_mutex_lock(&c->receive_lock);
+    if (c->running)
+        c->filter = loaded;
+    pthread_mutex_unlock(&c->receive_lock);
+    device_lock(d);
+    return true;
+}
+
 const struct device_type device_virtio_net = {
     .name = "virtio-net",
     .help = "network card",
@@ -501,5 +541,8 @@ const struct device_type device_virtio_net = {
     .options = net_options,
     .init = net_init,
     .destroy = net_destroy,
-    VIRTIO_TYPE,
+    .state = net_state,
+    .pre_save = virtio_pre_save,
+    .post_load = net_post_load,
+    VIRTIO_TYPE_BASE,
 };
