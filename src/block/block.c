@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "block/module.h"
+#include "block/scratch.h"
 #include "os/fd.h"
 
 #define BLOCK_DRIVER(name) extern const struct block_driver block_driver_##name;
@@ -305,14 +306,13 @@ int block_discard(struct disk *b, uint64_t offset, uint64_t size)
 /* Zeroes where the driver has nothing better. */
 static int write_zeroes(struct disk *b, uint64_t offset, uint64_t size)
 {
-    static const uint8_t zeroes[64 * KiB];
-    struct iovec iov[16];
+    struct iovec iov[4]; /* 1 MiB at once */
     while (size) {
         unsigned n = 0;
         uint64_t now = 0;
         for (; n < ARRAY_SIZE(iov) && now < size; n++) {
-            iov[n].iov_base = (void *)(uintptr_t)zeroes;
-            iov[n].iov_len = MIN(size - now, sizeof(zeroes));
+            iov[n].iov_base = (void *)(uintptr_t)block_zeroes();
+            iov[n].iov_len = MIN(size - now, (uint64_t)BLOCK_ZEROES);
             now += iov[n].iov_len;
         }
         int status = b->driver->write(b, iov, n, offset);

@@ -52,7 +52,7 @@ enum { BLOCK_SECTOR = 512, BLOCK_IOV_MAX = 1024 /* most buffers of one operation
 enum block_flags {
     BLOCK_NOWAIT = 1, /* reads: only what needs no wait for storage; some bytes may be there after -EAGAIN */
     BLOCK_MAY_UNMAP = 2, /* block_zero: the range may be given back to the host */
-    BLOCK_ONLY_FAST = 4, /* block_zero: -EOPNOTSUPP when there is nothing better than writing zeroes */
+    BLOCK_ONLY_FAST = 4, /* block_zero: -EOPNOTSUPP when something would have to be written as zeroes */
 };
 
 /* What does not change while the disk is open, but for the size. */

@@ -19,6 +19,9 @@ struct scratch {
     } level[BLOCK_SCRATCH_DEPTH];
 };
 
+/* Not const: it would be among the constants then. */
+static _Alignas(ALIGNMENT) uint8_t zeroes[BLOCK_ZEROES] __attribute__((section(".bss.zeroes")));
+
 static pthread_key_t key;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
@@ -71,4 +74,9 @@ void block_scratch_give(void *bytes)
         return;
     g_assert(s->taken && s->level[s->taken - 1].bytes == bytes);
     s->taken--;
+}
+
+const uint8_t *block_zeroes(void)
+{
+    return zeroes;
 }

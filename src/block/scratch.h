@@ -10,6 +10,7 @@
 #define HOSTEL_BLOCK_SCRATCH_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 enum { BLOCK_SCRATCH_DEPTH = 32 /* how many one thread can have taken at once */ };
 
@@ -18,5 +19,10 @@ void *block_scratch_take(size_t size);
 
 /* Gives back the last one taken. NULL is fine. */
 void block_scratch_give(void *bytes);
+
+/* BLOCK_ZEROES bytes that are zero, aligned to 4096. They take no room in the program's file, nor in memory
+ * as long as they are only read: the kernel has one page of zeroes for all. */
+enum { BLOCK_ZEROES = 256 << 10 };
+const uint8_t *block_zeroes(void);
 
 #endif

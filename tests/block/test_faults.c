@@ -101,6 +101,58 @@ static void test_setup(gconstpointer setup)
     g_rand_free(t.rand);
 }
 
+/* --- zeroes, if that is fast --- */
+
+/* Bytes written to the file by what was noted from note `from` on. */
+static uint64_t written(struct block_record *record, unsigned from)
+{
+    uint64_t sum = 0;
+    for (unsigned i = from; i < block_record_count(record); i++) {
+        const struct block_note *note = block_record_note(record, i);
+        sum += note->kind == BLOCK_NOTE_WRITE ? note->size : 0;
+    }
+    return sum;
+}
+
+/* With BLOCK_ONLY_FAST a range is made zero without being written, or that is refused; over a base, too, and
+ * where a part of it has a place and another one has none. */
+static void test_fast_zero(gconstpointer opaque)
+{
+    enum { ROUNDS = 60, MOST = 128 * KiB };
+    const struct image_setup *setup = opaque;
+    g_autoptr(GError) error = NULL;
+    AUTO(store) image = image_make(setup);
+    AUTO(store) base = setup->base_size ? image_base(setup) : NULL;
+    AUTO(block_record) record = block_record_new();
+    struct disk *file = block_recorder_new(store_disk(image, false, false), record);
+    struct disk *b = image_open(setup, file, base, 0, false, NULL, &error);
+    g_assert_no_error(error);
+    g_autofree uint8_t *bytes = g_malloc(MOST);
+    GRand *rand = g_rand_new_with_seed(plan.seed);
+    unsigned done = 0;
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        const uint64_t size = (uint64_t)g_rand_int_range(rand, 32, MOST / BLOCK_SECTOR) * BLOCK_SECTOR;
+        const uint64_t last = (b->facts.size - size) / BLOCK_SECTOR;
+        const uint64_t at = (uint64_t)g_rand_int_range(rand, 0, (gint32)last) * BLOCK_SECTOR;
+        memset(bytes, 0x5a, size);
+        if (i % 3 == 0)
+            g_assert_cmpint(block_pwrite(b, bytes, size / 4, at), ==, 0);
+        const unsigned from = block_record_count(record);
+        int status = block_zero(b, at, size, BLOCK_ONLY_FAST | (i % 2 ? BLOCK_MAY_UNMAP : 0));
+        g_assert_true(status == 0 || status == -EOPNOTSUPP);
+        g_assert_cmpuint(written(record, from), <=, size / 4);
+        if (status)
+            continue;
+        done++;
+        g_assert_cmpint(block_pread(b, bytes, size, at), ==, 0);
+        for (uint64_t k = 0; k < size; k++)
+            g_assert_cmpuint(bytes[k], ==, 0);
+    }
+    g_test_message("%u of %u were fast", done, (unsigned)ROUNDS);
+    block_free(b);
+    g_rand_free(rand);
+}
+
 static unsigned number(const char *name, unsigned otherwise)
 {
     const char *text = g_getenv(name);
@@ -119,6 +171,8 @@ int main(int argc, char **argv)
         if (image_can(s)) {
             g_autofree char *path = g_strdup_printf("/block/faults/%s", s->name);
             g_test_add_data_func(path, s, test_setup);
+            g_autofree char *fast = g_strdup_printf("/block/fast-zero/%s", s->name);
+            g_test_add_data_func(fast, s, test_fast_zero);
         }
     return g_test_run();
 }

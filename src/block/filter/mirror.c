@@ -192,8 +192,12 @@ static int mirror_discard(struct disk *b, uint64_t offset, uint64_t size)
     return change_all(b, &(struct change){make_discard, "discard in", NULL, 0, 0, offset, size});
 }
 
+/* Members of which one can do it fast and another one cannot would have different bytes, or the latter were
+ * dropped. */
 static int mirror_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags)
 {
+    if (flags & BLOCK_ONLY_FAST)
+        return -EOPNOTSUPP;
     return change_all(b, &(struct change){make_zero, "write zeroes to", NULL, 0, flags, offset, size});
 }
 

@@ -9,7 +9,6 @@
 #include "block/scratch.h"
 
 enum { COPY_BYTES = 64 * 1024 };
-static const uint8_t zeroes[COPY_BYTES];
 
 /* --- life --- */
 
@@ -209,12 +208,12 @@ int grains_clear(struct grains_extent *e, uint64_t size, uint64_t place, bool la
         const uint64_t keep = last ? MIN(size, (uint64_t)BLOCK_SECTOR) : 0;
         if (!keep || e->file->facts.size >= place + size)
             return 0;
-        return block_pwrite(e->file, zeroes, keep, place + size - keep);
+        return block_pwrite(e->file, block_zeroes(), keep, place + size - keep);
     }
     int status = 0;
     for (uint64_t now; size && !status; place += now, size -= now) {
-        now = MIN(size, (uint64_t)COPY_BYTES);
-        status = block_pwrite(e->file, zeroes, now, place);
+        now = MIN(size, (uint64_t)BLOCK_ZEROES);
+        status = block_pwrite(e->file, block_zeroes(), now, place);
     }
     return status;
 }
@@ -305,11 +304,11 @@ int grains_write(struct grains *g, const struct iovec *iov, unsigned n, uint64_t
 /* --- space --- */
 
 /* Zeroes as data, for what has no better way. */
-static int write_zeroes(struct grains *g, uint64_t offset, uint64_t size)
+static int write_zeroes(struct grains *g, uint64_t offset, uint64_t size, unsigned flags)
 {
-    int status = 0;
+    int status = flags & BLOCK_ONLY_FAST ? -EOPNOTSUPP : 0;
     while (size && !status) {
-        const struct iovec iov = {(void *)(uintptr_t)zeroes, MIN(size, (uint64_t)COPY_BYTES)};
+        const struct iovec iov = {(void *)(uintptr_t)block_zeroes(), MIN(size, (uint64_t)BLOCK_ZEROES)};
         status = grains_write(g, &iov, 1, offset);
         offset += iov.iov_len;
         size -= iov.iov_len;
@@ -354,14 +353,14 @@ static int zero_some(struct grains *g, uint64_t offset, uint64_t size, unsigned 
         return status;
     if (run.state == GRAINS_DATA) {
         if (run.place + run.size > e->file->facts.size)
-            return write_zeroes(g, offset, run.size);
+            return write_zeroes(g, offset, run.size, flags);
         return block_zero(e->file, run.place, run.size, flags);
     }
     if (bare && entries)
         *done = entries;
     else if (bare) { /* up to where entries can say it */
         *done = e->zero_entries ? MIN(run.size, e->grain - at % e->grain) : run.size;
-        return write_zeroes(g, offset, *done);
+        return write_zeroes(g, offset, *done, flags);
     }
     return 0;
 }

@@ -38,6 +38,7 @@
 #include "base/error.h"
 #include "block/block.h"
 #include "block/cursor.h"
+#include "block/scratch.h"
 #include "os/fd.h"
 
 enum { CLUSTER = 4096, WORD_BITS = 64, WORDS_PER_CLUSTER = CLUSTER / 8, VERSION = 1 };
@@ -353,12 +354,14 @@ static int overlay_discard(struct disk *b, uint64_t offset, uint64_t size)
 /* Whole clusters become holes of the file; zeroes are written at the edges. */
 static int overlay_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags)
 {
-    static const uint8_t zeroes[CLUSTER];
     struct overlay *o = overlay(b);
     const uint64_t end = offset + size, from = MIN(end, align_up(offset, CLUSTER));
     const uint64_t to = MAX(from, end / CLUSTER * CLUSTER);
-    const struct iovec head = {(void *)(uintptr_t)zeroes, from - offset},
-                       tail = {(void *)(uintptr_t)zeroes, end - to};
+    _Static_assert((int)CLUSTER <= (int)BLOCK_ZEROES, "an edge is written at once");
+    const struct iovec head = {(void *)(uintptr_t)block_zeroes(), from - offset},
+                       tail = {(void *)(uintptr_t)block_zeroes(), end - to};
+    if (flags & BLOCK_ONLY_FAST && (head.iov_len || tail.iov_len))
+        return -EOPNOTSUPP;
     int status = head.iov_len ? overlay_write(b, &head, 1, offset) : 0;
     if (!status && tail.iov_len)
         status = overlay_write(b, &tail, 1, to);

@@ -13,11 +13,9 @@
 
 enum { PAGES_AT_ONCE = 256, COPY = 1024 * 1024, AHEAD = 64 * 1024 * 1024 };
 
-static const uint8_t zeroes[64 * KiB];
-
 static struct iovec zero_buffer(uint64_t size)
 {
-    return (struct iovec){(void *)(uintptr_t)zeroes, MIN(size, sizeof(zeroes))};
+    return (struct iovec){(void *)(uintptr_t)block_zeroes(), MIN(size, (uint64_t)BLOCK_ZEROES)};
 }
 
 /* --- life --- */
@@ -223,10 +221,10 @@ static int extend(struct places *p, uint64_t end)
     if (!p->file->facts.growable)
         return -ENOSPC;
     const uint64_t ahead = end < p->limit && p->limit - end > AHEAD ? end + AHEAD : end;
-    int status = block_pwrite(p->file, zeroes, BLOCK_SECTOR, ahead - BLOCK_SECTOR);
+    int status = block_pwrite(p->file, block_zeroes(), BLOCK_SECTOR, ahead - BLOCK_SECTOR);
     if (!status)
         p->known = ahead;
-    return status ? block_pwrite(p->file, zeroes, BLOCK_SECTOR, end - BLOCK_SECTOR) : 0;
+    return status ? block_pwrite(p->file, block_zeroes(), BLOCK_SECTOR, end - BLOCK_SECTOR) : 0;
 }
 
 /* The file has these bytes, and they are zeroes. The lock is held. */
@@ -462,7 +460,7 @@ int places_discard(struct places *p, uint64_t offset, uint64_t size)
 }
 
 /* Without a place, and the base may have something there. */
-static int zero_over_base(struct places *p, uint64_t offset, uint64_t size)
+static int zero_over_base(struct places *p, uint64_t offset, uint64_t size, unsigned flags)
 {
     if (p->zero_state && offset % p->block == 0 && size == p->block) {
         int status = 0;
@@ -475,7 +473,7 @@ static int zero_over_base(struct places *p, uint64_t offset, uint64_t size)
         if (!status)
             return 0;
     }
-    int status = 0;
+    int status = flags & BLOCK_ONLY_FAST ? -EOPNOTSUPP : 0;
     for (uint64_t now; size && !status; offset += now, size -= now) {
         const struct iovec iov = zero_buffer(size);
         now = iov.iov_len;
@@ -496,7 +494,7 @@ int places_zero(struct places *p, uint64_t offset, uint64_t size, unsigned flags
             status = block_zero(p->file, place, MIN(now, end - place), flags);
         } else if (kind == KIND_PARTIAL || (kind == KIND_NONE && p->base)) {
             now = MIN(now, p->block - offset % p->block);
-            status = zero_over_base(p, offset, now);
+            status = zero_over_base(p, offset, now, flags);
         } else if (kind == KIND_BAD) {
             status = -EIO;
         }

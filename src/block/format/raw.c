@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "base/error.h"
 #include "block/image.h"
+#include "block/scratch.h"
 
 static bool raw_accept(const struct disk *file, GError **error)
 {
@@ -45,13 +46,12 @@ static const struct option_row raw_create_options[] = {
 /* Storage for [from, size), which reads as zeroes already. */
 static int preallocate(struct disk *b, uint64_t from, uint64_t size, enum block_preallocation how)
 {
-    static const uint8_t zeroes[256 * KiB];
     if (how == BLOCK_PREALLOC_FALLOC)
         return from < size ? block_zero(b, from, size - from, 0) : 0;
     int status = 0;
     while (how == BLOCK_PREALLOC_FULL && from < size && !status) {
-        const uint64_t now = MIN(size - from, sizeof(zeroes));
-        status = block_pwrite(b, zeroes, now, from);
+        const uint64_t now = MIN(size - from, (uint64_t)BLOCK_ZEROES);
+        status = block_pwrite(b, block_zeroes(), now, from);
         from += now;
     }
     return status;

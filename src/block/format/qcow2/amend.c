@@ -36,19 +36,9 @@ static bool tell(struct qcow2 *q, int status, GError **error)
 /* A piece that reads as zeroes by an entry that says so. */
 static int expand(struct qcow2 *q, uint64_t guest, uint64_t size)
 {
-    enum { PART = 1 << 20 };
     if (!q->header.backing && !q->base)
         return qcow2_drop_clusters(q, guest, size, false, false);
-    uint8_t *zeroes = block_scratch_take(PART);
-    int status = zeroes ? 0 : -ENOMEM;
-    if (zeroes)
-        memset(zeroes, 0, PART);
-    for (uint64_t now; size && !status; guest += now, size -= now) {
-        now = MIN(size, PART);
-        status = qcow2_pwrite(q, zeroes, (size_t)now, guest);
-    }
-    block_scratch_give(zeroes);
-    return status;
+    return qcow2_write_zeroes(q, guest, size, 0);
 }
 
 static int expand_all(struct qcow2 *q)

@@ -437,6 +437,8 @@ int qcow2_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_ex
 /* One buffer at guest offsets, which may lie behind the disk's size (VM state, resize). */
 int qcow2_pread(struct qcow2 *q, void *bytes, size_t size, uint64_t guest);
 int qcow2_pwrite(struct qcow2 *q, const void *bytes, size_t size, uint64_t guest);
+/* Written as data; -EOPNOTSUPP with BLOCK_ONLY_FAST. */
+int qcow2_write_zeroes(struct qcow2 *q, uint64_t offset, uint64_t size, unsigned flags);
 int qcow2_zero_range(struct qcow2 *q, uint64_t offset, uint64_t size, unsigned flags);
 /* Whole clusters lose what they have; they read as the base then, or with `zero` as zeroes. */
 int qcow2_drop_clusters(struct qcow2 *q, uint64_t offset, uint64_t size, bool zero, bool keep_place);

@@ -89,28 +89,18 @@ struct room {
 };
 
 /* New clusters must read as zeroes, and be there if that is asked for. */
-static int prepare(struct qcow2 *q, struct disk *to, uint64_t offset, uint64_t size, bool fresh,
-                   enum block_preallocation how)
+static int prepare(struct disk *to, uint64_t offset, uint64_t size, bool fresh, enum block_preallocation how)
 {
-    enum { PART = 1 << 20 };
     int status = 0;
     if (how == BLOCK_PREALLOC_FALLOC)
         status = block_zero(to, offset, size, 0);
     if (how == BLOCK_PREALLOC_METADATA && !fresh)
         status =
             block_zero(to, offset, MIN(size, to->facts.size - MIN(offset, to->facts.size)), BLOCK_MAY_UNMAP);
-    if (how != BLOCK_PREALLOC_FULL)
-        return status;
-    uint8_t *zeroes = block_scratch_take(PART);
-    if (!zeroes)
-        return -ENOMEM;
-    memset(zeroes, 0, PART);
-    for (uint64_t now; size && !status; offset += now, size -= now) {
-        now = MIN(size, PART);
-        status = block_pwrite(to, zeroes, (size_t)now, offset);
+    for (uint64_t now; how == BLOCK_PREALLOC_FULL && size && !status; offset += now, size -= now) {
+        now = MIN(size, (uint64_t)BLOCK_ZEROES);
+        status = block_pwrite(to, block_zeroes(), (size_t)now, offset);
     }
-    (void)q;
-    block_scratch_give(zeroes);
     return status;
 }
 
@@ -147,7 +137,7 @@ static int take_run(struct qcow2 *q, uint64_t guest, uint64_t count, struct room
                                                 : host + (n << q->cluster_bits));
         const uint64_t size = MIN(n << q->cluster_bits, q->data->facts.size - MIN(host, q->data->facts.size));
         if (!status && size && !(q->external && room->how == BLOCK_PREALLOC_METADATA))
-            status = prepare(q, q->data, host, size, fresh || q->external, room->how);
+            status = prepare(q->data, host, size, fresh || q->external, room->how);
     }
     /* The place of an extended entry is there, and none of its parts is; of an encrypted one, it is zero. */
     const uint64_t flags = QCOW2_COPIED | (q->crypto && q->entry_words == 1 ? QCOW2_ZERO : 0);

@@ -72,22 +72,18 @@ int qcow2_drop_clusters(struct qcow2 *q, uint64_t offset, uint64_t size, bool ze
 
 /* --- zeroes --- */
 
-static int write_zeroes(struct qcow2 *q, uint64_t offset, uint64_t size)
+int qcow2_write_zeroes(struct qcow2 *q, uint64_t offset, uint64_t size, unsigned flags)
 {
-    uint8_t *bytes = block_scratch_take((size_t)MIN(size, q->cluster));
-    int status = bytes ? 0 : -ENOMEM;
-    if (bytes)
-        memset(bytes, 0, (size_t)MIN(size, q->cluster));
+    int status = flags & BLOCK_ONLY_FAST ? -EOPNOTSUPP : 0;
     for (uint64_t now; size && !status; offset += now, size -= now) {
-        now = MIN(size, q->cluster);
-        status = qcow2_pwrite(q, bytes, (size_t)now, offset);
+        now = MIN(size, (uint64_t)BLOCK_ZEROES);
+        status = qcow2_pwrite(q, block_zeroes(), (size_t)now, offset);
     }
-    block_scratch_give(bytes);
     return status;
 }
 
 /* Less than a cluster: written, unless it reads as zeroes as it is. */
-static int zero_edge(struct qcow2 *q, uint64_t offset, uint64_t size)
+static int zero_edge(struct qcow2 *q, uint64_t offset, uint64_t size, unsigned flags)
 {
     for (struct qcow2_map m; size; offset += m.size, size -= m.size) {
         const unsigned epoch = qcow2_enter(q);
@@ -97,7 +93,7 @@ static int zero_edge(struct qcow2 *q, uint64_t offset, uint64_t size)
             return status;
         if (m.kind != QCOW2_KIND_ZERO &&
             (m.kind != QCOW2_KIND_NONE || (q->base && offset < q->base->facts.size)))
-            return write_zeroes(q, offset, size);
+            return qcow2_write_zeroes(q, offset, size, flags);
     }
     return 0;
 }
@@ -111,7 +107,7 @@ static int zero_raw(struct qcow2 *q, uint64_t offset, uint64_t size, unsigned fl
         if (!status && m.kind == QCOW2_KIND_DATA && m.host + m.size <= q->data->facts.size)
             status = block_zero(q->data, m.host, m.size, flags);
         else if (!status)
-            status = write_zeroes(q, offset, m.size);
+            status = qcow2_write_zeroes(q, offset, m.size, flags);
         qcow2_leave(q, epoch);
         if (status)
             return status;
@@ -124,14 +120,14 @@ int qcow2_zero_range(struct qcow2 *q, uint64_t offset, uint64_t size, unsigned f
     if (q->header.autoclear & QCOW2_AUTOCLEAR_RAW && q->external)
         return zero_raw(q, offset, size, flags);
     if (q->header.version < 3 && q->base)
-        return write_zeroes(q, offset, size);
+        return qcow2_write_zeroes(q, offset, size, flags);
     uint64_t end = offset + size;
     if (end == q->disk.facts.size) /* nothing is behind it in its cluster */
         end = align_up(end, q->cluster);
     const uint64_t from = MIN(end, align_up(offset, q->cluster)), to = MAX(from, align_down(end, q->cluster));
-    int status = from > offset ? zero_edge(q, offset, MIN(from, offset + size) - offset) : 0;
+    int status = from > offset ? zero_edge(q, offset, MIN(from, offset + size) - offset, flags) : 0;
     if (!status && to < end)
-        status = zero_edge(q, to, end - to);
+        status = zero_edge(q, to, end - to, flags);
     if (status || from == to)
         return status;
     const bool zero = q->header.version >= 3;

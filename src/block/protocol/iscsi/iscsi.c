@@ -306,7 +306,8 @@ static int iscsi_disk_zero(struct disk *b, uint64_t offset, uint64_t size, unsig
 {
     struct iscsi_disk *d = iscsi_disk(b);
     const struct command c = {.give = give_same, .unmap = flags & BLOCK_MAY_UNMAP && d->unmaps_same};
-    if (atomic_load_explicit(&d->no_same, memory_order_relaxed))
+    /* Without letting go of the range the other side writes its blocks, however short the order was. */
+    if (atomic_load_explicit(&d->no_same, memory_order_relaxed) || (flags & BLOCK_ONLY_FAST && !c.unmap))
         return -EOPNOTSUPP;
     const int status = in_pieces(d, &c, d->most_same, offset, size);
     if (status == -EOPNOTSUPP && !c.unmap)
