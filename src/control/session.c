@@ -73,7 +73,7 @@ static void proceed(struct qmp_session *c)
         }
         if (c->server && c->fd >= 0 && outbox_flush(&c->outbox, c->fd))
             session_close(c);
-        more = r;
+        more = may_run(c) && c->waiting.length;
     }
     if (!c->server || c->fd < 0)
         return;
