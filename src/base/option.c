@@ -74,8 +74,9 @@ static bool parse_count(const struct option_at *at, const char *text, unsigned *
 {
     const char *end;
     uint64_t number;
-    if (!parse_number(text, &end, &number) || *end || number == 0 || number > UINT_MAX)
-        return refuse(at, text, "a whole number, 1 or more", error);
+    const bool none = at->row->may_be_none;
+    if (!parse_number(text, &end, &number) || *end || (number == 0 && !none) || number > UINT_MAX)
+        return refuse(at, text, none ? "a whole number" : "a whole number, 1 or more", error);
     *count = (unsigned)number;
     return true;
 }

@@ -15,7 +15,7 @@ enum option_type {
     OPTION_SWITCH,  /* bool: on or off */
     OPTION_TEXT,    /* const char *: borrowed from the arguments; in a list, from the list */
     OPTION_TEXTS,   /* GPtrArray * of const char *: may be given repeatedly; NULL = never was */
-    OPTION_COUNT,   /* unsigned: at least 1 */
+    OPTION_COUNT,   /* unsigned: at least 1, unless the row says may_be_none */
     OPTION_SIZE,    /* uint64_t: bytes */
     OPTION_FILE,    /* struct option_file: a path for people, a descriptor for a VMM */
     OPTION_CONSOLE, /* struct option_console */
@@ -55,8 +55,9 @@ struct option_row {
 
     const struct option_row *keys; /* OPTION_LIST: of an item, ending with a NULL name; at most 64 */
     size_t item_size;              /* OPTION_LIST: bytes of an item */
-    bool bare;     /* a key: when it is the first in the list, `VALUE` alone stands for `name=VALUE` */
-    bool required; /* a key: must be given */
+    bool bare;        /* a key: when it is the first in the list, `VALUE` alone stands for `name=VALUE` */
+    bool required;    /* a key: must be given */
+    bool may_be_none; /* OPTION_COUNT: 0 is a value, too, and what it is when not given */
 };
 
 /* The C type of a value, for structs made from the same list as their rows. */

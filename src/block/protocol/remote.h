@@ -16,6 +16,7 @@ struct nbd_options {
     const char *tls_user;
     unsigned connections; /* at most */
     unsigned timeout;     /* of connecting, seconds */
+    unsigned reconnect;   /* how long a connection that is lost is tried to be made again, seconds; 0 = not */
 };
 
 /* HTTP, HTTPS and FTP. */

@@ -16,6 +16,13 @@ const struct option_row nbd_option_rows[] = {
     ROW(nbd_options, tls_user, "tls-user", "NAME", TEXT, NULL, "who we are, in the file of keys"),
     ROW(nbd_options, connections, "connections", "N", COUNT, "4", "at most, when the server allows several"),
     ROW(nbd_options, timeout, "timeout", "SECONDS", COUNT, "30", "for connecting"),
+    {.name = "reconnect-delay",
+     .arg = "SECONDS",
+     .help = "how long requests wait for a connection that was lost to be made again (0: they fail)",
+     .type = OPTION_COUNT,
+     .who = OPTION_BOTH,
+     .offset = offsetof(struct nbd_options, reconnect),
+     .may_be_none = true},
     {0},
 };
 

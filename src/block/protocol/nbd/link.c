@@ -96,7 +96,6 @@ static int complete(void *opaque, int *error)
 nbd_completion_callback nbd_link_begin(struct nbd_link *l, struct nbd_request *r)
 {
     *r = (struct nbd_request){.link = l};
-    atomic_fetch_add_explicit(&l->waiting, 1, memory_order_relaxed);
     return (nbd_completion_callback){.callback = complete, .user_data = r};
 }
 
@@ -134,7 +133,6 @@ int nbd_link_wait(struct nbd_request *r, int64_t cookie)
     struct nbd_link *l = r->link;
     if (cookie < 0) { /* refused before it was sent; the completion has been called or never will be */
         const int why = nbd_get_errno();
-        atomic_fetch_sub_explicit(&l->waiting, 1, memory_order_relaxed);
         return why > 0 && why != EINVAL ? -why : -EIO;
     }
     pthread_mutex_lock(&l->lock);
@@ -154,6 +152,10 @@ int nbd_link_wait(struct nbd_request *r, int64_t cookie)
     }
     const int status = r->error;
     pthread_mutex_unlock(&l->lock);
-    atomic_fetch_sub_explicit(&l->waiting, 1, memory_order_relaxed);
     return status;
+}
+
+bool nbd_link_is_lost(const struct nbd_link *l)
+{
+    return nbd_aio_is_dead(l->nbd) != 0 || nbd_aio_is_closed(l->nbd) != 0;
 }

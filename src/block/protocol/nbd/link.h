@@ -16,7 +16,6 @@
 #include <glib.h>
 #include <libnbd.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdbool.h>
 
 #include "base/cleanup.h"
@@ -27,8 +26,10 @@ struct nbd_link {
     pthread_mutex_t lock;   /* guards the next, and `done` of requests */
     pthread_cond_t changed; /* a request is done, or there is no leader */
     bool led;
-    int kick;                 /* eventfd */
-    _Atomic unsigned waiting; /* requests under way: which link is least busy */
+    int kick; /* eventfd */
+
+    /* Whose it is keeps these; see links.h. */
+    unsigned users, generation;
 };
 
 /* One request, on the stack of who waits for it. */
@@ -49,5 +50,8 @@ nbd_completion_callback nbd_link_begin(struct nbd_link *l, struct nbd_request *r
 
 /* After libnbd was asked (cookie: what it answered), until the reply. 0 or -errno. */
 int nbd_link_wait(struct nbd_request *r, int64_t cookie);
+
+/* Has the connection ended? */
+bool nbd_link_is_lost(const struct nbd_link *l);
 
 #endif

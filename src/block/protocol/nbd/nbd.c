@@ -1,11 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Protocol nbd: an export of a server of network block devices, through libnbd. */
-/*
- * When the server allows several connections (a flush on one is then a flush of all), requests go to the one
- * that is least busy; on each of them any number is under way. A connection that is lost stays so: what was
- * written and not flushed may be lost with it, and nobody else could tell the guest.
- */
+/* Protocol nbd: an export of a server of network block devices, through libnbd; its connections: links.h. */
 #include <errno.h>
 #include <string.h>
 
@@ -13,34 +8,21 @@
 #include "base/error.h"
 #include "block/cursor.h"
 #include "block/module.h"
-#include "block/protocol/nbd/link.h"
+#include "block/protocol/nbd/links.h"
 #include "block/scratch.h"
 
-enum { LINKS_MAX = 16 };
 #define BOUNCE_MAX (2 * MiB) /* of buffers that are not one */
 #define STATUS_MAX GiB       /* asked about at once */
 
 struct nbd_disk {
     struct disk disk;
-    struct nbd_link *links[LINKS_MAX];
-    unsigned n_links;
+    struct nbd_links links;
     uint64_t most; /* bytes of one request */
-    bool can_zero, can_extents, can_flush;
 };
 
 static struct nbd_disk *nbd_disk(struct disk *b)
 {
     return (struct nbd_disk *)(void *)b;
-}
-
-static struct nbd_link *least_busy(struct nbd_disk *d)
-{
-    struct nbd_link *best = d->links[0];
-    for (unsigned i = 1; i < d->n_links; i++)
-        if (atomic_load_explicit(&d->links[i]->waiting, memory_order_relaxed) <
-            atomic_load_explicit(&best->waiting, memory_order_relaxed))
-            best = d->links[i];
-    return best;
 }
 
 /* --- opening --- */
@@ -54,25 +36,23 @@ static uint32_t power(int64_t size, uint32_t otherwise)
 
 static bool find_facts(struct nbd_disk *d, GError **error)
 {
-    struct nbd_handle *h = d->links[0]->nbd;
+    const struct nbd_offer *o = &d->links.offer;
+    struct nbd_handle *h = d->links.link[0]->nbd;
     struct block_facts *f = &d->disk.facts;
-    const int64_t size = nbd_get_size(h), most = nbd_get_block_size(h, LIBNBD_SIZE_MAXIMUM);
-    if (size < 0)
+    if (o->size < 0)
         return hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: the server tells no size that a disk can have",
                            d->disk.name);
-    f->alignment = power(nbd_get_block_size(h, LIBNBD_SIZE_MINIMUM), 1);
+    f->alignment = power(o->minimum, 1);
     f->preferred = MAX(power(nbd_get_block_size(h, LIBNBD_SIZE_PREFERRED), 4096), f->alignment);
-    f->size = (uint64_t)size & ~(uint64_t)(f->alignment - 1);
-    d->most = most >= (int64_t)(64 * KiB) ? MIN((uint64_t)most, 32 * MiB) : MiB;
+    f->size = (uint64_t)o->size & ~(uint64_t)(f->alignment - 1);
+    d->most = o->maximum >= (int64_t)(64 * KiB) ? MIN((uint64_t)o->maximum, 32 * MiB) : MiB;
     d->most &= ~(uint64_t)(f->alignment - 1);
-    f->granularity = nbd_can_trim(h) == 1 ? MAX(f->alignment, (uint32_t)BLOCK_SECTOR) : 0;
-    d->can_zero = nbd_can_zero(h) == 1;
-    d->can_flush = nbd_can_flush(h) == 1;
-    d->can_extents = nbd_can_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1;
-    if (!f->readonly && nbd_is_read_only(h) != 0)
+    f->granularity = o->trim ? MAX(f->alignment, (uint32_t)BLOCK_SECTOR) : 0;
+    d->links.writable = !f->readonly;
+    if (!f->readonly && o->readonly)
         return hostel_fail(error, HOSTEL_ERROR_INPUT,
                            "%s: the server exports it for reading only; add readonly=on", d->disk.name);
-    if (!f->readonly && !d->can_flush)
+    if (!f->readonly && !o->flush)
         return hostel_fail(
             error, HOSTEL_ERROR_UNSUPPORTED,
             "%s: the server knows no flush, so what is written might be lost; add readonly=on, or "
@@ -83,27 +63,7 @@ static bool find_facts(struct nbd_disk *d, GError **error)
 
 static void nbd_disk_close(struct disk *b)
 {
-    struct nbd_disk *d = nbd_disk(b);
-    while (d->n_links)
-        nbd_link_free(d->links[--d->n_links]);
-}
-
-/* The others; a server that does not want more of them has us go on with what there is. */
-static void connect_more(struct nbd_disk *d, const char *uri, const struct nbd_options *o)
-{
-    const unsigned want = MIN(o->connections, (unsigned)LINKS_MAX);
-    if (nbd_can_multi_conn(d->links[0]->nbd) != 1)
-        return;
-    for (; d->n_links < want; d->n_links++) {
-        struct nbd_link *l = nbd_link_new(d->disk.name, uri, o, NULL);
-        if (!l)
-            return;
-        d->links[d->n_links] = l;
-        if (nbd_get_size(l->nbd) == nbd_get_size(d->links[0]->nbd))
-            continue;
-        nbd_link_free(l);
-        return;
-    }
+    nbd_links_fini(&nbd_disk(b)->links);
 }
 
 static bool nbd_disk_open(struct disk *b, struct block_config *config, GError **error)
@@ -120,36 +80,80 @@ static bool nbd_disk_open(struct disk *b, struct block_config *config, GError **
         option_init(nbd_option_rows, &defaults);
         o = &defaults;
     }
-    d->links[0] = nbd_link_new(b->name, config->uri, o, error);
-    d->n_links = d->links[0] != NULL;
-    if (!d->n_links)
+    if (!nbd_links_init(&d->links, b->name, config->uri, o, error))
         return false;
-    if (!find_facts(d, error)) {
-        nbd_disk_close(b);
-        return false;
+    if (find_facts(d, error))
+        return true;
+    nbd_disk_close(b);
+    return false;
+}
+
+/* --- requests --- */
+
+/* What a server is asked about its storage, and what it says. */
+struct status {
+    uint64_t offset, size; /* what was asked for */
+    uint64_t found;
+    uint32_t state;
+};
+
+static int note_extents(void *opaque, const char *context, uint64_t offset, uint32_t *entries, size_t n,
+                        int *error);
+
+struct request {
+    enum { READ, WRITE, FLUSH, ZERO, TRIM, STATUS } what;
+    uint8_t *bytes; /* READ, WRITE */
+    uint64_t offset, size;
+    uint32_t flags;
+    struct status *status; /* STATUS */
+};
+
+static int64_t issue(const struct request *r, struct nbd_handle *h, nbd_completion_callback end)
+{
+    const nbd_extent_callback note = {.callback = note_extents, .user_data = r->status};
+    switch (r->what) {
+    case READ: return nbd_aio_pread(h, r->bytes, r->size, r->offset, end, 0);
+    case WRITE: return nbd_aio_pwrite(h, r->bytes, r->size, r->offset, end, 0);
+    case FLUSH: return nbd_aio_flush(h, end, 0);
+    case ZERO: return nbd_aio_zero(h, r->size, r->offset, end, r->flags);
+    case TRIM: return nbd_aio_trim(h, r->size, r->offset, end, r->flags);
+    case STATUS: r->status->found = 0; return nbd_aio_block_status(h, r->size, r->offset, note, end, 0);
     }
-    connect_more(d, config->uri, o);
-    return true;
+    g_assert_not_reached();
+}
+
+/* On as many connections as it takes. */
+static int perform(struct nbd_disk *d, const struct request *request)
+{
+    struct nbd_turn turn = {.kind = request->what == FLUSH                             ? NBD_FLUSHES
+                                    : request->what == READ || request->what == STATUS ? NBD_READS
+                                                                                       : NBD_CHANGES};
+    int status;
+    do {
+        status = nbd_links_take(&d->links, &turn);
+        if (status)
+            return status;
+        struct nbd_request r;
+        const nbd_completion_callback end = nbd_link_begin(turn.link, &r);
+        status = nbd_link_wait(&r, issue(request, turn.link->nbd, end));
+    } while (nbd_links_settle(&d->links, &turn, status));
+    return status;
 }
 
 /* --- data --- */
 
 static int transfer(struct nbd_disk *d, bool write, uint8_t *bytes, uint64_t size, uint64_t offset)
 {
-    while (size) {
+    int status = 0;
+    while (size && !status) {
         const size_t now = (size_t)MIN(size, d->most);
-        struct nbd_link *l = least_busy(d);
-        struct nbd_request r;
-        const nbd_completion_callback end = nbd_link_begin(l, &r);
-        int status = nbd_link_wait(&r, write ? nbd_aio_pwrite(l->nbd, bytes, now, offset, end, 0)
-                                             : nbd_aio_pread(l->nbd, bytes, now, offset, end, 0));
-        if (status)
-            return status;
+        status = perform(d, &(struct request){
+                                .what = write ? WRITE : READ, .bytes = bytes, .offset = offset, .size = now});
         bytes += now;
         offset += now;
         size -= now;
     }
-    return 0;
+    return status;
 }
 
 /* Of several buffers: through one, since a request has one and buffers need no alignment. */
@@ -189,28 +193,21 @@ static int nbd_disk_write(struct disk *b, const struct iovec *iov, unsigned n, u
 
 static int nbd_disk_flush(struct disk *b)
 {
-    struct nbd_link *l = nbd_disk(b)->links[0];
-    struct nbd_request r;
-    const nbd_completion_callback end = nbd_link_begin(l, &r);
-    return nbd_link_wait(&r, nbd_aio_flush(l->nbd, end, 0));
+    return perform(nbd_disk(b), &(struct request){.what = FLUSH});
 }
 
 /* Requests of this kind carry no bytes, and 32 bits of size. */
 static int in_pieces(struct nbd_disk *d, bool zero, uint64_t offset, uint64_t size, uint32_t flags)
 {
-    while (size) {
+    int status = 0;
+    while (size && !status) {
         const uint64_t now = MIN(size, STATUS_MAX);
-        struct nbd_link *l = least_busy(d);
-        struct nbd_request r;
-        const nbd_completion_callback end = nbd_link_begin(l, &r);
-        int status = nbd_link_wait(&r, zero ? nbd_aio_zero(l->nbd, now, offset, end, flags)
-                                            : nbd_aio_trim(l->nbd, now, offset, end, flags));
-        if (status)
-            return status == -ENOTSUP ? -EOPNOTSUPP : status;
+        status = perform(
+            d, &(struct request){.what = zero ? ZERO : TRIM, .offset = offset, .size = now, .flags = flags});
         offset += now;
         size -= now;
     }
-    return 0;
+    return status == -ENOTSUP ? -EOPNOTSUPP : status;
 }
 
 static int nbd_disk_discard(struct disk *b, uint64_t offset, uint64_t size)
@@ -221,18 +218,12 @@ static int nbd_disk_discard(struct disk *b, uint64_t offset, uint64_t size)
 static int nbd_disk_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags)
 {
     struct nbd_disk *d = nbd_disk(b);
-    if (!d->can_zero)
+    if (!d->links.offer.zero)
         return -EOPNOTSUPP;
     return in_pieces(d, true, offset, size, flags & BLOCK_MAY_UNMAP ? 0 : LIBNBD_CMD_FLAG_NO_HOLE);
 }
 
 /* --- extents --- */
-
-struct status {
-    uint64_t offset, size; /* what was asked for */
-    uint64_t found;
-    uint32_t state;
-};
 
 /* The first pieces that are alike. */
 static int note_extents(void *opaque, const char *context, uint64_t offset, uint32_t *entries, size_t n,
@@ -256,16 +247,13 @@ static int note_extents(void *opaque, const char *context, uint64_t offset, uint
 static int nbd_disk_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_extent *extent)
 {
     struct nbd_disk *d = nbd_disk(b);
-    if (!d->can_extents)
+    if (!d->links.offer.extents)
         return -EOPNOTSUPP;
     const uint64_t unit = b->facts.alignment, from = offset & ~(unit - 1);
     struct status s = {.offset = from, .size = MIN(align_up(offset + size, unit), b->facts.size) - from};
     s.size = MIN(s.size, STATUS_MAX);
-    struct nbd_link *l = least_busy(d);
-    struct nbd_request r;
-    const nbd_completion_callback end = nbd_link_begin(l, &r);
-    const nbd_extent_callback note = {.callback = note_extents, .user_data = &s};
-    int status = nbd_link_wait(&r, nbd_aio_block_status(l->nbd, s.size, s.offset, note, end, 0));
+    int status =
+        perform(d, &(struct request){.what = STATUS, .offset = s.offset, .size = s.size, .status = &s});
     if (status)
         return status;
     if (s.found <= offset - from)
