@@ -221,16 +221,21 @@ static bool under_way(const struct save *s)
     return s && (atomic_load(&s->state) == SAVE_ACTIVE || cancelled(s));
 }
 
+void vm_save_request_fini(struct vm_save_request *request)
+{
+    if (request->drop)
+        request->drop(request->opaque);
+    fd_close(&request->fd);
+    g_clear_pointer(&request->about, g_free);
+}
+
 static void free_save(struct save *s)
 {
     if (!s)
         return;
-    if (s->request.drop)
-        s->request.drop(s->request.opaque);
-    fd_close(&s->request.fd);
+    vm_save_request_fini(&s->request);
     saved_writer_free(s->writer);
     g_clear_error(&s->error);
-    g_free(s->request.about);
     g_free(s->places);
     g_free(s);
 }
@@ -253,14 +258,17 @@ static struct save *new_save(struct vm *vm, struct vm_save_request *request)
     return s;
 }
 
+bool vm_save_can(const struct vm *vm, GError **error)
+{
+    return !under_way(vm->save) ||
+           hostel_fail(error, HOSTEL_ERROR_USAGE, "the guest is being saved already; wait for its end");
+}
+
 bool vm_save_start(struct vm *vm, struct vm_save_request *request, GError **error)
 {
-    if (under_way(vm->save)) {
-        fd_close(&request->fd);
-        g_free(request->about);
-        if (request->drop)
-            request->drop(request->opaque);
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "the guest is being saved already; wait for its end");
+    if (!vm_save_can(vm, error)) {
+        vm_save_request_fini(request);
+        return false;
     }
     free_save(vm->save);
     struct save *s = vm->save = new_save(vm, request);

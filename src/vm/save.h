@@ -57,7 +57,12 @@ struct vm_save_request {
     void *opaque;
 };
 
-/* Begins. False with *error when one is under way. Main thread, as all below. */
+/* For a request that is not used after all: closes and frees what it owns. */
+void vm_save_request_fini(struct vm_save_request *request);
+
+/* False with *error while a saving is under way. Main thread, as all below. */
+bool vm_save_can(const struct vm *vm, GError **error);
+/* Begins, or fails as vm_save_can() does. */
 bool vm_save_start(struct vm *vm, struct vm_save_request *request, GError **error);
 /* Gives up what has not come to its stop yet. */
 void vm_save_cancel(struct vm *vm);

@@ -322,13 +322,13 @@ struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, int ta
     if (!vm->machine)
         return NULL;
     find_threads(vm, task_dir);
+    vm->control = qmp_server_new(NULL, vm_command_tables, vm);
     if (options->control.fd >= 0)
         qmp_server_add(vm->control, fd_steal(&options->control.fd), on_closed, vm);
     if (options->control_listen.fd >= 0)
         qmp_server_listen(vm->control, fd_steal(&options->control_listen.fd));
     return STEAL(vm);
 }
-    vm->control = qmp_server_new(NULL, vm_command_tables, vm);
 
 static void free_source(GSource *source)
 {
@@ -365,7 +365,8 @@ void vm_free(struct vm *vm)
 
 int vm_run(struct vm *vm)
 {
-    vm_resume(vm);
+    if (!vm->options->paused)
+        vm_resume(vm);
     g_main_loop_run(vm->loop);
     vm_event(vm, "SHUTDOWN",
              json_pack("{s:b,s:s,s:i}", "guest", vm->by_guest, "reason", vm->reason, "x-exit-code",

@@ -89,7 +89,8 @@ void stats_print(struct vcpus *vcpus);
 json_t *stats_json(struct vcpus *vcpus);
 
 /* The commands of the control socket, a table for each area; their opaque is the struct vm. */
-extern const struct qmp_command *const vm_command_tables[]; /* all of them; ends with NULL */
+extern const struct qmp_command *const vm_command_tables[];
+extern const struct qmp_command vm_save_commands[]; /* all of them; ends with NULL */
 extern const struct qmp_command vm_commands[];
 
 /* The whole program hostel-vmm: argv as main() has it; the exit code. */
