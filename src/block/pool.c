@@ -55,7 +55,8 @@ static void *work(void *pool)
     return NULL;
 }
 
-/* Signals are for the main thread; a file's operations need little stack. */
+/* Signals are for the main thread. An operation of a chain of images takes some stack for each of them, of
+ * which the host gives what is used. */
 static bool start(struct block_pool *p, GError **error)
 {
     sigset_t all, before;
@@ -63,7 +64,7 @@ static bool start(struct block_pool *p, GError **error)
     sigfillset(&all);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, 256 * KiB);
+    pthread_attr_setstacksize(&attr, 2 * MiB);
     int status = pthread_create(&p->threads[p->count], &attr, work, p);
     pthread_attr_destroy(&attr);
     pthread_sigmask(SIG_SETMASK, &before, NULL);

@@ -17,26 +17,25 @@
  * Whoever kicks also stays bounded in the number of requests (another vCPU could refill the queue forever):
  * after one queueful the rest is left to a job of the pool, `more`.
  *
- * A host without room (ENOSPC, EDQUOT) is no error of the guest's: its write waits, on its thread of the
- * pool, and is tried again until there is room or the device is reset. When all threads wait, so does the
- * disk. Every other error is reported to the guest.
+ * What fails. The disk's policy (block/filter/root.h) says what becomes of a request that failed. One that is
+ * kept goes to a list and occupies nobody; `retry`, a job of the pool that sleeps for a while, tries it again
+ * (a host without room is no error of the guest's), or it stays until `again` (the guest was stopped).
+ *
+ * Saving. Nothing is under way while the device is held: what has begun has ended, or is kept. The rings may
+ * have gone far beyond a kept request, so it cannot go back into them; the device's state has what the ring
+ * said of it, and loading takes it up from there as if it had just been popped.
  *
  * Reset. stop() waits for the pool: the core has made the queues such that nothing is found in them and
  * results are dropped. So a request under way ends, with its own sector and its own buffers, and no thread
  * touches guest RAM behind the reset.
  */
 #include <errno.h>
-#include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 
 #include "base/bits.h"
 #include "base/byteorder.h"
 #include "base/checked.h"
-#include "base/log.h"
-#include "block/block.h"
-#include "block/pool.h"
-#include "device/virtio/virtio.h"
+#include "device/virtio/blk_int.h"
 
 /* Features (5.2.3). */
 #define BLK_F_SIZE_MAX BIT(1)
@@ -70,13 +69,11 @@ enum {
     CONFIG_BYTES = 60,
 };
 
-/* Requests and their outcome (5.2.6). */
-enum blk_type { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13 };
+/* The outcome of a request (5.2.6). */
 enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2 };
 enum { HEADER_BYTES = 16, SEGMENT_BYTES = 16, SEGMENT_UNMAP = 1, ID_BYTES = 20 };
 
 enum {
-    QUEUE_SIZE = 256,
     BATCH = 16,               /* requests popped at once */
     SIZE_MAX_BYTES = 1 << 22, /* of one buffer */
     OPTIMAL_BYTES = 1 << 20,  /* of one request; drivers read ahead in units of it */
@@ -86,52 +83,7 @@ enum {
     ZEROES_SECTORS = 1 << 17,  /* 64 MiB: the host may have to write them */
     INLINE_BYTES = 256 * 1024, /* copied by one kick */
     THREADS = 4,
-    RETRY_MS = 200, /* how often a write that found no room is tried again */
 };
-
-struct blk;
-
-struct blk_queue {
-    struct block_job more; /* goes on where a kick stopped */
-    struct virtq *q;
-    _Atomic bool going_on; /* more is submitted */
-};
-
-struct blk {
-    struct virtio virtio;
-    struct disk *disk;       /* borrowed; NULL: nothing in the drive */
-    struct block_pool *pool; /* with a disk */
-    pthread_mutex_t waiting; /* guards what requests that wait for room look at: */
-    pthread_cond_t stopped;
-    bool stopping;
-    unsigned waiters;
-    uint8_t queues; /* option */
-    struct blk_queue queue[VIRTIO_QUEUES_MAX];
-};
-
-struct blk_request {
-    struct virtq_request vq;
-    struct block_job job;
-    uint8_t *status; /* in guest RAM */
-    enum blk_type type;
-    uint64_t offset; /* bytes */
-    uint64_t filled; /* bytes of the data buffers that hold what was asked for */
-};
-
-static struct blk *blk_of(struct virtio *v)
-{
-    return (struct blk *)(void *)v;
-}
-
-static struct blk_request *request_of(struct virtq_request *r)
-{
-    return (struct blk_request *)(void *)r;
-}
-
-static struct blk *owner(const struct blk_request *r)
-{
-    return blk_of(virtq_owner(r->vq.queue));
-}
 
 /* --- the ends of a request --- */
 
@@ -151,22 +103,22 @@ static void finish(struct blk_request *r, int error)
 
 /* --- what blocks --- */
 
-static int do_read(struct blk_request *r)
+/* Notes where an operation of the disk failed. */
+static int noted(struct blk_request *r, uint64_t offset, uint64_t size, int status)
 {
-    struct disk *disk = owner(r)->disk;
-    int status = block_read(disk, r->vq.writable, r->vq.n_writable, r->offset, 0);
-    if (status)
-        block_report(disk, "read", r->offset, r->vq.writable_size, status);
-    r->filled = r->vq.writable_size;
+    if (status) {
+        r->failed_at = offset;
+        r->failed_size = size;
+    }
     return status;
 }
 
-static int do_flush(struct disk *disk)
+static int do_read(struct blk_request *r)
 {
-    int status = block_flush(disk);
-    if (status)
-        block_report(disk, "flush", 0, 0, status);
-    return status;
+    const uint64_t size = r->vq.writable_size;
+    r->filled = size;
+    return noted(r, r->offset, size,
+                 block_read(owner(r)->disk, r->vq.writable, r->vq.n_writable, r->offset, 0));
 }
 
 /* After a change: makes it durable unless the driver knows of a cache that it can flush. */
@@ -175,114 +127,85 @@ static int settle(struct blk *b)
     const struct virtio *v = &b->virtio;
     const bool writeback =
         virtio_has(v, BLK_F_FLUSH) && __atomic_load_n(&v->config[CONFIG_WRITEBACK], __ATOMIC_RELAXED);
-    return writeback ? 0 : do_flush(b->disk);
-}
-
-/* Sleeps for a while before a write that found no room is tried again. False when the device stops. */
-static bool wait_for_room(struct blk *b)
-{
-    struct timespec until;
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += RETRY_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
-    pthread_mutex_lock(&b->waiting);
-    if (!b->stopping)
-        pthread_cond_timedwait(&b->stopped, &b->waiting, &until);
-    bool again = !b->stopping;
-    pthread_mutex_unlock(&b->waiting);
-    return again;
-}
-
-/* Counts those who wait, so that people hear about the first and the last of them. */
-static void tell_waiting(struct blk *b, bool waits)
-{
-    pthread_mutex_lock(&b->waiting);
-    bool tell = waits ? b->waiters++ == 0 : --b->waiters == 0 && !b->stopping;
-    pthread_mutex_unlock(&b->waiting);
-    if (tell && waits)
-        log_warn(LOG_BLOCK, "disk %s: no room on the host for what the guest writes; it waits: make room",
-                 b->disk->name);
-    else if (tell)
-        log_warn(LOG_BLOCK, "disk %s: there is room again; the guest goes on", b->disk->name);
-}
-
-static bool is_full(int status)
-{
-    return status == -ENOSPC || status == -EDQUOT;
-}
-
-/* Does try(b, what) until there is room for it. */
-static int with_room(struct blk *b, int (*try)(struct blk *b, const void *what), const void *what)
-{
-    int status = try(b, what);
-    if (!is_full(status))
-        return status;
-    tell_waiting(b, true);
-    while (is_full(status) && wait_for_room(b))
-        status = try(b, what);
-    tell_waiting(b, false);
-    return status;
-}
-
-static int try_write(struct blk *b, const void *what)
-{
-    const struct blk_request *r = what;
-    return block_write(b->disk, r->vq.readable, r->vq.n_readable, r->offset);
+    return writeback ? 0 : block_flush(b->disk);
 }
 
 static int do_write(struct blk_request *r)
 {
     struct blk *b = owner(r);
-    int status = with_room(b, try_write, r);
-    if (status && !is_full(status))
-        block_report(b->disk, "write", r->offset, r->vq.readable_size, status);
-    return status ? status : settle(b);
-}
-
-struct range {
-    uint64_t offset, size; /* bytes */
-    bool may_unmap;
-};
-
-static int try_zero(struct blk *b, const void *what)
-{
-    const struct range *range = what;
-    return block_zero(b->disk, range->offset, range->size, range->may_unmap ? BLOCK_MAY_UNMAP : 0);
+    int status = block_write(b->disk, r->vq.readable, r->vq.n_readable, r->offset);
+    return status ? noted(r, r->offset, r->vq.readable_size, status) : settle(b);
 }
 
 /* One range of a discard or of zeroes, as the driver wrote it down. */
-static int do_segment(struct blk *b, enum blk_type type, const uint8_t *bytes)
+static int do_segment(struct blk_request *r, const uint8_t *bytes)
 {
+    struct blk *b = owner(r);
     const uint64_t sector = ld64le(bytes), sectors = ld32le(bytes + 8);
     const uint32_t flags = ld32le(bytes + 12);
-    const bool zeroes = type == T_WRITE_ZEROES;
+    const bool zeroes = r->type == T_WRITE_ZEROES;
     if (flags & ~(zeroes ? (uint32_t)SEGMENT_UNMAP : 0))
         return -EOPNOTSUPP;
     if (sectors > (zeroes ? ZEROES_SECTORS : DISCARD_SECTORS) ||
         !range_inside(sector, sectors, 0, b->disk->facts.size / BLOCK_SECTOR))
         return -EINVAL;
-    const struct range range = {sector * BLOCK_SECTOR, sectors * BLOCK_SECTOR, flags & SEGMENT_UNMAP};
-    int status = zeroes ? with_room(b, try_zero, &range) : block_discard(b->disk, range.offset, range.size);
-    if (status && !is_full(status))
-        block_report(b->disk, zeroes ? "zero" : "discard", range.offset, range.size, status);
-    return status;
+    const uint64_t offset = sector * BLOCK_SECTOR, size = sectors * BLOCK_SECTOR;
+    int status = zeroes ? block_zero(b->disk, offset, size, flags & SEGMENT_UNMAP ? BLOCK_MAY_UNMAP : 0)
+                        : block_discard(b->disk, offset, size);
+    return noted(r, offset, size, status);
 }
 
 static int do_segments(struct blk_request *r)
 {
-    struct blk *b = owner(r);
     uint8_t bytes[DISCARD_SEGMENTS * SEGMENT_BYTES];
     const uint64_t size = r->vq.readable_size;
     const uint64_t most = (r->type == T_DISCARD ? DISCARD_SEGMENTS : ZEROES_SEGMENTS) * SEGMENT_BYTES;
     if (!size || size % SEGMENT_BYTES || size > most || !virtq_get(&r->vq, 0, bytes, size))
         return -EINVAL;
     for (uint64_t at = 0; at < size; at += SEGMENT_BYTES) {
-        int status = do_segment(b, r->type, bytes + at);
+        int status = do_segment(r, bytes + at);
         if (status)
             return status;
     }
-    return r->type == T_WRITE_ZEROES ? settle(b) : 0;
+    return r->type == T_WRITE_ZEROES ? settle(owner(r)) : 0;
+}
+
+static int work(struct blk_request *r)
+{
+    r->failed_size = 0;
+    switch (r->type) {
+    case T_IN: return do_read(r);
+    case T_OUT: return do_write(r);
+    case T_FLUSH: return block_flush(owner(r)->disk);
+    case T_DISCARD:
+    case T_WRITE_ZEROES: return do_segments(r);
+    case T_GET_ID: break; /* never a job */
+    }
+    return -EOPNOTSUPP;
+}
+
+/* --- what failed --- */
+
+/* What becomes of it: 0 or -errno for the guest. False: it is kept. */
+static bool settle_failure(struct blk_request *r, int *status)
+{
+    static const char *const names[] = {[T_IN] = "read",
+                                        [T_OUT] = "write",
+                                        [T_FLUSH] = "flush",
+                                        [T_DISCARD] = "discard",
+                                        [T_WRITE_ZEROES] = "zero"};
+    struct blk *b = owner(r);
+    const enum block_verdict verdict = block_root_failed(b->disk, r->type != T_IN, *status);
+    if (verdict == BLOCK_VERDICT_RETRY)
+        blk_waits(b, r, true);
+    if ((verdict == BLOCK_VERDICT_RETRY || verdict == BLOCK_VERDICT_KEEP) &&
+        blk_keep(b, r, verdict == BLOCK_VERDICT_KEEP))
+        return false;
+    if (verdict == BLOCK_VERDICT_IGNORE)
+        *status = 0;
+    else if (verdict == BLOCK_VERDICT_REPORT && (r->failed_size || r->type == T_FLUSH))
+        block_report(b->disk, names[r->type], r->failed_at, r->failed_size, *status);
+    return true;
 }
 
 /* On a thread of the pool. */
@@ -290,15 +213,10 @@ static void run(struct block_job *job)
 {
     struct blk_request *r =
         (struct blk_request *)(void *)((uint8_t *)job - offsetof(struct blk_request, job));
-    int status = -EOPNOTSUPP;
-    switch (r->type) {
-    case T_IN: status = do_read(r); break;
-    case T_OUT: status = do_write(r); break;
-    case T_FLUSH: status = do_flush(owner(r)->disk); break;
-    case T_DISCARD:
-    case T_WRITE_ZEROES: status = do_segments(r); break;
-    case T_GET_ID: break; /* never a job */
-    }
+    int status = work(r);
+    if (status && !settle_failure(r, &status))
+        return;
+    blk_waits(owner(r), r, false);
     finish(r, status);
     virtq_complete(&r->vq);
 }
@@ -354,6 +272,7 @@ static int begin(struct blk_request *r, uint32_t type, uint64_t sector, uint64_t
     int status;
     r->type = (enum blk_type)type;
     r->filled = 0;
+    r->waits = false;
     if (type == T_GET_ID)
         return get_id(r);
     if (!b->disk)
@@ -372,8 +291,10 @@ static int begin(struct blk_request *r, uint32_t type, uint64_t sector, uint64_t
     }
 }
 
-/* True: it is done and can be handed back. False: it is on its way, or the device broke. */
-static bool start(struct blk_request *r, uint64_t *budget)
+enum start { START_DONE, START_JOB, START_BROKEN };
+
+/* Of a request just taken: done and to be handed back, or a job, or it broke the device. */
+static enum start prepare(struct blk_request *r, uint64_t *budget)
 {
     struct blk *b = owner(r);
     uint8_t header[HEADER_BYTES];
@@ -381,16 +302,23 @@ static bool start(struct blk_request *r, uint64_t *budget)
     if (!r->status || !virtq_get(&r->vq, 0, header, sizeof(header)) ||
         !virtq_cut_header(&r->vq, sizeof(header))) {
         virtio_break(&b->virtio, "a request without a header or a place for its status");
-        return false;
+        return START_BROKEN;
     }
     int status = begin(r, ld32le(header), ld64le(header + 8), budget);
-    if (status == -EAGAIN) {
-        r->job.run = run;
-        block_pool_submit(b->pool, &r->job);
-        return false;
-    }
+    r->job.run = run;
+    if (status == -EAGAIN)
+        return START_JOB;
     finish(r, status);
-    return true;
+    return START_DONE;
+}
+
+/* True: it is done and can be handed back. False: it is on its way, or the device broke. */
+static bool start(struct blk_request *r, uint64_t *budget)
+{
+    const enum start how = prepare(r, budget);
+    if (how == START_JOB)
+        block_pool_submit(owner(r)->pool, &r->job);
+    return how == START_DONE;
 }
 
 /* Starts up to a queueful of requests. True: there may be more. */
@@ -457,33 +385,95 @@ static void config_written(struct virtio *v, unsigned offset, unsigned size, uin
 static void stop(struct virtio *v)
 {
     struct blk *b = blk_of(v);
-    if (!b->pool)
-        return;
-    pthread_mutex_lock(&b->waiting);
-    b->stopping = true;
-    pthread_cond_broadcast(&b->stopped);
-    pthread_mutex_unlock(&b->waiting);
-    block_pool_drain(b->pool);
-    b->stopping = false;
+    if (b->pool)
+        blk_kept_drop(b);
+}
+
+/* --- what the root tells --- */
+
+static void hold(void *opaque)
+{
+    blk_hold(opaque);
+}
+
+static void release(void *opaque)
+{
+    blk_release(opaque);
+}
+
+static void again(void *opaque)
+{
+    blk_again(opaque);
+}
+
+static void resized(void *opaque)
+{
+    struct blk *b = opaque;
+    uint8_t capacity[8];
+    st64le(capacity, b->disk->facts.size / BLOCK_SECTOR);
+    virtio_config_set(&b->virtio, CONFIG_CAPACITY, capacity, sizeof(capacity));
+}
+
+static const struct block_root_ops root_ops = {
+    .hold = hold, .release = release, .again = again, .resized = resized};
+
+/* --- saved, and loaded --- */
+
+/* Nothing may be under way in what is saved. The lock is held, which requests need in order to end. */
+static void pre_save(struct device *d)
+{
+    struct blk *b = (struct blk *)(void *)d;
+    device_unlock(d);
+    blk_hold(b);
+    blk_kept_save(b);
+    blk_release(b);
+    device_lock(d);
+    virtio_pre_save(d);
+}
+
+/* Takes up what was kept when the device was saved; a driver that has meanwhile spoilt it has a broken
+ * device.
+ */
+static void activate(struct virtio *v)
+{
+    struct blk *b = blk_of(v);
+    struct virtq_entry entry[BLK_QUEUE_SIZE];
+    for (unsigned i = 0, n; b->loading && i < b->saved.count; i += n) {
+        uint64_t budget = 0;
+        n = blk_kept_chain(&b->saved, i, entry);
+        struct virtq_request *vq = virtq_retake(v->queue[b->saved.queue[i]], entry, n);
+        const enum start how = vq ? prepare(request_of(vq), &budget) : START_BROKEN;
+        if (how == START_DONE)
+            virtq_complete(vq);
+        else if (how == START_JOB)
+            blk_keep(b, request_of(vq), false);
+        else
+            break;
+    }
+}
+
+static bool post_load(struct device *d)
+{
+    struct blk *b = (struct blk *)(void *)d;
+    if (!blk_kept_possible(b))
+        return false;
+    b->loading = true;
+    bool ok = virtio_post_load(d);
+    b->loading = false;
+    return ok;
 }
 
 static const struct virtio_function function = {
     .id = VIRTIO_ID_BLOCK,
     .request_size = sizeof(struct blk_request),
     .accept = accept,
+    .activate = activate,
     .kick = kick,
     .stop = stop,
     .config_written = config_written,
 };
 
-/* Nothing may be under way in what is saved. The lock is held, which requests need in order to end. */
-static void pre_save(struct device *d)
-{
-    device_unlock(d);
-    stop((struct virtio *)(void *)d);
-    device_lock(d);
-    virtio_pre_save(d);
-}
+/* --- what it offers --- */
 
 static unsigned log2_of(uint32_t power)
 {
@@ -496,7 +486,7 @@ static uint64_t fill_config(struct blk *b)
     uint64_t features =
         BLK_F_SIZE_MAX | BLK_F_SEG_MAX | BLK_F_BLK_SIZE | BLK_F_FLUSH | BLK_F_CONFIG_WCE | BLK_F_MQ;
     st32le(c + CONFIG_SIZE_MAX, SIZE_MAX_BYTES);
-    st32le(c + CONFIG_SEG_MAX, QUEUE_SIZE - 2); /* and the header and the status */
+    st32le(c + CONFIG_SEG_MAX, BLK_QUEUE_SIZE - 2); /* and the header and the status */
     st32le(c + CONFIG_BLK_SIZE, BLOCK_SECTOR);
     st16le(c + CONFIG_QUEUES, b->queues);
     if (!b->disk)
@@ -522,46 +512,37 @@ static uint64_t fill_config(struct blk *b)
     return features | BLK_F_DISCARD;
 }
 
-static void fini(struct blk *b)
-{
-    pthread_cond_destroy(&b->stopped);
-    pthread_mutex_destroy(&b->waiting);
-}
-
 static bool init(struct device *d, GError **error)
 {
     struct blk *b = (struct blk *)(void *)d;
     b->disk = d->wires.disk;
-    pthread_condattr_t monotonic;
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_mutex_init(&b->waiting, NULL);
-    pthread_cond_init(&b->stopped, &monotonic);
-    pthread_condattr_destroy(&monotonic);
+    blk_kept_init(b);
     const struct virtio_setup setup = {.features = fill_config(b),
                                        .queues = b->queues,
-                                       .queue_size = QUEUE_SIZE,
+                                       .queue_size = BLK_QUEUE_SIZE,
                                        .config_size = CONFIG_BYTES};
     if (b->disk && !(b->pool = block_pool_new(THREADS, error)))
         goto undo_init;
     if (!virtio_init(d, &function, &setup, error))
         goto undo_pool;
+    block_root_attach(b->disk, &root_ops, b);
     for (unsigned i = 0; i < b->queues; i++)
         b->queue[i] = (struct blk_queue){.more.run = serve_more, .q = b->virtio.queue[i]};
     return true;
 undo_pool:
     block_pool_free(b->pool);
 undo_init:
-    fini(b);
+    blk_kept_fini(b);
     return false;
 }
 
 static void destroy(struct device *d)
 {
     struct blk *b = (struct blk *)(void *)d;
+    block_root_attach(b->disk, NULL, NULL);
     virtio_destroy(d);
     block_pool_free(b->pool);
-    fini(b);
+    blk_kept_fini(b);
 }
 
 static const struct device_option options[] = {
@@ -572,8 +553,19 @@ static const struct device_option options[] = {
      .offset = offsetof(struct blk, queues),
      .value = 1,
      .min = 1,
-     .max = VIRTIO_QUEUES_MAX},
+     .max = BLK_QUEUES_MAX},
     {0},
+};
+
+#define SAVED(entries, value_type)                                                                           \
+    {                                                                                                        \
+        .name = "kept-" #entries, .type = (value_type), .offset = offsetof(struct blk, saved.entries),       \
+        .count = sizeof(((struct blk *)0)->saved.entries) / state_type_size(value_type), .since = 1          \
+    }
+
+static const struct state_field state[] = {
+    VIRTIO_STATE,          SAVED(count, STATE_U32), SAVED(queue, STATE_U8),  SAVED(addr, STATE_U64),
+    SAVED(len, STATE_U32), SAVED(id, STATE_U16),    SAVED(flags, STATE_U16), {0},
 };
 
 const struct device_type device_virtio_blk = {
@@ -583,8 +575,8 @@ const struct device_type device_virtio_blk = {
     .options = options,
     .init = init,
     .destroy = destroy,
-    .state = virtio_state,
+    .state = state,
     .pre_save = pre_save,
-    .post_load = virtio_post_load,
+    .post_load = post_load,
     VIRTIO_TYPE_BASE,
 };

@@ -61,6 +61,26 @@ static bool add_table(struct virtq *q, struct virtq_request *r, const struct vir
     return true;
 }
 
+/* Adds one ring entry to the chain: 1, and the chain ends; 0; -1. */
+static int add_entry(struct virtq *q, struct virtq_request *r, const struct virtq_desc *d)
+{
+    const unsigned flags = d->word[1];
+    bool added;
+    if (!(flags & DESC_INDIRECT)) {
+        added = virtq_add_buffer(q, r, d->addr, d->len, flags & DESC_WRITE);
+    } else if (flags & DESC_NEXT) {
+        q->fault = "an indirect descriptor out of place";
+        added = false;
+    } else {
+        added = add_table(q, r, d);
+    }
+    r->entry[r->count++] =
+        (struct virtq_entry){.addr = d->addr, .len = d->len, .id = d->word[0], .flags = d->word[1]};
+    if (added && !(flags & DESC_NEXT))
+        r->id = d->word[0];
+    return !added ? -1 : !(flags & DESC_NEXT);
+}
+
 static int packed_pop(struct virtq *q, struct virtq_request *r)
 {
     if (!packed_waiting(q))
@@ -68,27 +88,30 @@ static int packed_pop(struct virtq *q, struct virtq_request *r)
     struct virtq_position p = q->taken;
     for (unsigned n = 1; n <= q->size; n++) {
         struct virtq_desc d = virtq_load_desc(q, entry(q, p.at));
-        unsigned flags = d.word[1];
         advance(q, &p, 1);
-        bool added;
-        if (!(flags & DESC_INDIRECT)) {
-            added = virtq_add_buffer(q, r, d.addr, d.len, flags & DESC_WRITE);
-        } else if (flags & DESC_NEXT) {
-            q->fault = "an indirect descriptor out of place";
-            added = false;
-        } else {
-            added = add_table(q, r, &d);
-        }
-        if (!added)
+        int how = add_entry(q, r, &d);
+        if (how < 0)
             return -1;
-        if (!(flags & DESC_NEXT)) {
-            r->id = d.word[0];
-            r->count = (uint16_t)n;
+        if (how) {
             q->taken = p;
             return 1;
         }
     }
     q->fault = "a chain without an end";
+    return -1;
+}
+
+static int packed_retake(struct virtq *q, struct virtq_request *r, const struct virtq_entry *e, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        const struct virtq_desc d = {.addr = e[i].addr, .len = e[i].len, .word = {e[i].id, e[i].flags}};
+        int how = add_entry(q, r, &d);
+        if (how && (how < 0 || i + 1 == n))
+            return how;
+        if (how)
+            break;
+    }
+    q->fault = "saved with a chain that ends elsewhere";
     return -1;
 }
 
@@ -134,6 +157,7 @@ const struct virtq_format virtq_packed = {
     .align = {16, 4, 4},
     .written = 1 << AREA_RING | 1 << AREA_DEVICE,
     .pop = packed_pop,
+    .retake = packed_retake,
     .waiting = packed_waiting,
     .push = packed_push,
     .publish = packed_publish,

@@ -59,6 +59,19 @@ static int follow(struct virtq *q, struct virtq_request *r, const uint8_t *table
     return -1;
 }
 
+/* The chain that begins with descriptor r->id: 0 or -1. */
+static int add_chain(struct virtq *q, struct virtq_request *r)
+{
+    struct virtq_desc indirect;
+    int how = follow(q, r, q->area[AREA_TABLE], q->size, r->id, false, &indirect);
+    if (how > 0) {
+        unsigned entries;
+        const uint8_t *table = virtq_table(q, indirect.addr, indirect.len, &entries);
+        how = table ? follow(q, r, table, entries, 0, true, &indirect) : -1;
+    }
+    return how;
+}
+
 static int split_pop(struct virtq *q, struct virtq_request *r)
 {
     uint16_t there = available(q);
@@ -70,17 +83,20 @@ static int split_pop(struct virtq *q, struct virtq_request *r)
     }
     unsigned slot = q->taken.at & (q->size - 1u);
     r->id = ring_load16(q->area[AREA_AVAILABLE] + RING_ELEMENTS + slot * AVAILABLE_BYTES);
-    struct virtq_desc indirect;
-    int how = follow(q, r, q->area[AREA_TABLE], q->size, r->id, false, &indirect);
-    if (how > 0) {
-        unsigned entries;
-        const uint8_t *table = virtq_table(q, indirect.addr, indirect.len, &entries);
-        how = table ? follow(q, r, table, entries, 0, true, &indirect) : -1;
-    }
-    if (how < 0)
+    if (add_chain(q, r) < 0)
         return -1;
     q->taken.at++;
     return 1;
+}
+
+static int split_retake(struct virtq *q, struct virtq_request *r, const struct virtq_entry *e, unsigned n)
+{
+    if (n != 1) {
+        q->fault = "saved with entries of another ring";
+        return -1;
+    }
+    r->id = e->id;
+    return add_chain(q, r) < 0 ? -1 : 1;
 }
 
 static unsigned split_push(struct virtq *q, const struct virtq_request *r)
@@ -122,6 +138,7 @@ const struct virtq_format virtq_split = {
     .align = {16, 2, 4},
     .written = 1 << AREA_USED,
     .pop = split_pop,
+    .retake = split_retake,
     .waiting = split_waiting,
     .push = split_push,
     .publish = split_publish,

@@ -96,6 +96,7 @@ struct virtq *virtq_new(struct virtio *owner, unsigned index, unsigned max, size
     /* Zeroed by the host when first touched: a queue costs what the driver uses of it. */
     q->requests = g_malloc0(q->request_size * max);
     q->room = g_malloc0(sizeof(struct iovec) * max * max);
+    q->entry_room = g_malloc0(sizeof(struct virtq_entry) * max * max);
     pthread_mutex_init(&q->service, NULL);
     pthread_mutex_init(&q->lock, NULL);
     return q;
@@ -109,6 +110,7 @@ void virtq_free(struct virtq *q)
     pthread_mutex_destroy(&q->lock);
     g_free(q->requests);
     g_free(q->room);
+    g_free(q->entry_room);
     g_free(q);
 }
 
@@ -120,6 +122,7 @@ static void free_all(struct virtq *q)
         struct virtq_request *r = (struct virtq_request *)(void *)(q->requests + i * q->request_size);
         r->queue = q;
         r->iov = q->room + (size_t)i * q->max;
+        r->entry = q->entry_room + (size_t)i * q->max;
         r->busy = false;
         r->next = q->free;
         q->free = r;
@@ -211,6 +214,15 @@ static void request_clear(struct virtq_request *r)
     r->count = 0;
 }
 
+/* The first free request is complete, and belongs to the device now. */
+static void take_locked(struct virtq *q, struct virtq_request *r)
+{
+    r->readable = r->iov;
+    r->writable = r->iov + r->n_readable;
+    q->free = r->next;
+    r->busy = true;
+}
+
 /* One chain out of the ring: 1, 0, -1 as the format's pop. */
 static int pop_locked(struct virtq *q, struct virtq_request **request)
 {
@@ -228,10 +240,7 @@ static int pop_locked(struct virtq *q, struct virtq_request **request)
     int found = q->format->pop(q, r);
     if (found <= 0)
         return found;
-    r->readable = r->iov;
-    r->writable = r->iov + r->n_readable;
-    q->free = r->next;
-    r->busy = true;
+    take_locked(q, r);
     *request = r;
     return 1;
 }
@@ -276,6 +285,39 @@ void virtq_unpop(struct virtq *q, struct virtq_request *const *requests, unsigne
         q->taken = (struct virtq_position){r->position, r->wrap};
     }
     pthread_mutex_unlock(&q->lock);
+}
+
+unsigned virtq_entries(const struct virtq_request *r, struct virtq_entry *entry)
+{
+    if (!r->count) { /* split: its descriptors stay where they are while it is under way */
+        *entry = (struct virtq_entry){.id = r->id};
+        return 1;
+    }
+    memcpy(entry, r->entry, r->count * sizeof(*entry));
+    return r->count;
+}
+
+struct virtq_request *virtq_retake(struct virtq *q, const struct virtq_entry *entry, unsigned n)
+{
+    pthread_mutex_lock(&q->lock);
+    struct virtq_request *r = usable(q) ? q->free : NULL;
+    const char *fault = NULL;
+    if (r && n && n <= q->size) {
+        request_clear(r);
+        if (q->format->retake(q, r, entry, n) > 0) {
+            take_locked(q, r);
+        } else {
+            fault = q->fault;
+            r = NULL;
+        }
+    } else {
+        fault = "saved with more chains than entries";
+        r = NULL;
+    }
+    pthread_mutex_unlock(&q->lock);
+    if (!r)
+        virtio_break(q->owner, fault);
+    return r;
 }
 
 bool virtq_waiting(struct virtq *q)

@@ -51,6 +51,7 @@ enum { VIRTQ_SIZE_MAX = 1024 }; /* entries, and buffers of one request */
 
 struct virtq;
 struct virtio;
+struct virtq_entry;
 
 /* One chain under way. A device that needs more per request puts this first into a struct of its own and says
  * how big that is (virtio_function.request_size); what follows the head is zero at the first use and then
@@ -71,10 +72,11 @@ struct virtq_request {
 
     /* The ring's own. */
     struct virtq_request *next;
-    uint8_t *status;    /* cut off by virtq_cut_status */
-    struct iovec *iov;  /* the room both lists are in */
-    uint16_t id, count; /* as the driver knows it; ring entries it takes (packed) */
-    uint16_t position;  /* where it was found */
+    uint8_t *status;           /* cut off by virtq_cut_status */
+    struct iovec *iov;         /* the room both lists are in */
+    struct virtq_entry *entry; /* packed: its ring entries, count of them */
+    uint16_t id, count;        /* as the driver knows it; ring entries it takes (packed) */
+    uint16_t position;         /* where it was found */
     bool wrap, busy;
 };
 
@@ -85,6 +87,21 @@ unsigned virtq_pop(struct virtq *q, struct virtq_request **requests, unsigned ma
 /* Gives back the n requests popped last, in the order they were popped; they are found again by the next pop.
  * For a device that found too little room in them. Only where one thread pops. */
 void virtq_unpop(struct virtq *q, struct virtq_request *const *requests, unsigned n);
+
+/* A request that is under way, as it is saved: what the ring said of it, which may be gone by now. Its
+ * entries: one, of a split ring; of a packed one, those of its chain. */
+struct virtq_entry {
+    uint64_t addr;
+    uint32_t len;
+    uint16_t id, flags;
+};
+
+/* The entries of r into entry (room for as many as the queue has); how many. */
+unsigned virtq_entries(const struct virtq_request *r, struct virtq_entry *entry);
+
+/* The other way round: the request is under way again, in a queue that was loaded and is live. entry is
+ * hostile. NULL: impossible; the device is broken then. */
+struct virtq_request *virtq_retake(struct virtq *q, const struct virtq_entry *entry, unsigned n);
 
 /* Hands results to the driver, without telling it: reports the pages that were written to mem, then writes
  * the used elements. The requests are the queue's again. */

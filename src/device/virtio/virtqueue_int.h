@@ -39,6 +39,8 @@ struct virtq_format {
     uint8_t written;
     /* Fills r with the next chain: 1; 0 when there is none; -1 with q->fault set. */
     int (*pop)(struct virtq *q, struct virtq_request *r);
+    /* Fills r with the chain that n of its entries, kept from a pop, say: 1, or -1. */
+    int (*retake)(struct virtq *q, struct virtq_request *r, const struct virtq_entry *entry, unsigned n);
     bool (*waiting)(const struct virtq *q);
     /* Writes a used element; by how much the place of the next one moved. publish makes those written so far
      * visible. */
@@ -70,6 +72,7 @@ struct virtq {
     const char *fault; /* what the driver did, when it broke a rule */
     uint8_t *requests; /* the structs, request_size apart */
     struct iovec *room;
+    struct virtq_entry *entry_room;
     size_t request_size;
     struct virtq_request *free;
 };
