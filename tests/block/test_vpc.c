@@ -340,6 +340,55 @@ static void test_difference(void)
     g_assert_cmpuint(flat_check(&child_setup, child, 0).corruptions, ==, 0);
 }
 
+enum { WRITERS = 3, PIECE = 64 * KiB };
+
+struct writer {
+    struct disk *disk;
+    unsigned who;
+};
+
+/* Every third piece of the disk; what is at a block's first piece makes it whole. */
+static void *write_thirds(void *opaque)
+{
+    const struct writer *w = opaque;
+    for (uint64_t at = w->who * PIECE; at + PIECE <= w->disk->facts.size; at += WRITERS * PIECE)
+        flat_write(w->disk, at, PIECE, w->who);
+    return NULL;
+}
+
+/* Blocks become whole, and come into being, while others are written and entries and bitmaps reach the file.
+ */
+static void test_difference_threads(void)
+{
+    AUTO(store) parent = image_make(&child_setup);
+    AUTO(disk) p = flat_good(&child_setup, parent);
+    flat_write(p, 0, p->facts.size, 1);
+    block_free(STEAL(p));
+    AUTO(store) child = make_child(parent);
+    struct refs refs = {.refs = {.open = open_ref}, .parent = parent};
+    AUTO(disk) b = open_child(child, &refs, false);
+    const uint64_t size = b->facts.size;
+    struct writer writers[WRITERS];
+    GThread *threads[WRITERS];
+    g_autofree uint8_t *want = g_malloc(size);
+    make_wanted(want, size);
+    for (unsigned i = 0; i < WRITERS; i++) {
+        writers[i] = (struct writer){b, i};
+        threads[i] = g_thread_new("writer", write_thirds, &writers[i]);
+    }
+    for (unsigned i = 0; i < 20; i++)
+        g_assert_cmpint(block_flush(b), ==, 0);
+    for (unsigned i = 0; i < WRITERS; i++)
+        g_thread_join(threads[i]);
+    for (uint64_t at = 0, i = 0; at + PIECE <= size; at += PIECE, i++)
+        flat_fill(want + at, PIECE, at, (unsigned)(i % WRITERS));
+    peer_same(b, want, size);
+    g_assert_cmpint(block_flush(b), ==, 0);
+    block_free(STEAL(b));
+    b = open_child(child, &refs, true);
+    peer_same(b, want, size);
+}
+
 /* Whom it lies over is not opened unless that is allowed, and must be the one. */
 static void test_parent(void)
 {
@@ -374,6 +423,7 @@ int main(int argc, char **argv)
     g_test_add_func("/block/vpc/rounding", test_rounding);
     g_test_add_func("/block/vpc/damage", test_damage);
     g_test_add_func("/block/vpc/difference", test_difference);
+    g_test_add_func("/block/vpc/difference-threads", test_difference_threads);
     g_test_add_func("/block/vpc/parent", test_parent);
     return g_test_run();
 }
