@@ -8,16 +8,69 @@
 #include "base/error.h"
 #include "base/log.h"
 
+static const struct cli_option ps_options[] = {
+    CLI_OPT('a', "all", NULL, CLI_FLAG, all, "those that do not run, too"),
+    CLI_OPT_OUTPUT,
+    CLI_OPT_END,
+};
+static const struct cli_option output_options[] = {CLI_OPT_OUTPUT, CLI_OPT_END};
+static const struct cli_option top_options[] = {
+    CLI_OPT(0, "once", NULL, CLI_FLAG, once, "print one table and end"),
+    CLI_OPT('d', "delay", "SECONDS", CLI_SECONDS, delay, "between two looks, 2 by default"),
+    CLI_OPT_OUTPUT,
+    CLI_OPT_END,
+};
+static const struct cli_option start_options[] = {
+    CLI_OPT('a', "attach", NULL, CLI_FLAG, attach, "run it in the foreground"),
+    CLI_OPT_END,
+};
+static const struct cli_option stop_options[] = {
+    CLI_OPT('t', "timeout", "SECONDS", CLI_SECONDS, timeout,
+            "that it has before it is killed, 60 by default"),
+    CLI_OPT_END,
+};
+static const struct cli_option logs_options[] = {
+    CLI_OPT('c', "console", NULL, CLI_FLAG, console, "what the guest said, not what its process said"),
+    CLI_OPT('f', "follow", NULL, CLI_FLAG, follow, "go on until the guest ends"),
+    CLI_OPT('n', "lines", "N", CLI_COUNT, lines, "only the last N lines"),
+    CLI_OPT_END,
+};
+static const struct cli_option rm_options[] = {
+    CLI_OPT('f', "force", NULL, CLI_FLAG, force, "kill those that run"),
+    CLI_OPT_END,
+};
+
+enum { ANY = UINT_MAX };
+
 const struct cli_command cli_commands[] = {
-    {"run", "[debian] [OPTION]...", "run a guest in the foreground", cli_run},
-    {"image", "COMMAND [ARGUMENT]...", "make, describe, check, copy and change disk images", cli_image},
-    {"guests", "", "list the guests that have a name", cli_guests},
-    {"remove", "NAME...", "remove guests with their disks", cli_remove},
-    {"boards", "", "list the machines there are", cli_list},
-    {"isas", "", "list the instruction sets there are", cli_list},
-    {"methods", "", "list the ways to run guest code there are", cli_list},
-    {"help", "[COMMAND]", "explain Hostel or a command", cli_help},
-    {"version", "", "print the version", cli_version},
+    {"run", "[debian] [OPTION]...", "run a guest", cli_run, NULL, 0, 0},
+    {"ps", "[OPTION]...", "list the guests that run", cli_ps, ps_options, 0, 0},
+    {"info", "[OPTION]... NAME...", "tell everything about guests", cli_info, output_options, 1, ANY},
+    {"top", "[OPTION]... [NAME...]", "show what running guests use, again and again", cli_top, top_options, 0,
+     ANY},
+    {"start", "[OPTION]... NAME...", "run guests again", cli_start, start_options, 1, ANY},
+    {"pause", "NAME...", "let guests stand still", cli_pause, NULL, 1, ANY},
+    {"resume", "NAME...", "let paused guests go on", cli_resume, NULL, 1, ANY},
+    {"reset", "NAME...", "reset guests, as by the button", cli_reset, NULL, 1, ANY},
+    {"shutdown", "NAME...", "ask guests to power off", cli_shutdown, NULL, 1, ANY},
+    {"stop", "[OPTION]... NAME...", "ask guests to power off, then cut their power", cli_stop, stop_options,
+     1, ANY},
+    {"kill", "NAME...", "kill guests at once", cli_kill, NULL, 1, ANY},
+    {"wait", "NAME...", "wait for the end of guests", cli_wait, NULL, 1, ANY},
+    {"console", "NAME", "attach this terminal to a guest's console", cli_console, NULL, 1, 1},
+    {"logs", "[OPTION]... NAME", "print what happened to a guest", cli_logs, logs_options, 1, 1},
+    {"rename", "NAME NEW", "give a guest another name", cli_rename, NULL, 2, 2},
+    {"set", "NAME KEY=VALUE...", "change what a guest is made of", cli_set, NULL, 2, ANY},
+    {"rm", "[OPTION]... NAME...", "remove guests with their disks", cli_rm, rm_options, 1, ANY},
+    {"image", "COMMAND [ARGUMENT]...", "make, describe, check, copy and change disk images", cli_image, NULL,
+     0, 0},
+    {"guests", "[OPTION]...", "the same as ps -a", cli_ps, ps_options, 0, 0},
+    {"remove", "[OPTION]... NAME...", "the same as rm", cli_rm, rm_options, 1, ANY},
+    {"boards", "", "list the machines there are", cli_list, NULL, 0, 0},
+    {"isas", "", "list the instruction sets there are", cli_list, NULL, 0, 0},
+    {"methods", "", "list the ways to run guest code there are", cli_list, NULL, 0, 0},
+    {"help", "[COMMAND]", "explain Hostel or a command", cli_help, NULL, 0, 0},
+    {"version", "", "print the version", cli_version, NULL, 0, 0},
     {0},
 };
 

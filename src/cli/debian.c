@@ -21,18 +21,20 @@
 
 #include "base/error.h"
 #include "cli/cli.h"
-#include "cli/launch.h"
+#include "cli/front.h"
+#include "cli/guest_run.h"
 #include "cli/seed.h"
-#include "cli/session.h"
 #include "control/guest_options.h"
 #include "os/fd.h"
 
 /* A run of a guest that is there. */
 struct run {
-    struct named *guest;
+    struct named *guest; /* owned until it is taken */
+    bool taken, detach;
     const struct debian_request *request;
-    char *password; /* made up for it just now; or NULL */
-    int initrd;     /* memory file: the initial file system and the seed */
+    GPtrArray *words; /* of its definition and of the request */
+    char *password;   /* made up for it just now; or NULL */
+    int initrd;       /* memory file: the initial file system and the seed */
     GPtrArray *argv;
 };
 
@@ -69,23 +71,6 @@ static void add_terminal(GString *append)
         g_string_append(append, " systemd.tty.term.ttyS0=dumb");
 }
 
-/* The argument of an option, the last one if there are several; NULL when it was not given. */
-static const char *given(const GPtrArray *words, const char *option)
-{
-    const char *found = NULL;
-    size_t length = strlen(option);
-    for (unsigned i = 0; i < words->len; i++) {
-        const char *word = words->pdata[i];
-        if (!g_str_has_prefix(word, option))
-            continue;
-        if (word[length] == '=')
-            found = word + length + 1;
-        else if (!word[length] && i + 1 < words->len)
-            found = words->pdata[i + 1];
-    }
-    return found;
-}
-
 static bool compose(struct run *run, GError **error)
 {
     g_autofree char *kernel = named_path(run->guest, "kernel"), *initrd = named_path(run->guest, "initrd");
@@ -93,10 +78,10 @@ static bool compose(struct run *run, GError **error)
     g_autofree char *base = named_path(run->guest, "base");
     g_autofree char *isa = g_key_file_get_string(run->guest->definition, "guest", "isa", NULL);
     g_autoptr(GString) append = g_string_new("console=ttyS0 root=/dev/vda quiet");
-    const GPtrArray *words = run->request->guest;
+    const GPtrArray *words = run->words;
     add_terminal(append);
-    if (given(words, "--append"))
-        g_string_append_printf(append, " %s", given(words, "--append"));
+    if (words_get(words, "append"))
+        g_string_append_printf(append, " %s", words_get(words, "append"));
     run->initrd = seed_append(initrd, seed, error);
     if (run->initrd < 0)
         return false;
@@ -105,7 +90,7 @@ static bool compose(struct run *run, GError **error)
     for (unsigned i = 0; i < G_N_ELEMENTS(first); i++)
         add(run, "%s", first[i]);
     add(run, "--initrd=/proc/self/fd/%d", run->initrd);
-    if (!given(words, "--net")) /* a second one would be another card */
+    if (!words_get(words, "net")) /* a second one would be another card */
         add(run, "--net=user");
     add_disk(run, disk, base);
     for (unsigned i = 0; i < words->len; i++)
@@ -136,7 +121,7 @@ static void say(const struct run *run)
 {
     const struct named *guest = run->guest;
     g_autofree char *user = g_key_file_get_string(guest->definition, "guest", "user", NULL);
-    g_autofree char *ssh = ssh_arguments(run->request->guest, user);
+    g_autofree char *ssh = ssh_arguments(run->words, user);
     g_autofree char *named =
         !strcmp(guest->name, "debian") ? g_strdup("") : g_strdup_printf(" --name %s", guest->name);
     fprintf(stderr, "hostel: guest '%s', Debian %s\n", guest->name, run->request->release);
@@ -159,34 +144,51 @@ static void say(const struct run *run)
 
 /* --- life --- */
 
+/* In the supervisor; the VMM has what is in the initial file system. */
+static void on_started(void *opaque)
+{
+    struct run *run = opaque;
+    fd_close(&run->initrd);
+    say(run);
+}
+
 /* Parses the composed command line and runs it. */
 static int run_guest(struct run *run)
 {
     GError *error = NULL;
     struct guest_options options;
-    struct vmm_process vmm;
     guest_options_init(&options);
-    if (!option_parse(guest_option_rows, OPTION_CLI, (char *const *)run->argv->pdata, &options, &error)) {
-        guest_options_fini(&options);
-        return cli_fail(error);
-    }
-    session_block_signals();
-    bool started = launch_vmm(&options, &vmm, &error);
+    int code;
+    run->taken =
+        option_parse(guest_option_rows, OPTION_CLI, (char *const *)run->argv->pdata, &options, &error);
+    if (run->taken)
+        code = front_run(&(struct front_run){.guest = run->guest,
+                                             .options = &options,
+                                             .detach = run->detach || options.detach,
+                                             .discard = options.rm,
+                                             .started = on_started,
+                                             .opaque = run});
+    else
+        code = cli_fail(error);
     guest_options_fini(&options);
-    fd_close(&run->initrd);
-    if (!started)
-        return cli_fail(error);
-    say(run);
-    return session_run(&vmm);
+    return code;
 }
 
-static int run_named(struct named *guest, const struct debian_request *r, char *password)
+/* Takes the guest. */
+static int run_named(struct named *guest, const struct debian_request *r, bool detach, char *password)
 {
     GError *error = NULL;
-    struct run run = {.guest = guest, .request = r, .password = password, .initrd = -1};
+    struct run run = {.guest = guest, .detach = detach, .request = r, .password = password, .initrd = -1};
+    g_autoptr(GPtrArray) base = words_load(guest->definition, "run");
+    g_autoptr(GPtrArray) last = words_to_keep(r->guest);
+    words_store(guest->definition, "last", last);
+    run.words = words_merge(base, r->guest);
     run.argv = g_ptr_array_new_with_free_func(g_free);
     int code = compose(&run, &error) ? run_guest(&run) : cli_fail(error);
     fd_close(&run.initrd);
+    if (!run.taken)
+        named_free(run.guest);
+    g_ptr_array_unref(run.words);
     g_ptr_array_unref(run.argv);
     return code;
 }
@@ -234,14 +236,26 @@ static int run_request(const struct debian_request *r)
         if (!debian_make(guest, r, image, &error))
             return cli_fail(error);
     }
-    return run_named(guest, r, password);
+    return run_named(STEAL(guest), r, false, password);
 }
 
 int debian_run(char **argv)
 {
     GError *error = NULL;
     struct debian_request request;
-    int code = debian_request_parse(&request, argv, &error) ? run_request(&request) : cli_fail(error);
+    g_autoptr(GPtrArray) words = words_of(argv + 1);
+    g_ptr_array_insert(words, 0, g_strdup(argv[0]));
+    g_autofree char **word_argv = words_argv(words);
+    int code = debian_request_parse(&request, word_argv, &error) ? run_request(&request) : cli_fail(error);
     debian_request_fini(&request);
     return code;
+}
+
+int debian_start(struct named *guest, bool attach)
+{
+    g_autofree char *release = g_key_file_get_string(guest->definition, "guest", "release", NULL);
+    g_autofree char *name = g_strdup(guest->name);
+    g_autoptr(GPtrArray) last = words_load(guest->definition, "last");
+    const struct debian_request request = {.release = release ? release : "", .name = name, .guest = last};
+    return run_named(guest, &request, !attach, NULL);
 }

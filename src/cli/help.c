@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/debian.h"
+#include "cli/settings.h"
 #include "control/guest_options.h"
 
 /* The keys of a list: "      readonly=on|off ...". */
@@ -40,7 +41,7 @@ void cli_help_run(void)
 {
     printf("Usage: hostel run --isa ISA [OPTION]... --kernel FILE\n"
            "       hostel run debian[:trixie] [OPTION]...\n\n"
-           "Runs a guest in the foreground. Its console is this terminal; Ctrl-] opens a menu.\n"
+           "Runs a guest. Its console is this terminal, where Ctrl-] opens a menu, unless with --detach.\n"
            "The second form makes a Debian guest, or starts the one with that --name again.\n");
     const char *group = "";
     for (const struct option_row *row = guest_option_rows; row->name; row++) {
@@ -69,6 +70,32 @@ static void print_overview(void)
     printf("\n'hostel help run' lists the options of a guest; hostel(1) explains everything.\n");
 }
 
+/* "  -o, --output FORM          table, json or name". */
+static void print_own_option(const struct cli_option *o)
+{
+    g_autoptr(GString) left = g_string_new("  ");
+    if (o->letter)
+        g_string_append_printf(left, "-%c%s", o->letter, o->name ? ", " : "");
+    if (o->name)
+        g_string_append_printf(left, "--%s", o->name);
+    if (o->arg)
+        g_string_append_printf(left, " %s", o->arg);
+    printf("%-28s %s\n", left->str, o->help);
+}
+
+void cli_help_command(const struct cli_command *command)
+{
+    printf("Usage: hostel %s%s%s\n\nWhat it does: %s.\n", command->name, *command->synopsis ? " " : "",
+           command->synopsis, command->help);
+    const struct cli_option *o = command->options;
+    if (o)
+        printf("\nOptions:\n");
+    for (; o && (o->letter || o->name); o++)
+        print_own_option(o);
+    if (command->run == cli_set)
+        settings_help();
+}
+
 int cli_help(char **argv)
 {
     if (!argv[1]) {
@@ -85,7 +112,7 @@ int cli_help(char **argv)
     }
     for (const struct cli_command *c = cli_commands; c->name; c++)
         if (!strcmp(c->name, argv[1])) {
-            printf("Usage: hostel %s %s\n\nWhat it does: %s.\n", c->name, c->synopsis, c->help);
+            cli_help_command(c);
             return CLI_OK;
         }
     GError *error = NULL;

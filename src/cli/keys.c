@@ -11,6 +11,8 @@ static enum key_action choose(const uint8_t *bytes, size_t *for_guest, size_t *u
     *for_guest = 0;
     *used = 1;
     switch (*bytes) {
+    case 'd':
+    case 'D': return KEYS_DETACH;
     case 'q':
     case 'Q': return KEYS_QUIT;
     case 'r':

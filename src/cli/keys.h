@@ -13,6 +13,7 @@ enum { KEY_MENU = 0x1d /* Ctrl-] */ };
 enum key_action {
     KEYS_PASS, /* everything goes to the guest */
     KEYS_MENU, /* the menu opened: show it */
+    KEYS_DETACH,
     KEYS_QUIT,
     KEYS_RESET,
     KEYS_BREAK,

@@ -158,6 +158,26 @@ struct named *named_open_unread(const char *name, GError **error)
     return take_lock(n, guests, error) ? STEAL(n) : NULL;
 }
 
+struct named *named_edit(const char *name, GError **error)
+{
+    if (!named_exists(name)) {
+        named_fail_unknown(name, error);
+        return NULL;
+    }
+    g_autofree char *guests = named_folder();
+    AUTO(named) n = named_new(name);
+    n->folder = g_build_filename(guests, name, NULL);
+    n->made = true;
+    g_autofree char *path = named_path(n, "definition.lock");
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    n->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (n->lock < 0 || fcntl(n->lock, F_OFD_SETLKW, &whole)) {
+        hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot lock it: %s", path, g_strerror(errno));
+        return NULL;
+    }
+    return load(n, error) ? STEAL(n) : NULL;
+}
+
 struct named *named_look(const char *name, GError **error)
 {
     if (!named_exists(name)) {

@@ -47,6 +47,10 @@ struct named *named_open_made(const char *name, GError **error);
 /* The same without reading the definition, which may be damaged: to remove it. */
 struct named *named_open_unread(const char *name, GError **error);
 
+/* A guest that is there, to change its definition and named_keep() it, whether it runs or not: what is locked
+ * is the definition, for which this waits. A run reads the definition when it begins. */
+struct named *named_edit(const char *name, GError **error);
+
 /* A guest that is there, without locking it: to be looked at only. */
 struct named *named_look(const char *name, GError **error);
 

@@ -21,11 +21,17 @@
  * a VMM that has not ended within ENDING_MS, or when a second signal comes, is killed. Stopping (SIGTSTP)
  * pauses the guest first. Helpers, which share the VMM's standard error, end when it does; one that has not
  * within HELPERS_MS is killed.
+ *
+ * The session of a guest with a name is its supervisor (front.c): what happens is told to a keeper, those who
+ * attach to the console speak and hear beside us, and a process in front of us gets the signals and passes
+ * them on. When it goes before the guest was detached, the guest ends. A session in the background has no
+ * standard input and output; its standard error is the guest's log.
  */
 #include "cli/session.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -40,6 +46,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/flow.h"
+#include "cli/front_link.h"
 #include "cli/keys.h"
 #include "cli/terminal.h"
 #include "control/client.h"
@@ -49,10 +56,14 @@ enum { ENDING_MS = 3000, STOPPING_MS = 1000, HELPERS_MS = 1000, NEVER = -1 };
 
 struct session {
     struct vmm_process *vmm;
+    struct keeper *keeper; /* NULL: the guest has no name */
     struct control_client control;
+    int front;   /* the process in front; -1 = there is none (any more) */
+    bool detach; /* as soon as it is up */
+    bool background;
     int signals;
     bool input_open, terminal; /* standard input has more; is a terminal */
-    bool output_open;
+    bool output_open, output_lost;
     struct flow input, output, errors;
     struct keys keys;
 
@@ -63,6 +74,8 @@ struct session {
     long deadline;  /* ms; NEVER, or when a VMM that was asked to end, or a helper, is killed */
     bool size_told; /* the guest knows the terminal's size as far as we do */
     bool answered;  /* the VMM answered since this was last cleared */
+    bool greeted;   /* its status was asked for at least once */
+    bool paused;    /* by stop_ourselves() */
 };
 
 static long now_ms(void)
@@ -72,24 +85,29 @@ static long now_ms(void)
     return (long)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-static sigset_t session_signals(void)
+/* The first ones come by way of the process in front, where there is one. */
+static sigset_t session_signals(bool in_front)
 {
-    static const int all[] = {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGCONT, SIGWINCH};
+    static const int all[] = {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGTSTP, SIGCHLD, SIGCONT, SIGWINCH};
+    enum { PASSED_ON = 5 };
     sigset_t set;
     sigemptyset(&set);
-    for (unsigned i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+    for (unsigned i = in_front ? 0 : PASSED_ON; i < G_N_ELEMENTS(all); i++)
         sigaddset(&set, all[i]);
     return set;
 }
 
 void session_block_signals(void)
 {
-    sigset_t set = session_signals();
+    sigset_t set = session_signals(true);
     sigprocmask(SIG_BLOCK, &set, NULL);
     signal(SIGPIPE, SIG_IGN);
 }
 
 /* --- what is asked of the VMM --- */
+
+static void ask_to_end(struct session *s);
+static void on_up(struct session *s);
 
 static void on_message(void *opaque, json_t *message)
 {
@@ -99,6 +117,11 @@ static void on_message(void *opaque, json_t *message)
         log_warn(LOG_CLI, "%s",
                  json_string_value(json_object_get(error, "desc")) ?: "the guest's process refused");
     s->answered |= error || json_object_get(message, "return");
+    if (!s->keeper)
+        return;
+    on_up(s);
+    if (keeper_message(s->keeper, message))
+        control_client_send(&s->control, "query-status", NULL, NULL);
 }
 
 static void ask_to_end(struct session *s)
@@ -134,21 +157,104 @@ static void tell_size(struct session *s)
     ask(s, "x-console-resize", "size", text);
 }
 
-/* Lets the terminal's user have the shell back, with the guest standing still meanwhile. */
+/* The terminal's user has the shell back, with the guest standing still meanwhile. */
 static void stop_ourselves(struct session *s)
 {
-    bool paused = s->control.ready && control_client_send(&s->control, "stop", NULL, NULL);
+    s->paused = s->control.ready && control_client_send(&s->control, "stop", NULL, NULL);
     s->answered = false;
-    for (long end = now_ms() + STOPPING_MS; paused && !s->answered && s->control.fd >= 0 && now_ms() < end;) {
+    for (long end = now_ms() + STOPPING_MS;
+         s->paused && !s->answered && s->control.fd >= 0 && now_ms() < end;) {
         struct pollfd p = {s->control.fd, POLLIN, 0};
         if (poll(&p, 1, STOPPING_MS) > 0)
             control_client_read(&s->control);
     }
     terminal_give();
-    kill(getpid(), SIGSTOP);
+    if (s->front < 0)
+        kill(getpid(), SIGSTOP);
+    else
+        front_send(s->front, FRONT_STOP, 0); /* it is the one that the shell looks at */
+}
+
+static void go_on(struct session *s)
+{
     terminal_retake();
-    if (paused)
+    if (s->paused)
         ask(s, "cont", NULL, NULL);
+    s->paused = false;
+}
+
+/* --- the background --- */
+
+static void watch_signals(struct session *s)
+{
+    sigset_t set = session_signals(s->front < 0);
+    s->signals = signalfd(s->signals, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* Leaves everything that belongs to whoever started us. */
+static void go_to_background(struct session *s)
+{
+    AUTO_FD null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    terminal_give();
+    setsid(); /* fails when we have a session of our own already */
+    s->background = true;
+    s->terminal = s->input_open = s->output_open = false;
+    s->output.length = 0;
+    dup2(null, STDIN_FILENO);
+    dup2(null, STDOUT_FILENO);
+    dup2(s->keeper->log.fd, STDERR_FILENO);
+    s->front = -1; /* closed by whoever gave it */
+    watch_signals(s);
+    keeper_detached(s->keeper);
+    malloc_trim(0);
+}
+
+static void detach(struct session *s)
+{
+    if (!s->keeper || s->front < 0 || !s->keeper->up)
+        return;
+    const int front = s->front;
+    go_to_background(s);
+    front_send(front, FRONT_DETACHED, 0);
+    shutdown(front, SHUT_RDWR);
+}
+
+/* The VMM answered, not for the first time perhaps. */
+static void on_up(struct session *s)
+{
+    g_autoptr(GError) error = NULL;
+    if (s->keeper->up || s->ending)
+        return;
+    if (!keeper_up(s->keeper, &error)) {
+        log_error(LOG_CLI, "%s", error->message);
+        s->output_lost = true;
+        ask_to_end(s);
+        return;
+    }
+    const int front = s->front;
+    if (s->detach)
+        go_to_background(s);
+    front_send(front, FRONT_UP, 0);
+}
+
+static void on_signal(struct session *s, int number);
+
+static void read_front(struct session *s)
+{
+    struct front_message message;
+    if (front_receive(s->front, &message)) {
+        if (message.word == FRONT_SIGNAL)
+            on_signal(s, message.number);
+        else if (message.word == FRONT_CONTINUED)
+            go_on(s);
+        return;
+    }
+    if (errno == EAGAIN)
+        return;
+    /* It was killed. */
+    s->front = -1;
+    watch_signals(s);
+    on_signal(s, SIGHUP);
 }
 
 /* --- the terminal --- */
@@ -158,7 +264,14 @@ static void act(struct session *s, enum key_action action)
     switch (action) {
     case KEYS_PASS: break;
     case KEYS_MENU:
-        terminal_say("\n[hostel] q: quit  r: reset  b: send break  Ctrl-]: send it  other key: back ");
+        terminal_say(s->keeper
+                         ? "\n[hostel] d: detach  q: quit  r: reset  b: send break  Ctrl-]: send it  other "
+                           "key: back "
+                         : "\n[hostel] q: quit  r: reset  b: send break  Ctrl-]: send it  other key: back ");
+        break;
+    case KEYS_DETACH:
+        terminal_say(s->keeper && s->front >= 0 ? "detach\n" : "back\n");
+        detach(s);
         break;
     case KEYS_QUIT:
         terminal_say("quit\n");
@@ -184,7 +297,7 @@ static void read_terminal(struct session *s)
         s->input_open = n < 0 && (errno == EAGAIN || errno == EINTR);
         return;
     }
-    for (size_t at = 0, for_guest, used; at < (size_t)n; at += used) {
+    for (size_t at = 0, for_guest, used; at < (size_t)n && s->terminal; at += used) {
         enum key_action action = keys_look(&s->keys, bytes + at, (size_t)n - at, &for_guest, &used);
         flow_put(&s->input, bytes + at, for_guest);
         act(s, action);
@@ -208,16 +321,20 @@ static void write_output(struct session *s)
         return;
     log_error(LOG_CLI, "standard output: %s; the guest is ended", strerror(-status));
     s->output_open = false;
+    s->output_lost = true;
     if (!s->ending)
         ask_to_end(s);
 }
 
-/* Reads from one of the VMM's descriptors, and closes it at its end. */
-static void read_vmm(struct flow *flow, int *fd)
+/* Reads from one of the VMM's descriptors, tells the keeper, and closes it at its end. */
+static void read_vmm(struct session *s, struct flow *flow, int *fd,
+                     void (*tell)(struct keeper *k, const uint8_t *bytes, size_t size))
 {
     int n = flow_read(flow, *fd);
     if (n <= 0 && n != -EAGAIN)
         fd_close(fd);
+    if (n > 0 && s->keeper)
+        tell(s->keeper, flow->bytes + flow->head + flow->length - n, (size_t)n);
 }
 
 /* --- signals --- */
@@ -245,7 +362,13 @@ static void on_signal(struct session *s, int number)
         if (!s->waited && waitpid(s->vmm->pid, &s->wait_status, WNOHANG) == s->vmm->pid)
             on_vmm_end(s);
         break;
-    case SIGTSTP: stop_ourselves(s); break;
+    case SIGTSTP:
+        if (s->background)
+            break;
+        stop_ourselves(s);
+        if (s->front < 0)
+            go_on(s);
+        break;
     case SIGCONT: terminal_retake(); break;
     case SIGWINCH: s->size_told = false; break;
     default:
@@ -266,7 +389,18 @@ static void read_signals(struct session *s)
 
 /* --- the loop --- */
 
-enum { P_INPUT, P_CONSOLE, P_OUTPUT, P_CONTROL, P_ERRORS, P_STDERR, P_SIGNALS, P_COUNT };
+enum {
+    P_INPUT,
+    P_CONSOLE,
+    P_OUTPUT,
+    P_CONTROL,
+    P_ERRORS,
+    P_STDERR,
+    P_SIGNALS,
+    P_FRONT,
+    P_ATTACH,
+    P_COUNT = P_ATTACH + ATTACH_POLL
+};
 
 /* A descriptor with nothing to wait for is left out: poll() would report its hang-up for ever. */
 static struct pollfd want(int fd, short events)
@@ -286,6 +420,9 @@ static void choose_events(const struct session *s, struct pollfd *p)
     p[P_ERRORS] = want(s->vmm->errors, s->errors.length < FLOW_SIZE ? POLLIN : 0);
     p[P_STDERR] = want(STDERR_FILENO, s->errors.length ? POLLOUT : 0);
     p[P_SIGNALS] = want(s->signals, POLLIN);
+    p[P_FRONT] = want(s->front, POLLIN);
+    if (s->keeper)
+        attach_want(&s->keeper->attach, input_room, p + P_ATTACH);
 }
 
 static bool over(const struct session *s)
@@ -297,19 +434,27 @@ static void serve(struct session *s, const struct pollfd *p)
 {
     if (p[P_SIGNALS].revents)
         read_signals(s);
+    if (p[P_FRONT].revents && s->front >= 0)
+        read_front(s);
     if (p[P_CONTROL].revents && s->control.fd >= 0)
         control_client_read(&s->control);
+    if (s->keeper && s->control.ready && !s->greeted)
+        s->greeted = control_client_send(&s->control, "query-status", NULL, NULL);
     tell_size(s);
-    if (p[P_INPUT].revents)
+    if (p[P_INPUT].revents && s->input_open)
         read_input(s);
+    if (s->keeper)
+        attach_serve(&s->keeper->attach, p + P_ATTACH, &s->input);
     if (p[P_CONSOLE].revents & POLLOUT && s->input.length)
         flow_write(&s->input, s->vmm->console); /* a broken one is noticed when it is read */
     if (p[P_CONSOLE].revents & ~POLLOUT)
-        read_vmm(&s->output, &s->vmm->console);
+        read_vmm(s, &s->output, &s->vmm->console, keeper_console);
     if (p[P_ERRORS].revents)
-        read_vmm(&s->errors, &s->vmm->errors);
+        read_vmm(s, &s->errors, &s->vmm->errors, keeper_log);
     if (!s->output_open)
         s->output.length = 0;
+    if (s->background) /* the keeper has them */
+        s->errors.length = 0;
     if (p[P_OUTPUT].revents && s->output.length)
         write_output(s);
     if (p[P_STDERR].revents && s->errors.length)
@@ -319,14 +464,14 @@ static void serve(struct session *s, const struct pollfd *p)
 static void loop(struct session *s)
 {
     while (!over(s)) {
-        struct pollfd p[P_COUNT];
+        struct pollfd p[P_COUNT] = {0};
         choose_events(s, p);
         long left = s->deadline == NEVER ? NEVER : s->deadline - now_ms();
         if (s->deadline != NEVER && left <= 0) {
             on_deadline(s);
             left = NEVER;
         }
-        if (poll(p, P_COUNT, (int)left) > 0)
+        if (poll(p, s->keeper ? P_COUNT : P_ATTACH, (int)left) > 0)
             serve(s, p);
     }
 }
@@ -338,7 +483,7 @@ static int exit_code(const struct session *s)
     if (s->ended_by)
         return -s->ended_by;
     if (WIFEXITED(s->wait_status))
-        return s->output_open ? WEXITSTATUS(s->wait_status) : CLI_FAILURE;
+        return s->output_lost ? CLI_FAILURE : WEXITSTATUS(s->wait_status);
     int number = WTERMSIG(s->wait_status);
     if (s->killed) {
         log_error(LOG_CLI, "the guest's process did not end when asked to, and was killed");
@@ -363,17 +508,26 @@ static void own_terminal_output(void)
     }
 }
 
-int session_run(struct vmm_process *vmm)
+int session_run(struct vmm_process *vmm, const struct session_how *how)
 {
-    struct session s = {.vmm = vmm, .input_open = true, .output_open = true, .deadline = NEVER};
+    struct session s = {.vmm = vmm,
+                        .keeper = how ? how->keeper : NULL,
+                        .front = how ? how->front : -1,
+                        .detach = how && how->detach,
+                        .signals = -1,
+                        .deadline = NEVER};
+    s.input_open = s.output_open = !s.detach;
     control_client_init(&s.control, fd_steal(&vmm->control), on_message, &s);
-    sigset_t set = session_signals();
-    s.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    own_terminal_output();
-    s.terminal = vmm->console >= 0 && terminal_take();
+    watch_signals(&s);
+    if (!s.detach) {
+        own_terminal_output();
+        s.terminal = vmm->console >= 0 && terminal_take();
+    }
     loop(&s);
     terminal_give();
     int code = exit_code(&s);
+    if (s.keeper)
+        keeper_end(s.keeper, s.wait_status, code);
     fd_close(&s.signals);
     control_client_fini(&s.control);
     return code;

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* Running a guest that has a name. */
+#include "cli/guest_run.h"
+
+#include <string.h>
+
+#include "base/error.h"
+#include "cli/cli.h"
+#include "cli/debian.h"
+#include "cli/front.h"
+
+static const char plain[] = "run";
+
+char *guest_system(const struct named *guest)
+{
+    char *system = g_key_file_get_string(guest->definition, "guest", "system", NULL);
+    return system ? system : g_strdup(plain);
+}
+
+void guest_mark_new(struct named *guest, const char *system)
+{
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autofree char *time = g_date_time_format_iso8601(now);
+    g_key_file_set_string(guest->definition, "guest", "system", system);
+    g_key_file_set_string(guest->definition, "guest", "made", time);
+}
+
+GPtrArray *guest_words(const struct named *guest)
+{
+    g_autoptr(GPtrArray) run = words_load(guest->definition, "run");
+    g_autoptr(GPtrArray) last = words_load(guest->definition, "last");
+    return words_merge(run, last);
+}
+
+/* Is it one whose definition is words alone, or still nothing? */
+static bool check_plain(const struct named *guest, GError **error)
+{
+    g_autofree char *system = guest_system(guest);
+    return !guest->made || !strcmp(system, plain) ||
+           hostel_fail(
+               error, HOSTEL_ERROR_USAGE,
+               "guest '%s' is there already, and is not one of 'hostel run' alone (%s); 'hostel start %s' "
+               "runs it, or choose another --name",
+               guest->name, system, guest->name);
+}
+
+int guest_run_new(const GPtrArray *words, struct guest_options *options)
+{
+    GError *error = NULL;
+    AUTO(named) guest = options->name ? named_open(options->name, &error) : named_open_new(&error);
+    if (!guest || !check_plain(guest, &error)) {
+        guest_options_fini(options);
+        return cli_fail(error);
+    }
+    g_autoptr(GPtrArray) keep = words_to_keep(words);
+    if (!guest->made)
+        guest_mark_new(guest, plain);
+    words_store(guest->definition, "run", keep);
+    g_autofree char *name = g_strdup(guest->name);
+    options->name = name;
+    int code = front_run(&(struct front_run){
+        .guest = STEAL(guest), .options = options, .detach = options->detach, .discard = options->rm});
+    guest_options_fini(options);
+    return code;
+}
+
+int guest_run_again(struct named *guest, bool attach)
+{
+    GError *error = NULL;
+    g_autofree char *system = guest_system(guest), *name = g_strdup(guest->name);
+    if (!strcmp(system, "debian"))
+        return debian_start(guest, attach);
+    struct guest_options options;
+    guest_options_init(&options);
+    g_autoptr(GPtrArray) words = guest_words(guest);
+    g_autofree char **argv = words_argv(words);
+    int code;
+    if (option_parse(guest_option_rows, OPTION_CLI, argv, &options, &error)) {
+        options.name = name;
+        code = front_run(&(struct front_run){.guest = guest, .options = &options, .detach = !attach});
+    } else {
+        g_prefix_error(&error, "guest '%s': ", name);
+        named_free(guest);
+        code = cli_fail(error);
+    }
+    guest_options_fini(&options);
+    return code;
+}
