@@ -15,9 +15,13 @@
 #include "base/error.h"
 #include "os/memfile.h"
 
+/* Of private blocks: the least that is discarded, in bytes, and how often. */
+enum { PRIVATE_PIECE_MIN = 64 * 1024, PRIVATE_PIECES_MAX = 16384 };
+
 struct mem {
     struct mem_block blocks[MEM_MAX_BLOCKS]; /* ascending by base */
     unsigned n_blocks;
+    _Atomic unsigned pieces; /* of nameless memory in private blocks */
     struct mem_listener *listeners;
 };
 
@@ -243,18 +247,47 @@ int mem_write(struct mem *m, struct gpa addr, const void *buffer, uint64_t size)
     return 0;
 }
 
+/* A private block lies over a file that is not ours to change, and giving up only the guest's own copies of
+ * pages would bring back what the file holds: bytes of the past, not zeroes. So nameless memory takes the
+ * file's place. Each piece of it costs the host's kernel an area, of which a process can have some ten
+ * thousand: small pieces are not worth it, and there is a last one. What is nameless already is emptied. */
+static int discard_private(struct mem *m, const struct mem_block *b, uint64_t offset, uint64_t size)
+{
+    const uint64_t first = offset >> MEM_PAGE_BITS, end = (offset + size) >> MEM_PAGE_BITS;
+    uint64_t page = first;
+    while (page < end && atomic_load_explicit(&b->track[page], memory_order_relaxed) & MEM_NAMELESS)
+        page++;
+    if (page == end)
+        return madvise(b->host + offset, size, MADV_DONTNEED) ? -errno : 0;
+    if (size < PRIVATE_PIECE_MIN || atomic_fetch_add(&m->pieces, 1) >= PRIVATE_PIECES_MAX)
+        return -ENOSPC;
+    void *host = mmap(b->host + offset, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+    if (host == MAP_FAILED)
+        return -errno;
+    madvise(host, size, MADV_DONTDUMP);
+    for (page = first; page < end; page++)
+        atomic_fetch_or(&b->track[page], MEM_NAMELESS | MEM_WRITTEN);
+    return 0;
+}
+
 /* Punching a hole takes the pages out of every mapping of the file before it frees them, so nobody reads on
  * in the old ones: not by the mapping of this process, whose host addresses the vCPUs' TLBs know, nor by a
  * helper's own. */
 static int discard_in(struct mem *m, const struct mem_block *b, struct gpa addr, uint64_t size)
 {
+    const uint64_t offset = addr.v - b->base.v;
+    int status = 0;
     if (b->readonly)
         return -EROFS;
-    if (fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(addr.v - b->base.v),
-                  (off_t)size))
-        return -errno;
-    mem_wrote(m, b, addr, size);
-    return 0;
+    if (b->private)
+        status = discard_private(m, b, offset, size);
+    else if (fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(b->place + offset),
+                       (off_t)size))
+        status = -errno;
+    if (!status)
+        mem_wrote(m, b, addr, size);
+    return status;
 }
 
 int mem_discard(struct mem *m, struct gpa addr, uint64_t size)
@@ -394,8 +427,8 @@ void mem_wrote(struct mem *m, const struct mem_block *b, struct gpa addr, uint64
     for (uint64_t page = align_down(addr.v, MEM_PAGE_SIZE); page < end; page += MEM_PAGE_SIZE) {
         _Atomic uint8_t *track = track_of(b, GPA(page));
         uint8_t now = atomic_load(track);
-        if (!(now & MEM_DIRTY))
-            now = atomic_fetch_or(track, MEM_DIRTY | MEM_WRITTEN) | MEM_DIRTY;
+        if ((now & (MEM_DIRTY | MEM_WRITTEN)) != (MEM_DIRTY | MEM_WRITTEN))
+            now = atomic_fetch_or(track, MEM_DIRTY | MEM_WRITTEN);
         if (!(now & (MEM_CODE | MEM_WATCHED)))
             continue;
         uint64_t from = MAX(addr.v, page), to = MIN(end, page + MEM_PAGE_SIZE);

@@ -17,6 +17,7 @@
  *   WATCHED  somebody wants to see each write (debugger)
  *   HANDED   a vCPU may hold a direct write permission (TLB tag) to it
  *   WRITTEN  written since the block was added or restored
+ *   NAMELESS discarded in a private block: memory of no file from then on
  * A writer that goes through this interface calls mem_wrote() behind its store, or mem_write(), which does
  * both. A vCPU may write directly, without telling, only with a permission from mem_hand_out(), which is
  * refused unless DIRTY is set and CODE and WATCHED are clear. Whoever turns on tracking does, in this order:
@@ -46,7 +47,14 @@
 enum { MEM_PAGE_BITS = 12, MEM_MAX_BLOCKS = 16 };
 #define MEM_PAGE_SIZE (UINT64_C(1) << MEM_PAGE_BITS)
 
-enum mem_track { MEM_DIRTY = 1, MEM_CODE = 2, MEM_WATCHED = 4, MEM_HANDED = 8, MEM_WRITTEN = 16 };
+enum mem_track {
+    MEM_DIRTY = 1,
+    MEM_CODE = 2,
+    MEM_WATCHED = 4,
+    MEM_HANDED = 8,
+    MEM_WRITTEN = 16,
+    MEM_NAMELESS = 32
+};
 
 struct mem_block {
     const char *name;
@@ -133,7 +141,8 @@ static inline bool mem_is_chip(const struct mem_block *b, bool store)
 /* Gives whole pages of writable RAM back to the host: they read as zeroes until they are written again, which
  * is reported as any store is. The guest has no use for what they held; what it writes there meanwhile may be
  * lost. Neighbours in one call: each costs a system call and about 0.1 us a page. 0; -EFAULT when a part is
- * not RAM (nothing is done), -EROFS a readonly block, -EINVAL not whole pages; what the host answers when it
+ * not RAM (nothing is done), -EROFS a readonly block, -EINVAL not whole pages, -ENOSPC less than 64 KiB of a
+ * private block, or too many pieces of it; what the host answers when it
  * cannot: the contents are as before then. Any thread that may call mem_write(). */
 int mem_discard(struct mem *m, struct gpa addr, uint64_t size);
 

@@ -5,9 +5,11 @@
 #include <glib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/bits.h"
 #include "mem/mem.h"
+#include "os/memfile.h"
 
 enum {
     RAM_BASE = 0x80000000,
@@ -251,6 +253,45 @@ static void test_discard(void)
     g_assert_cmphex(b->host[0], ==, 0xa5);
 }
 
+/* A restored block: zeroes, and never what the file holds; small pieces stay as they are. */
+static void test_discard_private(void)
+{
+    enum { PIECE = 16 * 4096 };
+    struct spy spy;
+    AUTO(mem) m = new_ram(&spy);
+    const struct mem_block *b = mem_find(m, GPA(RAM_BASE));
+    const int fd = memfile_create("saved", RAM_SIZE);
+    static uint8_t saved[RAM_SIZE];
+    uint64_t start, end;
+    memset(saved, 0x11, sizeof(saved));
+    g_assert_cmpint(pwrite(fd, saved, RAM_SIZE / 2, 0), ==, RAM_SIZE / 2);
+    mem_write(m, GPA(RAM_BASE + RAM_SIZE - 4096), saved, 1); /* dirty before */
+    g_assert_cmpint(mem_restore(m, b, dup(fd), 0), ==, 0);
+    g_assert_true(mem_next_data(b, 0, &start, &end) && !start && end == RAM_SIZE / 2);
+    g_assert_false(mem_next_data(b, end, &start, &end));
+    for (unsigned round = 0; round < 3; round++) {
+        memset(b->host + PIECE, 0x22, PIECE);
+        g_assert_cmpint(mem_discard(m, GPA(RAM_BASE + PIECE), PIECE), ==, 0);
+        for (unsigned i = 0; i < 2 * PIECE; i++)
+            g_assert_cmphex(b->host[i], ==, i < PIECE ? 0x11 : 0);
+    }
+    g_assert_cmpint(mem_discard(m, GPA(RAM_BASE + PIECE + 4096), 4096), ==, 0); /* of a piece that went */
+    g_assert_cmpint(mem_discard(m, GPA(RAM_BASE + 4096), 4096), ==, -ENOSPC);
+    g_assert_cmphex(b->host[4096], ==, 0x11);
+    /* Half of it went before, and the half of it that the file has no data for. */
+    g_assert_cmpint(mem_discard(m, GPA(RAM_BASE + PIECE / 2), PIECE), ==, 0);
+    g_assert_cmpint(mem_discard(m, GPA(RAM_BASE + RAM_SIZE / 2 - 4096), PIECE), ==, 0);
+    g_assert_cmphex(b->host[PIECE / 2 - 1], ==, 0x11);
+    g_assert_cmphex(b->host[PIECE / 2] | b->host[2 * PIECE - 1] | b->host[RAM_SIZE / 2 - 1], ==, 0);
+    /* What is written into holes of the file is data from then on, as before. */
+    mem_write(m, GPA(RAM_BASE + RAM_SIZE - 4096), saved, 1);
+    g_assert_true(mem_next_data(b, RAM_SIZE - 8192, &start, &end) && start == RAM_SIZE - 4096);
+    uint8_t byte;
+    g_assert_cmpint(pread(fd, &byte, 1, PIECE), ==, 1);
+    g_assert_cmphex(byte, ==, 0x11); /* nobody touched the file */
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -261,6 +302,7 @@ int main(int argc, char **argv)
     g_test_add_func("/mem/watch", test_watch);
     g_test_add_func("/mem/dirty-log", test_dirty_log);
     g_test_add_func("/mem/discard", test_discard);
+    g_test_add_func("/mem/discard-private", test_discard_private);
     g_test_add_func("/mem/hiding", test_hiding);
     return g_test_run();
 }
