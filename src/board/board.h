@@ -27,6 +27,7 @@ struct machine_virtio {
     const char *type; /* "virtio-rng" */
     const struct device_value *values;
     struct device_wires wires;
+    bool optional; /* left out when there is no room for it */
 };
 
 /* Which mode begins with what is in flash. */
@@ -69,6 +70,8 @@ struct machine_config {
     bool incoming; /* nothing is booted: machine_load() is going to say what the guest is in the middle of */
     /* Called on any thread, with no lock held. */
     void (*power)(void *opaque, enum machine_power what, int code);
+    /* Makes a note, no more: called on any thread, locks of chips may be held. NULL: nobody cares. */
+    void (*notice)(void *opaque, enum device_notice what);
     void *opaque;
 };
 

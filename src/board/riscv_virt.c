@@ -26,6 +26,13 @@ static void on_power(void *opaque, enum device_power what, int code)
     m->config.power(m->config.opaque, means[what], code);
 }
 
+static void on_notice(void *opaque, enum device_notice what)
+{
+    struct machine *m = opaque;
+    if (m->config.notice)
+        m->config.notice(m->config.opaque, what);
+}
+
 /* Builds a chip and maps it; the machine owns it. */
 static struct device *add_chip(struct machine *m, const char *type, struct device_wires wires,
                                const struct device_value *values, uint64_t base, GError **error)
@@ -33,6 +40,7 @@ static struct device *add_chip(struct machine *m, const char *type, struct devic
     wires.clock = m->clock;
     wires.mem = m->mem;
     wires.power = on_power;
+    wires.notice = on_notice;
     wires.opaque = m;
     AUTO(device) d = device_new(device_type_find(type), &wires, values, error);
     if (!d || !device_map(d, m->bus, GPA(base), error))
@@ -71,6 +79,8 @@ static bool add_virtio(struct machine *m, GError **error)
                                                               "virtio4", "virtio5", "virtio6", "virtio7"};
     static const struct machine_virtio empty = {.type = "virtio-mmio"};
     struct riscv_virt *v = riscv_virt(m);
+    while (m->config.n_virtio > VIRT_VIRTIO_SLOTS && m->config.virtio[m->config.n_virtio - 1].optional)
+        m->config.n_virtio--;
     if (m->config.n_virtio > VIRT_VIRTIO_SLOTS)
         return hostel_fail(error, HOSTEL_ERROR_USAGE,
                            "riscv-virt has room for %d virtio devices (disks, networks and the like), not %u",

@@ -58,9 +58,22 @@ static bool add_console(struct vm *vm, struct guest_options *o, struct vm_functi
     return vm_functions_add(f, "virtio-console", NULL, &wires, error);
 }
 
+/* Behind all others, which keep their places. */
+static bool add_balloon(struct vm_functions *f, GError **error)
+{
+    if (f->count == VM_FUNCTIONS_MAX)
+        return true;
+    if (!vm_functions_add(f, "virtio-balloon", NULL, NULL, error))
+        return false;
+    f->row[f->count - 1].optional = true;
+    return true;
+}
+
 bool vm_functions_collect(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error)
 {
     f->count = 0;
     return vm_functions_add_disks(vm, o, f, error) && vm_functions_add_networks(vm, o, f, error) &&
-           add_console(vm, o, f, error) && (!o->rng || vm_functions_add(f, "virtio-rng", NULL, NULL, error));
+           add_console(vm, o, f, error) &&
+           (!o->rng || vm_functions_add(f, "virtio-rng", NULL, NULL, error)) &&
+           (!o->balloon || add_balloon(f, error));
 }

@@ -17,6 +17,8 @@
 #include "base/log.h"
 #include "os/fd.h"
 #include "vm/functions.h"
+#include "vm/notices.h"
+#include "vm/notices.h"
 
 enum { POWER_SEEN = 1 << 16 };
 
@@ -110,6 +112,7 @@ static gboolean serve_power(GSource *base, GSourceFunc callback G_GNUC_UNUSED, g
      * another. */
     if (vm->state == VM_RUNNING)
         machine_pause(vm->machine);
+    vm_notices_serve(vm->notices); /* what the guest said of itself before comes first */
     unsigned power = atomic_exchange(&vm->power, 0);
     g_assert(power); /* whoever fills the word wakes us, once */
     if (vm->state == VM_ENDED)
@@ -269,6 +272,7 @@ static struct machine *build_machine(struct vm *vm, struct guest_options *o, GEr
         .console = strcmp(o->console_via, "virtio") != 0 ? vm->console : NULL, /* else a function has it */
         .incoming = o->incoming.fd >= 0,
         .power = on_power,
+        .notice = vm_note,
         .opaque = vm,
     };
     if (!take_flash(o, &config, error) || !take_fw_files(o, &config, error))
@@ -312,6 +316,7 @@ struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, int ta
     vm->power_source = g_source_new(&power_funcs, sizeof(struct power_source));
     ((struct power_source *)(void *)vm->power_source)->vm = vm;
     g_source_attach(vm->power_source, NULL);
+    vm->notices = vm_notices_new(vm);
     if (!watch_signals(vm, error))
         return NULL;
     vm->worker = vm_worker_new(NULL, error);
@@ -355,6 +360,7 @@ void vm_free(struct vm *vm)
     stream_free(vm->console);
     qmp_server_free(vm->control);
     free_source(vm->power_source);
+    vm_notices_free(vm->notices);
     free_source(vm->signal_source);
     g_main_loop_unref(vm->loop);
     g_free(vm->threads);

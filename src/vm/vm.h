@@ -54,6 +54,7 @@ struct vm {
     struct save *save;         /* the last saving, perhaps under way; NULL: there was none */
     pid_t *threads;            /* of the vCPUs, in their order */
     GSource *power_source, *signal_source;
+    struct vm_notices *notices;
     _Atomic unsigned power; /* 0, or POWER_SEEN | event << 8 | code */
 
     enum vm_state state;
@@ -92,6 +93,7 @@ json_t *stats_json(struct vcpus *vcpus);
 extern const struct qmp_command *const vm_command_tables[];
 extern const struct qmp_command vm_save_commands[]; /* all of them; ends with NULL */
 extern const struct qmp_command vm_commands[];
+extern const struct qmp_command vm_memory_commands[];
 
 /* The whole program hostel-vmm: argv as main() has it; the exit code. */
 int vmm_main(char **argv);

@@ -51,7 +51,7 @@ echo "devices: $(ls /sys/bus/virtio/devices | wc -l)"
 
 
 def test_no_random_numbers():
-    assert "devices: 0\n" in run(NO_RANDOM, "--rng", "off")
+    assert "devices: 0\n" in run(NO_RANDOM, "--rng", "off", "--balloon", "off")
 
 
 # There is no terminal before the driver is loaded.
