@@ -18,7 +18,6 @@
 #include "os/fd.h"
 #include "vm/functions.h"
 #include "vm/notices.h"
-#include "vm/notices.h"
 
 enum { POWER_SEEN = 1 << 16 };
 

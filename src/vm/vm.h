@@ -49,10 +49,10 @@ struct vm {
     struct device_port *ports; /* of the channels; the machine borrows them */
     GPtrArray *nets;           /* of the network cards' back ends, likewise */
     struct qmp_server *control;
-    struct sandbox *sandbox;   /* borrowed: what is in force */
-    struct vm_worker *worker;  /* does what takes long */
-    struct save *save;         /* the last saving, perhaps under way; NULL: there was none */
-    pid_t *threads;            /* of the vCPUs, in their order */
+    struct sandbox *sandbox;  /* borrowed: what is in force */
+    struct vm_worker *worker; /* does what takes long */
+    struct save *save;        /* the last saving, perhaps under way; NULL: there was none */
+    pid_t *threads;           /* of the vCPUs, in their order */
     GSource *power_source, *signal_source;
     struct vm_notices *notices;
     _Atomic unsigned power; /* 0, or POWER_SEEN | event << 8 | code */
