@@ -88,6 +88,38 @@ def test_a_key_without_a_value_says_what_may_stand_there():
     assert pathlib.Path("x").stat().st_size > 1 << 20
 
 
+def test_what_is_said_twice_or_not_at_all():
+    both("create", "-q", "-f", "qcow2", "-o", "size=1M", "x", "1M")
+    for words, says in [(["-o", "size=1M", "x", "2M"], "given twice"), (["-b", "", "-F", "raw", "x", "2M"], "is empty")]:
+        done = run(HOSTEL, "image", "create", "-f", "qcow2", *words)
+        assert done.returncode == 1 and says in done.stderr, done.stderr
+
+
+def test_nothing_is_new_in_a_smaller_disk():
+    qcow2 = ["-f", "qcow2"]
+    assert run(HOSTEL, "image", "create", "-q", *qcow2, "x", "4M").returncode == 0
+    for how, code in [("metadata", 1), ("full", 1), ("off", 0)]:
+        done = run(HOSTEL, "image", "resize", *qcow2, "--shrink", "--preallocation", how, "x", "2M")
+        assert done.returncode == code and ("becomes smaller" in done.stderr) == bool(code), (how, done)
+
+
+def test_keys_without_effect():
+    with open("disk", "wb") as file:
+        file.truncate(1 << 20)
+    graph = "driver=raw,node-name=n,file.driver=file,file.filename=disk,file.cache.direct=on,file.aio=native"
+    assert run(HOSTEL, "image", "info", "--image-opts", graph).returncode == 0
+    done = run(HOSTEL, "image", "info", "--image-opts", graph + ",file.cache.mode=odd")
+    assert done.returncode == 1 and "cache.mode" in done.stderr, done.stderr
+
+
+def test_a_hint_for_the_file_system():
+    for form in ["raw", "qcow2", "vdi"]:
+        assert run(HOSTEL, "image", "create", "-f", form, "-o", "extent_size_hint=1M", "x", "1M").returncode == 0
+    for hint in ["1", "x", "1T"]:
+        done = run(HOSTEL, "image", "create", "-f", "raw", "-o", f"extent_size_hint={hint}", "y", "1M")
+        assert done.returncode == 1 and "extent_size_hint" in done.stderr, done.stderr
+
+
 def test_numbers_of_dd_and_others():
     pathlib.Path("in").write_bytes(bytes(1 << 20))
     for size in ["0x1000", "4096.0", "4k", "4.0K"]:

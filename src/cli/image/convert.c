@@ -383,6 +383,8 @@ static bool convert_new(struct conversion *c, const struct block_driver *format,
     };
     c->over = make.backing != NULL;
     AUTO(image_output) output = image_output_new(c->name, error);
+    if (output)
+        image_output_hint(output, v.extent_hint);
     return output && make_and_fill(c, output, &make, error) &&
            image_output_publish(output, g_strcmp0(args->cache, "unsafe") != 0, error);
 }

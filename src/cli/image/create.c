@@ -40,8 +40,13 @@ static bool find_size(struct image_args *args, const struct image_values *v, str
                       GError **error)
 {
     const char *text = args->n > 1 ? args->names[1] : v->size;
+    if (args->n > 1 && v->size)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "the size is given twice: %s and -o size=%s", text,
+                           v->size);
     if (text && !image_parse_size(text, &make->size, error))
         return false;
+    if (make->backing && !*make->backing)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "-b: the name of the backing file is empty");
     if (make->backing && !make->backing_format)
         return hostel_fail(
             error, HOSTEL_ERROR_USAGE,
@@ -67,8 +72,15 @@ static bool is_among(const char *name, const char *const *names)
     return false;
 }
 
+static bool is_given(const struct image_values *v, const char *name)
+{
+    g_autofree char *key = g_strdup_printf(",%s=", name);
+    return strstr(v->given, key) != NULL;
+}
+
 /* Appends what the options say that come before the size (first), or behind it. */
-static void say_options(GString *line, const struct image_make *make, bool first)
+static void say_options(GString *line, const struct image_make *make, const struct image_values *v,
+                        bool first)
 {
     static const char *const before_size[] = {"cluster_size", "extended_l2", "preallocation",
                                               "compression_type", NULL};
@@ -80,22 +92,23 @@ static void say_options(GString *line, const struct image_make *make, bool first
         g_autofree char *text = option_value_text(row, make->options, fds);
         const bool preset = text && row->value && !strcmp(text, row->value);
         if (text && (some_first && is_among(row->name, before_size)) == first &&
-            !(preset && is_among(row->name, quiet)))
+            !(preset && is_among(row->name, quiet) && !is_given(v, row->name)))
             g_string_append_printf(line, " %s=%s", row->name, *text ? text : "on");
     }
 }
 
 /* In qemu-img's words and order, which programs look for. */
-static void say_formatting(const struct image_args *args, const struct image_make *make)
+static void say_formatting(const struct image_args *args, const struct image_make *make,
+                           const struct image_values *v)
 {
     g_autoptr(GString) line = g_string_new(NULL);
-    say_options(line, make, true);
+    say_options(line, make, v, true);
     g_string_append_printf(line, " size=%" PRIu64, make->size);
     g_autofree char *name = image_shown(args->names[0]);
     g_autofree char *backing = make->backing ? image_shown(make->backing) : NULL;
     if (backing)
         g_string_append_printf(line, " backing_file=%s backing_fmt=%s", backing, make->backing_format);
-    say_options(line, make, false);
+    say_options(line, make, v, false);
     image_say(args, "Formatting '%s', fmt=%s%s\n", name, make->format->name, line->str);
 }
 
@@ -128,7 +141,8 @@ static bool create(struct image_args *args, GError **error)
     AUTO(image_output) output = image_output_new(args->names[0], error);
     if (!output)
         return false;
-    say_formatting(args, &make);
+    image_output_hint(output, v.extent_hint);
+    say_formatting(args, &make, &v);
     return image_make(output, args->names[0], &make, NULL, NULL, error) &&
            image_output_publish(output, true, error);
 }

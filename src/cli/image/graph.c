@@ -233,7 +233,10 @@ static struct disk *open_node(struct graph *g, const char *prefix, bool readonly
     }
     const char *filename = get(g, prefix, "filename");
     const struct block_driver *driver = find_driver(g, prefix, filename, error);
-    get(g, prefix, "node-name");
+    /* What people write for QEMU and what is so anyway, or changes no result. */
+    static const char *const without_effect[] = {"node-name", "cache.direct", "cache.no-flush", "aio", NULL};
+    for (unsigned i = 0; without_effect[i]; i++)
+        get(g, prefix, without_effect[i]);
     if (!driver || !is_writable(g, prefix, &readonly, error))
         return NULL;
     image->format = driver;

@@ -201,7 +201,9 @@ struct image_values {
     void *values; /* the list's, or NULL = the format has no options */
     struct option_list list;
     struct option_row row; /* of the list */
+    char *given;           /* ",KEY=VALUE,..." of the format's own options */
     char *size, *backing, *backing_format;
+    uint32_t extent_hint; /* bytes; 0 = none */
 };
 bool image_values_parse(struct image_values *v, const struct option_row *rows, size_t values_size,
                         const GPtrArray *texts, const char *format, GError **error);
@@ -218,6 +220,9 @@ bool image_output_in_place(const char *name);
 /* The empty file; owned by the output until it is taken with STEAL. */
 struct disk **image_output_file(struct image_output *o);
 struct block_refs *image_output_refs(struct image_output *o);
+/* Asks the host's file system to give the file storage in pieces of so many bytes, if it knows such a thing.
+ */
+void image_output_hint(struct image_output *o, uint32_t bytes);
 /* Gives it its name, durable. */
 bool image_output_publish(struct image_output *o, bool durable, GError **error);
 /* Removes what was not published. NULL is fine. */

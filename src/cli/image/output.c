@@ -16,10 +16,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -203,6 +205,16 @@ struct disk **image_output_file(struct image_output *o)
 struct block_refs *image_output_refs(struct image_output *o)
 {
     return &o->refs;
+}
+
+void image_output_hint(struct image_output *o, uint32_t bytes)
+{
+    struct fsxattr attributes;
+    if (!bytes || o->main->fd < 0 || ioctl(o->main->fd, FS_IOC_FSGETXATTR, &attributes))
+        return;
+    attributes.fsx_xflags |= FS_XFLAG_EXTSIZE;
+    attributes.fsx_extsize = bytes;
+    ioctl(o->main->fd, FS_IOC_FSSETXATTR, &attributes); /* only XFS has it, and it is a hint */
 }
 
 void image_output_free(struct image_output *o)

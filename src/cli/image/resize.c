@@ -93,6 +93,10 @@ static bool resize(struct image_args *args, GError **error)
             "%s: would lose what is behind the new end; use --shrink if that is meant, after the "
             "guest has made its file systems smaller",
             image.name);
+    if (size < image.disk->facts.size && preallocation(args->preallocation) != BLOCK_PREALLOC_OFF)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "--preallocation %s: %s becomes smaller, so nothing is new", args->preallocation,
+                           image.name);
     if (size > image.disk->facts.size && mode == IMAGE_ALONE && !check_backing(&image, error))
         return false;
     if (!resize_to(&image, size, args->preallocation, error))

@@ -9,6 +9,18 @@
 #include "base/option_int.h"
 #include "cli/image/image.h"
 
+/* The hint, when piece is it; what is no size of a whole number of blocks is left to be refused. */
+static bool take_hint(struct image_values *v, const char *piece)
+{
+    static const char key[] = "extent_size_hint=";
+    uint64_t bytes;
+    if (!g_str_has_prefix(piece, key) || !image_parse_size(piece + strlen(key), &bytes, NULL) ||
+        bytes % 512 || bytes > UINT32_MAX)
+        return false;
+    v->extent_hint = (uint32_t)bytes;
+    return true;
+}
+
 /* Options that are the command's own, whatever the format; true when piece is one. */
 static bool take_common(struct image_values *v, const char *piece)
 {
@@ -25,7 +37,7 @@ static bool take_common(struct image_values *v, const char *piece)
         *place = g_strdup(value + 1);
     }
     /* Which secret: there is one. */
-    return place || g_str_has_prefix(piece, keys) || g_str_has_prefix(piece, bare_key);
+    return place || take_hint(v, piece) || g_str_has_prefix(piece, keys) || g_str_has_prefix(piece, bare_key);
 }
 
 /* Cuts at single commas; in a piece they stay doubled. */
@@ -137,6 +149,7 @@ bool image_values_parse(struct image_values *v, const struct option_row *rows, s
     v->row = (struct option_row){.name = "o", .keys = rows, .item_size = values_size, .type = OPTION_LIST};
     g_ptr_array_add(kept, NULL);
     g_autofree char *line = kept->len > 1 ? g_strjoinv(",", (char **)kept->pdata) : NULL;
+    v->given = g_strconcat(",", line, NULL);
     /* For both kinds of reader: a size without a unit is bytes here. */
     const struct option_at at = {.row = &v->row, .who = OPTION_BOTH};
     if (!option_list_parse(&at, line, &v->list, error)) {
@@ -154,6 +167,7 @@ void image_values_fini(struct image_values *v)
 {
     if (v->row.keys)
         option_list_fini(&v->row, &v->list);
+    g_free(v->given);
     g_free(v->size);
     g_free(v->backing);
     g_free(v->backing_format);
