@@ -14,6 +14,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/cleanup.h"
 #include "bus/bus.h"
@@ -113,6 +114,9 @@ void vcpus_free(struct vcpus *v);
 CLEANUP_DEFINE(vcpus, vcpus_free)
 
 unsigned vcpus_count(const struct vcpus *v);
+
+/* The kernel's number of vCPU i's thread, i < count. Control thread. */
+pid_t vcpus_thread(struct vcpus *v, unsigned i);
 
 /* The CPU structure of vCPU i (struct riscv_cpu, ...). Others may touch it only while that vCPU is parked or
  * offline. */

@@ -24,6 +24,7 @@ struct vcpu {
     struct env *env; /* the CPU structure: isa->cpu_size bytes */
     unsigned index;
     GThread *thread;
+    pid_t thread_id;     /* the kernel's; 0 until it has started; under the set's lock, too */
     clockid_t cpu_clock; /* of the thread; under the set's lock, */
     bool has_clock;
     bool online, parked;       /* under the set's lock */

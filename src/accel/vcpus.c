@@ -167,6 +167,7 @@ static void *vcpu_thread(void *opaque)
     struct vcpu *v = opaque;
     struct vcpus *set = v->set;
     g_mutex_lock(&set->lock);
+    v->thread_id = gettid();
     v->has_clock = !pthread_getcpuclockid(pthread_self(), &v->cpu_clock);
     for (;;) {
         v->parked = true;
@@ -361,6 +362,16 @@ const char *const vcpus_stop_names[ENGINE_STOPS] = {
     [ENGINE_NEXT] = "next",     [ENGINE_POLL] = "poll", [ENGINE_EXCEPTION] = "exception",
     [ENGINE_LOOKUP] = "lookup", [ENGINE_WAIT] = "wait", [ENGINE_YIELD] = "yield",
 };
+
+pid_t vcpus_thread(struct vcpus *set, unsigned i)
+{
+    struct vcpu *v = &set->vcpu[i];
+    g_mutex_lock(&set->lock);
+    while (!v->thread_id)
+        g_cond_wait(&set->changed, &set->lock);
+    g_mutex_unlock(&set->lock);
+    return v->thread_id;
+}
 
 /* Host processor time of the vCPU's thread in ns. The set's lock is held. */
 static uint64_t cpu_time_locked(const struct vcpu *v)

@@ -35,7 +35,7 @@ static json_t *query_cpus(void *opaque, json_t *args G_GNUC_UNUSED, GError **err
     for (unsigned i = 0; i < vcpus_count(vm->machine->vcpus); i++) {
         g_autofree char *path = g_strdup_printf("/machine/cpu[%u]", i);
         json_array_append_new(list, json_pack("{s:i,s:s,s:i,s:s,s:{}}", "cpu-index", (int)i, "qom-path", path,
-                                              "thread-id", (int)vm->threads[i], "target",
+                                              "thread-id", (int)vcpus_thread(vm->machine->vcpus, i), "target",
                                               vm->machine->isa->name, "props"));
     }
     return list;

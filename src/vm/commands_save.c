@@ -23,6 +23,18 @@ static json_t *query_migrate(void *opaque, json_t *args G_GNUC_UNUSED, GError **
                             (json_int_t)p.total, "transferred", (json_int_t)p.written, "remaining",
                             (json_int_t)(p.total > p.written ? p.total - p.written : 0), "dirty-sync-count",
                             (json_int_t)p.rounds, "page-size", (json_int_t)MEM_PAGE_SIZE);
+    static const char *const none[] = {"duplicate",         "skipped",
+                                       "postcopy-requests", "dirty-pages-rate",
+                                       "multifd-bytes",     "pages-per-second",
+                                       "precopy-bytes",     "downtime-bytes",
+                                       "postcopy-bytes",    "dirty-sync-missed-zero-copy"};
+    json_t *ram = json_object_get(out, "ram"); /* clients expect all of its members */
+    for (unsigned i = 0; i < G_N_ELEMENTS(none); i++)
+        json_object_set_new(ram, none[i], json_integer(0));
+    json_object_set_new(ram, "normal", json_integer((json_int_t)(p.written / MEM_PAGE_SIZE)));
+    json_object_set_new(ram, "normal-bytes", json_integer((json_int_t)p.written));
+    json_object_set_new(ram, "mbps",
+                        json_real(p.total_ns ? (double)p.written * 8e3 / (double)p.total_ns : 0.0));
     if (p.error)
         json_object_set_new(out, "error-desc", json_string(p.error));
     return out;

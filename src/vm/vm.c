@@ -3,8 +3,6 @@
 /* One guest's life. */
 #include "vm/vm.h"
 
-#include <dirent.h>
-#include <fcntl.h>
 #include <glib-unix.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -284,29 +282,13 @@ static struct machine *build_machine(struct vm *vm, struct guest_options *o, GEr
     return machine_new(board, &config, error);
 }
 
-/* The threads of this process but the main one, oldest first: right after the machine was built these are its
- * vCPUs. */
-static void find_threads(struct vm *vm, int task_dir)
-{
-    unsigned count = vcpus_count(vm->machine->vcpus), found = 0;
-    vm->threads = g_new0(pid_t, count);
-    DIR *dir = task_dir < 0 ? NULL : fdopendir(dup(task_dir));
-    for (struct dirent *e; dir && found < count && (e = readdir(dir));) {
-        pid_t thread = (pid_t)atoi(e->d_name);
-        if (thread > 0 && thread != getpid())
-            vm->threads[found++] = thread;
-    }
-    if (dir)
-        closedir(dir);
-}
-
 /* Whoever started us has gone. */
 static void on_closed(void *opaque)
 {
     vm_end(opaque, false, "host-error", VM_EXIT_FAILURE);
 }
 
-struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, int task_dir, GError **error)
+struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, GError **error)
 {
     AUTO(vm) vm = g_new0(struct vm, 1);
     vm->options = options;
@@ -325,7 +307,6 @@ struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, int ta
     vm->machine = build_machine(vm, options, error);
     if (!vm->machine)
         return NULL;
-    find_threads(vm, task_dir);
     vm->control = qmp_server_new(NULL, vm_command_tables, vm);
     if (options->control.fd >= 0)
         qmp_server_add(vm->control, fd_steal(&options->control.fd), on_closed, vm);
@@ -362,7 +343,6 @@ void vm_free(struct vm *vm)
     vm_notices_free(vm->notices);
     free_source(vm->signal_source);
     g_main_loop_unref(vm->loop);
-    g_free(vm->threads);
     g_free(vm);
 }
 

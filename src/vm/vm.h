@@ -52,7 +52,6 @@ struct vm {
     struct sandbox *sandbox;  /* borrowed: what is in force */
     struct vm_worker *worker; /* does what takes long */
     struct save *save;        /* the last saving, perhaps under way; NULL: there was none */
-    pid_t *threads;           /* of the vCPUs, in their order */
     GSource *power_source, *signal_source;
     struct vm_notices *notices;
     _Atomic unsigned power; /* 0, or POWER_SEEN | event << 8 | code */
@@ -63,10 +62,8 @@ struct vm {
     const char *reason; /* of the end, in QMP's words */
 };
 
-/* Builds the guest. Takes the descriptors out of options in any case; task_dir is a descriptor of
- * /proc/self/task opened before the sandbox (borrowed; -1 = thread numbers stay unknown). Main thread, as all
- * below. */
-struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, int task_dir, GError **error);
+/* Builds the guest. Takes the descriptors out of options in any case. Main thread, as all below. */
+struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, GError **error);
 void vm_free(struct vm *vm); /* NULL is fine */
 CLEANUP_DEFINE(vm, vm_free)
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* The program hostel-vmm from its arguments to its exit code. */
-#include <fcntl.h>
 #include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
@@ -104,15 +103,13 @@ static int run_guest(struct guest_options *o, GError **error)
 {
     struct sandbox sandbox;
     close_others(o);
-    AUTO_FD task_dir = open("/proc/self/task", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     warm_up();
     block_module_close_door();
     if (!sandbox_enter(&sandbox, error))
         return -1;
-    AUTO(vm) vm = vm_new(o, &sandbox, task_dir, error);
+    AUTO(vm) vm = vm_new(o, &sandbox, error);
     if (!vm)
         return -1;
-    fd_close(&task_dir);
     machine_pause(vm->machine); /* every vCPU thread has reached its place of rest */
     if (!sandbox_lock(&sandbox, error))
         return -1;

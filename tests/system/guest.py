@@ -11,7 +11,7 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
+import tempfile
 import termios
 import time
 
@@ -180,23 +180,41 @@ class Qmp:
 
     schema = None  # of the program; asked once
 
-    def __init__(self, *args):
+    def __init__(self, *args, listen=False):
         self.socket, theirs = socket.socketpair()
         console, their_console = socket.socketpair()
         self.console = console
         firmware = os.open(MONITOR, os.O_RDONLY)
         keep = [theirs.fileno(), firmware, their_console.fileno()]
+        self.address = None  # of the socket for more clients
+        if listen:
+            self.folder = tempfile.TemporaryDirectory()
+            self.address = self.folder.name + "/control"
+            listener = socket.socket(socket.AF_UNIX)
+            listener.bind(self.address)
+            listener.listen(64)
+            keep.append(listener.fileno())
+            args = ["--control-listen", f"fd:{listener.fileno()}", *args]
         self.process = subprocess.Popen(
             [VMM, "--isa", "riscv64", "--memory", "16M", "--firmware", f"fd:{firmware}:monitor", "--control",
              f"fd:{keep[0]}", "--console", f"fd:{keep[2]}", *args], pass_fds=keep, stderr=subprocess.PIPE)
         theirs.close()
         their_console.close()
+        if listen:
+            listener.close()
         os.close(firmware)
-        self.socket.settimeout(PATIENCE)
         self.console.settimeout(PATIENCE)
+        self._begin()
+
+    def _begin(self):
+        self.socket.settimeout(PATIENCE)
         self.buffer = b""
         self.events = []
         self.greeting = self.receive()
+
+    def visitor(self):
+        """One more client of the same VMM."""
+        return Visitor(self.address)
 
     def receive(self):
         while b"\n" not in self.buffer:
@@ -218,14 +236,14 @@ class Qmp:
                 return message
             self.events.append(message)
 
-    @classmethod
-    def learn(cls):
+    @staticmethod
+    def learn():
         """The schema of the program."""
-        if not cls.schema:
-            with cls() as vmm:
+        if not Qmp.schema:
+            with Qmp() as vmm:
                 vmm.send(b'{"execute": "qmp_capabilities"}')
-                cls.schema = Schema(vmm.send(b'{"execute": "query-qmp-schema"}')["return"])
-        return cls.schema
+                Qmp.schema = Schema(vmm.send(b'{"execute": "query-qmp-schema"}')["return"])
+        return Qmp.schema
 
     def send(self, data):
         self.socket.sendall(data)
@@ -269,6 +287,18 @@ class Qmp:
             self.process.kill()
             self.process.wait()
         self.process.stderr.close()
+
+
+class Visitor(Qmp):
+    """A client that comes to the listening socket of a VMM."""
+
+    def __init__(self, address):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.connect(address)
+        self._begin()
+
+    def __exit__(self, *unused):
+        self.socket.close()
 
 
 def signal_name(number):

@@ -4,12 +4,15 @@
 """The control socket of a VMM, as a QMP client meets it: conversations after QEMU's QMP specification."""
 
 import json
+import os
+import socket
+import tempfile
 
-from guest import Qmp, tap
+from guest import Qmp, tap, until
 
 
-def ready(*args):
-    vmm = Qmp(*args)
+def ready(*args, **more):
+    vmm = Qmp(*args, **more)
     assert vmm.command("qmp_capabilities") == {"return": {}}
     vmm.wait_console(b"ready\n")
     return vmm
@@ -24,7 +27,7 @@ def test_greeting():
     with Qmp() as vmm:
         version = vmm.greeting["QMP"]["version"]
         assert set(version["qemu"]) == {"major", "minor", "micro"} and version["package"].startswith("hostel")
-        assert vmm.greeting["QMP"]["capabilities"] == []
+        assert vmm.greeting["QMP"]["capabilities"] == ["oob"]
 
 
 def test_negotiation_comes_first():
@@ -178,6 +181,83 @@ def test_a_client_that_does_not_read():
         vmm.socket.sendall(message[sent % len(message):] if sent % len(message) else b"\n")
         for _ in range(-(-sent // len(message))):
             assert "return" in vmm.answer()
+
+
+def visitor(vmm, **enable):
+    client = vmm.visitor()
+    assert client.command("qmp_capabilities", **enable) == {"return": {}}
+    return client
+
+
+def test_clients_come_and_go():
+    with ready(listen=True) as vmm:
+        for _ in range(3):
+            with visitor(vmm) as one, visitor(vmm, enable=["oob"]) as two:
+                one.command("stop")
+                for client in (vmm, one, two):
+                    client.wait_event("STOP")
+                    assert client.command("query-status")["return"]["status"] == "paused"
+                two.command("cont")
+                for client in (vmm, one, two):
+                    client.wait_event("RESUME")
+        assert vmm.command("query-status")["return"]["running"]
+
+
+def test_too_many_clients_are_told_so():
+    with ready(listen=True) as vmm:
+        many = [visitor(vmm) for _ in range(31)]
+        with socket.socket(socket.AF_UNIX) as late:
+            late.connect(vmm.address)
+            late.settimeout(15)
+            answer = b""
+            while data := late.recv(1000):
+                answer += data
+            assert "32 clients" in json.loads(answer)["error"]["desc"]
+        many.pop().socket.close()
+
+        def admitted():  # as soon as the VMM has seen that one left
+            with vmm.visitor() as client:
+                return "QMP" in client.greeting
+
+        until(admitted, "a place for another client")
+        for client in many:
+            client.socket.close()
+
+
+def test_the_parent_matters_more_than_a_visitor():
+    with ready(listen=True) as vmm:
+        with visitor(vmm):
+            vmm.socket.close()
+            assert vmm.process.wait(15) == 1
+
+
+def test_out_of_band():
+    with ready(listen=True) as vmm:
+        with visitor(vmm, enable=["oob"]) as client:
+            assert client.send(b'{"exec-oob": "query-status", "id": 1}')["id"] == 1
+            assert error_class(client.send(b'{"exec-oob": "stop", "id": 2}')) == "GenericError"
+        assert error_class(vmm.send(b'{"exec-oob": "query-status"}')) == "GenericError"
+
+
+def test_descriptors():
+    with ready() as vmm, tempfile.TemporaryFile() as file:
+        def hand_in(name, **arguments):
+            message = json.dumps({"execute": name, "arguments": arguments}).encode()
+            socket.send_fds(vmm.socket, [message], [file.fileno()])
+            return vmm.answer()
+
+        before = len(os.listdir(f"/proc/{vmm.process.pid}/fd"))
+        assert hand_in("getfd", fdname="a") == {"return": {}}
+        assert hand_in("getfd", fdname="a") == {"return": {}}  # instead of the first
+        added = hand_in("add-fd", opaque="word")["return"]
+        assert len(os.listdir(f"/proc/{vmm.process.pid}/fd")) == before + 2
+        sets = vmm.command("query-fdsets")["return"]
+        assert sets == [{"fdset-id": added["fdset-id"], "fds": [{"fd": added["fd"], "opaque": "word"}]}], sets
+        assert vmm.command("remove-fd", **{"fdset-id": added["fdset-id"]}) == {"return": {}}
+        assert vmm.command("closefd", fdname="a") == {"return": {}}
+        assert error_class(vmm.command("closefd", fdname="a")) == "GenericError"
+        assert error_class(hand_in("getfd", fdname="7")) == "GenericError"
+        assert len(os.listdir(f"/proc/{vmm.process.pid}/fd")) == before
 
 
 def test_hang_up_ends_the_vmm():
