@@ -90,7 +90,8 @@ def test_a_key_without_a_value_says_what_may_stand_there():
 
 def test_what_is_said_twice_or_not_at_all():
     both("create", "-q", "-f", "qcow2", "-o", "size=1M", "x", "1M")
-    for words, says in [(["-o", "size=1M", "x", "2M"], "given twice"), (["-b", "", "-F", "raw", "x", "2M"], "is empty")]:
+    for words, says in [(["-o", "size=1M", "x", "2M"], "given twice"),
+                        (["-b", "", "-F", "raw", "x", "2M"], "is empty")]:
         done = run(HOSTEL, "image", "create", "-f", "qcow2", *words)
         assert done.returncode == 1 and says in done.stderr, done.stderr
 

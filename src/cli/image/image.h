@@ -124,7 +124,7 @@ void image_help(void);
     IMAGE_OPT('U', "force-share", NULL, IMAGE_FLAG, share, "open without a lock, though another may write")
 #define IMAGE_OPT_CACHE                                                                                      \
     IMAGE_OPT_WORDS('t', NULL, "CACHE", cache, IMAGE_CACHES,                                                 \
-                    "unsafe: do not wait until all is durable; other words: wait")
+                    "with 'unsafe' it does not wait until all is durable; with other words it does")
 #define IMAGE_OPT_SOURCE_CACHE                                                                               \
     IMAGE_OPT_WORDS('T', NULL, "CACHE", source_cache, IMAGE_CACHES, "accepted; the source is only read")
 #define IMAGE_OPT_FOLLOW                                                                                     \

@@ -14,7 +14,7 @@
 static const struct image_option options[] = {
     IMAGE_OPT_FORMAT,
     IMAGE_OPT_WORDS(0, "preallocation", "HOW", preallocation, "off|metadata|falloc|full",
-                    "take the host's storage for what is new at once"),
+                    "of what is new: off, metadata, falloc or full"),
     IMAGE_OPT(0, "shrink", NULL, IMAGE_FLAG, shrink,
               "allow it to become smaller, which loses what is behind"),
     IMAGE_OPT_FOLLOW,
