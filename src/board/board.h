@@ -66,6 +66,7 @@ struct machine_config {
      * first, then networks, then the rest. Borrowed, the array until machine_new() returns. */
     const struct machine_virtio *virtio;
     unsigned n_virtio;
+    unsigned ports; /* for hot-plug: PCI Express root ports; 0 = no PCI */
     GMainContext *context;
     bool incoming; /* nothing is booted: machine_load() is going to say what the guest is in the middle of */
     /* Called on any thread, with no lock held. */
@@ -76,6 +77,7 @@ struct machine_config {
 };
 
 struct machine;
+struct machine_ports;
 
 struct board {
     const char *name; /* "riscv-virt" */
@@ -102,8 +104,9 @@ struct machine {
     /* All chips (struct device), owned, in the order in which they are reset and their state is loaded: an
      * interrupt controller before whatever raises its lines. Their names (wires.name) are different. */
     GPtrArray *devices;
-    bool booted; /* RAM may hold what an earlier boot left */
-    void *state; /* the board's */
+    bool booted;                 /* RAM may hold what an earlier boot left */
+    struct machine_ports *ports; /* ports.h; NULL: no PCI */
+    void *state;                 /* the board's */
 };
 
 extern const struct board *const boards[];

@@ -8,6 +8,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "board/ports.h"
 #include "os/fd.h"
 
 #define BOARD(name) extern const struct board board_##name;
@@ -162,6 +163,7 @@ void machine_free(struct machine *m)
     while (m->devices->len)
         device_free(g_ptr_array_steal_index(m->devices, m->devices->len - 1));
     g_ptr_array_unref(m->devices);
+    machine_free_ports(m);
     if (m->state)
         m->board->destroy(m);
     clock_free(m->clock);

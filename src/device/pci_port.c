@@ -304,8 +304,8 @@ static void port_reset(struct device *d)
         eject(p);
         note(p);
     }
-    /* A device that is there has power from the beginning, an empty slot has none. */
-    put(p, EXP_SLOT_CONTROL, p->present ? SLOT_INDICATOR_ON : SLOT_INDICATOR_OFF | SLOT_POWER_OFF);
+    /* There is power until a driver switches it off: without one, a device that comes later can be found. */
+    put(p, EXP_SLOT_CONTROL, p->present ? SLOT_INDICATOR_ON : SLOT_INDICATOR_OFF);
     set_present(p, p->present);
     update_link(p);
     update_pin(p);
@@ -351,7 +351,7 @@ static void add_express(struct pci_port *p)
                  SLOT_CAP_BUTTON | SLOT_CAP_POWER | SLOT_CAP_POWER_INDICATOR | SLOT_CAP_HOTPLUG |
                      (uint32_t)p->slot << SLOT_CAP_NUMBER_SHIFT,
                  0);
-    pci_register(f, at + EXP_SLOT_CONTROL, 2, SLOT_INDICATOR_OFF | SLOT_POWER_OFF, SLOT_CONTROL_WRITABLE);
+    pci_register(f, at + EXP_SLOT_CONTROL, 2, SLOT_INDICATOR_OFF, SLOT_CONTROL_WRITABLE);
     pci_register_status(f, at + EXP_SLOT_STATUS, 2, SLOT_EVENTS, SLOT_PRESENT);
     pci_register(f, at + EXP_ROOT_CONTROL, 2, 0, ROOT_CONTROL_WRITABLE);
     pci_register(f, at + EXP_LINK_CAP2, 4, 1 << 1, 0); /* speeds: 2.5 GT/s */

@@ -94,6 +94,21 @@ struct pci_function *virtio_pci_function(struct device *d)
     return &pci_of(d)->function;
 }
 
+/* A driver first lets the device reach memory (bus master), then makes it ready; and undoes both. */
+bool virtio_pci_in_use(struct device *d)
+{
+    struct virtio_pci *p = pci_of(d);
+    device_lock(d);
+    bool used = pci_config_read(&p->function, PCI_COMMAND, 2) & PCI_COMMAND_MASTER;
+    device_release(d);
+    if (!p->v)
+        return used;
+    device_lock(&p->v->dev);
+    used |= p->v->status & VIRTIO_DRIVER_OK;
+    device_release(&p->v->dev);
+    return used;
+}
+
 /* --- common configuration --- */
 
 /* Four bytes of it, as the registers stand side by side. */

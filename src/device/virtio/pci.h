@@ -11,6 +11,9 @@
  * pin 0 is wired to device_input(d, 0). */
 void virtio_pci_carry(struct device *d, struct device *function);
 
+/* Does a driver use it, as far as can be seen from outside? Any thread. */
+bool virtio_pci_in_use(struct device *d);
+
 /* For pci_attach() or pci_port_plug(). */
 struct pci_function *virtio_pci_function(struct device *d);
 
