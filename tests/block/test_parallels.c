@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* Driver parallels: both ways with qemu-img, both kinds of tables, random operations, threads, damage. */
+#include <errno.h>
+
 #include "base/byteorder.h"
+#include "block/filter/fault.h"
 #include "folder.h"
 
 enum { SIZE = 9 * 1024 * 1024 + 512 * 3, DATA = 1024 * 1024 };
@@ -117,6 +120,43 @@ static void test_mark(void)
     peer_dir_gone(&d);
 }
 
+/* The write of the header that makes the disk larger fails, before or after it has reached the file: the disk
+ * has its old size, then and when it is opened again. */
+static void test_resize_fails(void)
+{
+    for (unsigned i = 0; i < 2; i++) {
+        struct peer_dir d = peer_dir();
+        struct folder f = folder_of(&d);
+        g_autoptr(GError) error = NULL;
+        uint8_t bytes[512] = {7}, got[512];
+        folder_create(&f, "parallels", "a", SIZE, NULL, NULL, NULL);
+        struct block_config on = {.name = "a", .fd = folder_fd(d.path, "a", O_RDWR)};
+        struct block_config config = {.name = "image", .fd = -1};
+        struct disk *fault = block_fault_new(block_open(block_driver_find("file"), &on, &error));
+        config.file = fault;
+        AUTO(disk) b = block_open(driver(), &config, &error);
+        g_assert_no_error(error);
+        g_assert_cmpint(block_pwrite(b, bytes, 512, 0), ==, 0);
+        g_assert_cmpint(block_flush(b), ==, 0);
+        block_fault_set(fault, BLOCK_FAULT_WRITE, 0, 1, -EIO, i * 512);
+        g_assert_cmpint(block_resize(b, SIZE + 5 * MiB), ==, -EIO);
+        g_assert_cmpuint(b->facts.size, ==, SIZE);
+        g_assert_cmpint(block_pwrite(b, bytes, 512, SIZE - 512), ==, 0);
+        g_assert_cmpint(block_flush(b), ==, 0);
+        g_clear_pointer(&b, block_free);
+        b = folder_open(&f, "parallels", "a", false);
+        g_assert_cmpuint(b->facts.size, ==, SIZE);
+        g_assert_cmpint(block_resize(b, SIZE + 5 * MiB), ==, 0);
+        g_assert_cmpint(block_pread(b, got, 512, SIZE - 512), ==, 0);
+        g_assert_cmpmem(got, 512, bytes, 512);
+        g_clear_pointer(&b, block_free);
+        b = folder_open(&f, "parallels", "a", true);
+        g_assert_cmpuint(b->facts.size, ==, SIZE + 5 * MiB);
+        g_clear_pointer(&b, block_free);
+        peer_dir_gone(&d);
+    }
+}
+
 /* Two owners, nobody's clusters, a place behind the end: found, mended, and then clean for qemu-img, too. */
 static void test_check(void)
 {
@@ -211,6 +251,7 @@ int main(int argc, char **argv)
     g_test_add_func("/block/parallels/theirs", test_theirs);
     g_test_add_func("/block/parallels/sectors", test_sectors);
     g_test_add_func("/block/parallels/mark", test_mark);
+    g_test_add_func("/block/parallels/resize-fails", test_resize_fails);
     g_test_add_func("/block/parallels/check", test_check);
     g_test_add_func("/block/parallels/resize", test_resize);
     g_test_add_func("/block/parallels/threads", test_threads);

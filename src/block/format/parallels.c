@@ -201,16 +201,18 @@ static bool mark(struct look *k, uint64_t place)
     return before > head || (after && after < head);
 }
 
-/* A cluster of its own for one that shares another's. */
+/* A cluster of its own for one that shares another's; clusters may have 256 MiB. */
 static int move_away(struct look *k, uint64_t i)
 {
     struct places *p = &k->l->places;
-    uint8_t *bytes = g_try_malloc(p->block);
-    int status = bytes ? places_read_file(p, bytes, p->block, places_get(p, i)) : -ENOMEM;
-    if (!status && p->end > p->limit - p->block)
-        status = -ENOSPC;
-    if (!status)
-        status = block_pwrite(p->file, bytes, p->block, p->end);
+    const uint32_t piece = MIN(p->block, (uint32_t)MiB);
+    uint8_t *bytes = g_try_malloc(piece);
+    int status = !bytes ? -ENOMEM : p->end > p->limit - p->block ? -ENOSPC : 0;
+    for (uint64_t at = 0; at < p->block && !status; at += piece) {
+        status = places_read_file(p, bytes, piece, places_get(p, i) + at);
+        if (!status)
+            status = block_pwrite(p->file, bytes, piece, p->end + at);
+    }
     if (!status) {
         places_set(p, i, p->end);
         p->end += p->block;
@@ -380,7 +382,32 @@ static int parallels_extent(struct disk *b, uint64_t offset, uint64_t size, stru
     return places_extent(&parallels(b)->places, offset, size, extent);
 }
 
-/* Larger, as far as the table has room before the first cluster. One write of the header changes all. */
+/* One write of the header changes the size. Until it has succeeded memory has the old one, which is what any
+ * later write of the header says, too. */
+static int switch_size(struct parallels *l, uint64_t size, uint64_t count)
+{
+    struct places *p = &l->places;
+    struct header next = l->header;
+    next.entries = htole32((uint32_t)MAX(count, p->count));
+    next.size_low = htole32((uint32_t)(size / BLOCK_SECTOR));
+    next.size_high = htole32((uint32_t)(size / BLOCK_SECTOR >> 32));
+    const uint64_t old_count = p->count, old_size = p->table_size;
+    int status = count > p->count ? places_grow(p, count, count * 4) : 0;
+    if (status)
+        return status;
+    status = block_pwrite(p->file, &next, sizeof(next), 0);
+    if (!status)
+        status = block_flush(p->file);
+    if (!status) {
+        l->header = next;
+    } else { /* it has room for more than it says */
+        p->count = old_count;
+        p->table_size = old_size;
+    }
+    return status;
+}
+
+/* Larger, as far as the table has room before the first cluster. */
 static int parallels_resize(struct disk *b, uint64_t size)
 {
     struct parallels *l = parallels(b);
@@ -402,16 +429,8 @@ static int parallels_resize(struct disk *b, uint64_t size)
         status = block_zero(p->file, from, (count - p->count) * 4, 0);
         if (!status)
             status = block_flush(b);
-        if (!status)
-            status = places_grow(p, count, count * 4);
     }
-    if (status)
-        return status;
-    l->header.entries = htole32((uint32_t)p->count);
-    l->header.size_low = htole32((uint32_t)(size / BLOCK_SECTOR));
-    l->header.size_high = htole32((uint32_t)(size / BLOCK_SECTOR >> 32));
-    status = block_pwrite(p->file, &l->header, sizeof(l->header), 0);
-    return status ? status : block_flush(p->file);
+    return status ? status : switch_size(l, size, count);
 }
 
 /* --- new ones --- */
