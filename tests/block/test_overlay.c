@@ -162,6 +162,24 @@ static void test_flush(void)
     g_assert_cmpuint(get(kept, 3 * CLUSTER + 5), ==, 0);
 }
 
+/* Each hole is said to be as deep as the last image, be it behind the base's end. */
+static void test_extents(void)
+{
+    AUTO_FD base = make_base(), file = rig_overlay(SIZE, BASE);
+    AUTO(disk) b = open_good(file, base);
+    struct block_extent e;
+    put(b, 0, 1, CLUSTER);
+    g_assert_cmpint(block_extent(b, 0, SIZE, &e), ==, 0);
+    g_assert_cmpuint(e.depth, ==, 0);
+    g_assert_cmpuint(e.size, ==, CLUSTER);
+    g_assert_cmpint(block_extent(b, CLUSTER, SIZE - CLUSTER, &e), ==, 0);
+    g_assert_cmpuint(e.depth, ==, 1);
+    g_assert_cmpint(block_extent(b, BASE, SIZE - BASE, &e), ==, 0);
+    g_assert_true(e.hole && e.zero);
+    g_assert_cmpuint(e.depth, ==, 1);
+    g_assert_true(e.place == BLOCK_NO_PLACE);
+}
+
 static void refuse(int file, int base, const char *because)
 {
     g_autoptr(GError) error = NULL;
@@ -220,6 +238,7 @@ int main(int argc, char **argv)
     g_test_add_func("/overlay/edges", test_edges);
     g_test_add_func("/overlay/takes-no-space", test_takes_no_space);
     g_test_add_func("/overlay/flush", test_flush);
+    g_test_add_func("/overlay/extents", test_extents);
     g_test_add_func("/overlay/damaged", test_damaged);
     g_test_add_func("/overlay/needs-base", test_needs_base);
     return g_test_run();

@@ -358,6 +358,44 @@ static void test_large(void)
     peer_dir_gone(&d);
 }
 
+/* Room that was taken ahead reads as zeroes until something is in it; qemu-img says the same of it. */
+static void test_room_ahead(void)
+{
+    enum { AT = 1 << 20, WROTE = 65536 };
+    struct peer_dir dir = peer_dir();
+    g_autofree char *path = peer_path(&dir, "disk.qcow2");
+    g_autofree uint8_t *bytes = g_malloc(WROTE);
+    memset(bytes, 7, WROTE);
+    qcow2_make(path, 4 << 20, "--preallocation=metadata");
+    AUTO(disk) b = qcow2_at(path, false, NULL);
+    g_assert_cmpint(block_pwrite(b, bytes, WROTE, AT), ==, 0);
+    g_clear_pointer(&b, block_free);
+    g_autofree char *map = NULL;
+    if (peer_has("qemu-img"))
+        map = peer_output("qemu-img map --output=json -f qcow2 %s", path);
+    b = qcow2_at(path, true, NULL);
+    const struct {
+        uint64_t at, size;
+        bool zero;
+    } wanted[] = {{0, AT, true}, {AT, WROTE, false}, {AT + WROTE, (4 << 20) - AT - WROTE, true}};
+    for (unsigned i = 0; i < ARRAY_SIZE(wanted); i++) {
+        struct block_extent e;
+        g_assert_cmpint(block_extent(b, wanted[i].at, b->facts.size - wanted[i].at, &e), ==, 0);
+        g_assert_cmpuint(e.size, ==, wanted[i].size);
+        g_assert_cmpint(e.zero, ==, wanted[i].zero);
+        g_assert_false(e.hole);
+        g_assert_true(e.place != BLOCK_NO_PLACE);
+        g_autofree char *line = g_strdup_printf(
+            "\"start\": %u, \"length\": %u, \"depth\": 0, \"present\": true, \"zero\": %s, \"data\": true, "
+            "\"offset\": %u",
+            (unsigned)wanted[i].at, (unsigned)e.size, e.zero ? "true" : "false", (unsigned)e.place);
+        if (map && !strstr(map, line))
+            g_error("%s: not in %s", line, map);
+    }
+    g_clear_pointer(&b, block_free);
+    peer_dir_gone(&dir);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -375,5 +413,6 @@ int main(int argc, char **argv)
     g_test_add_data_func("/qcow2/resize/512", "--cluster_size=512", test_resize);
     g_test_add_func("/qcow2/growing-tables", test_growing_tables);
     g_test_add_func("/qcow2/large", test_large);
+    g_test_add_func("/qcow2/room-ahead", test_room_ahead);
     return g_test_run();
 }

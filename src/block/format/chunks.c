@@ -16,6 +16,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "block/below.h"
 
 enum { SLOTS_MAX = 8 };
 #define MEMORY_MAX (64 * MiB)
@@ -56,16 +57,7 @@ bool block_chunks_take_file(struct disk *b, struct block_config *config, GError 
 int block_chunks_read_file(struct disk *file, struct block_cursor *c, uint64_t offset, uint64_t size,
                            unsigned flags)
 {
-    struct iovec iov[BLOCK_IOV_MAX];
-    const uint64_t end = file->facts.size;
-    if (offset >= end)
-        return -EIO;
-    const uint64_t there = MIN(size, end - offset);
-    const unsigned n = block_cursor_next(c, there, iov);
-    int status = block_read(file, iov, n, offset, flags);
-    if (!status)
-        block_cursor_zero(c, size - there);
-    return status;
+    return offset < file->facts.size ? block_read_padded(file, c, offset, size, flags) : -EIO;
 }
 
 struct block_chunks *block_chunks_new(size_t largest, block_chunks_load *load, void *opaque)

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "block/below.h"
 #include "block/scratch.h"
 
 enum { COPY_BYTES = 64 * 1024 };
@@ -88,30 +89,13 @@ static struct grains_extent *extent_at(struct grains *g, uint64_t offset)
 
 /* --- reading --- */
 
-static int read_base(struct grains *g, struct block_cursor *c, uint64_t offset, uint64_t size, unsigned flags)
-{
-    struct iovec iov[BLOCK_IOV_MAX];
-    const uint64_t end = g->base ? g->base->facts.size : 0,
-                   there = offset < end ? MIN(size, end - offset) : 0;
-    if (there) {
-        int status = block_read(g->base, iov, block_cursor_next(c, there, iov), offset, flags);
-        if (status)
-            return status;
-    }
-    block_cursor_zero(c, size - there);
-    return 0;
-}
-
 static int read_run(struct grains *g, struct grains_extent *e, const struct grains_run *run,
                     struct block_cursor *c, uint64_t offset, unsigned flags)
 {
-    struct iovec iov[BLOCK_IOV_MAX];
     switch (run->state) {
-    case GRAINS_BELOW: return read_base(g, c, offset, run->size, flags);
+    case GRAINS_BELOW: return block_read_padded(g->base, c, offset, run->size, flags);
     case GRAINS_ZEROES: block_cursor_zero(c, run->size); return 0;
-    case GRAINS_DATA:
-        return grains_read_file(e->file, iov, block_cursor_next(c, run->size, iov), run->place, run->size,
-                                flags);
+    case GRAINS_DATA: return block_read_padded(e->file, c, run->place, run->size, flags);
     case GRAINS_PACKED:
         if (flags & BLOCK_NOWAIT)
             return -EAGAIN;
@@ -193,7 +177,7 @@ static int copy_up(struct grains *g, struct grains_extent *e, uint64_t offset, u
         now = MIN(size, (uint64_t)COPY_BYTES);
         const struct iovec iov = {bytes, now};
         struct block_cursor c = {.iov = &iov};
-        status = read_base(g, &c, offset, now, 0);
+        status = block_read_padded(g->base, &c, offset, now, 0);
         if (!status)
             status = block_pwrite(e->file, bytes, now, place);
     }
@@ -393,18 +377,6 @@ int grains_discard(struct grains *g, uint64_t offset, uint64_t size)
     return status;
 }
 
-static int extent_below(struct grains *g, uint64_t offset, uint64_t size, struct block_extent *extent)
-{
-    const uint64_t end = g->base ? g->base->facts.size : 0;
-    *extent = (struct block_extent){
-        .size = size, .hole = true, .zero = true, .depth = g->base ? 1 : 0, .place = BLOCK_NO_PLACE};
-    if (offset >= end)
-        return 0;
-    int status = block_extent(g->base, offset, MIN(size, end - offset), extent);
-    extent->depth++;
-    return status;
-}
-
 int grains_extent(struct grains *g, uint64_t offset, uint64_t size, struct block_extent *extent)
 {
     struct grains_extent *e = extent_at(g, offset);
@@ -417,7 +389,7 @@ int grains_extent(struct grains *g, uint64_t offset, uint64_t size, struct block
         return status;
     *extent = (struct block_extent){.size = run.size, .place = BLOCK_NO_PLACE};
     switch (run.state) {
-    case GRAINS_BELOW: return extent_below(g, offset, run.size, extent);
+    case GRAINS_BELOW: return block_extent_below(g->base, offset, run.size, extent);
     case GRAINS_ZEROES: extent->zero = true; break;
     case GRAINS_PACKED: extent->compressed = true; break;
     case GRAINS_DATA:

@@ -169,10 +169,6 @@ int grains_clear_tail(struct grains_extent *e);
 /* Is there so much in memory that it should be flushed before more is written? */
 bool grains_full(struct grains *g);
 
-/* Reads what may lie behind the end of a file that was cut short, which is zeroes. */
-int grains_read_file(struct disk *file, const struct iovec *iov, unsigned n, uint64_t place, uint64_t size,
-                     unsigned flags);
-
 /* Zeroes at a place where nothing was yet; last: up to where the file has to reach. */
 int grains_clear(struct grains_extent *e, uint64_t size, uint64_t place, bool last);
 

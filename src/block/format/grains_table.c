@@ -154,21 +154,6 @@ int grains_map(struct grains_extent *e, uint64_t at, uint64_t size, bool wait, s
     return 0;
 }
 
-int grains_read_file(struct disk *file, const struct iovec *iov, unsigned n, uint64_t place, uint64_t size,
-                     unsigned flags)
-{
-    const uint64_t end = file->facts.size;
-    if (range_inside(place, size, 0, end))
-        return block_read(file, iov, n, place, flags);
-    struct iovec there[BLOCK_IOV_MAX];
-    struct block_cursor c = {.iov = iov};
-    const uint64_t left = place < end ? end - place : 0;
-    int status = left ? block_read(file, there, block_cursor_next(&c, left, there), place, flags) : 0;
-    if (!status)
-        block_cursor_zero(&c, size - left);
-    return status;
-}
-
 /* --- changing --- */
 
 /* Bytes of a table have changed. */

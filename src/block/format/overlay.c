@@ -36,8 +36,7 @@
 #include "base/bits.h"
 #include "base/byteorder.h"
 #include "base/error.h"
-#include "block/block.h"
-#include "block/cursor.h"
+#include "block/below.h"
 #include "block/scratch.h"
 #include "os/fd.h"
 
@@ -229,22 +228,6 @@ static void set(struct overlay *o, uint64_t first, uint64_t last)
 
 /* --- reading --- */
 
-/* What the base has there. size may be more than it has. */
-static int read_base(struct overlay *o, struct block_cursor *c, uint64_t offset, uint64_t size,
-                     unsigned flags)
-{
-    struct iovec iov[BLOCK_IOV_MAX];
-    const uint64_t end = o->base->facts.size, there = offset < end ? MIN(size, end - offset) : 0;
-    if (there) {
-        unsigned n = block_cursor_next(c, there, iov);
-        int status = block_read(o->base, iov, n, offset, flags);
-        if (status)
-            return status;
-    }
-    block_cursor_zero(c, size - there);
-    return 0;
-}
-
 static int overlay_read(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
 {
     struct overlay *o = overlay(b);
@@ -258,7 +241,7 @@ static int overlay_read(struct disk *b, const struct iovec *iov, unsigned n, uin
             unsigned parts = block_cursor_next(&c, now, part);
             status = block_read(o->file, part, parts, o->data + offset, flags);
         } else {
-            status = read_base(o, &c, offset, now, flags);
+            status = block_read_padded(o->base, &c, offset, now, flags);
         }
     }
     return status;
@@ -274,7 +257,7 @@ static int copy_up(struct overlay *o, uint64_t cluster)
     struct block_cursor c = {.iov = &iov};
     if (has(o, cluster))
         return 0;
-    int status = read_base(o, &c, cluster * CLUSTER, CLUSTER, 0);
+    int status = block_read_padded(o->base, &c, cluster * CLUSTER, CLUSTER, 0);
     return status ? status : block_write(o->file, &iov, 1, o->data + cluster * CLUSTER);
 }
 
@@ -379,16 +362,9 @@ static int overlay_extent(struct disk *b, uint64_t offset, uint64_t size, struct
 {
     struct overlay *o = overlay(b);
     bool in_file;
-    const uint64_t now = run(o, offset, size, &in_file), end = o->base->facts.size;
-    if (in_file)
-        return block_extent(o->file, o->data + offset, now, extent);
-    if (offset < end) {
-        int status = block_extent(o->base, offset, MIN(now, end - offset), extent);
-        extent->depth++;
-        return status;
-    }
-    *extent = (struct block_extent){.size = now, .hole = true, .zero = true};
-    return 0;
+    const uint64_t now = run(o, offset, size, &in_file);
+    return in_file ? block_extent(o->file, o->data + offset, now, extent)
+                   : block_extent_below(o->base, offset, now, extent);
 }
 
 const struct block_driver block_driver_overlay = {

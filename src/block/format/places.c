@@ -8,7 +8,7 @@
 
 #include "base/bits.h"
 #include "base/error.h"
-#include "block/cursor.h"
+#include "block/below.h"
 #include "block/scratch.h"
 
 enum { PAGES_AT_ONCE = 256, COPY = 1024 * 1024, AHEAD = 64 * 1024 * 1024 };
@@ -118,35 +118,8 @@ static uint64_t run(const struct places *p, uint64_t offset, uint64_t size, enum
 
 /* --- reading --- */
 
-/* What is behind the file's end is zeroes: a file is cut off there after a crash, or by who made it. */
-static int read_here(struct places *p, struct block_cursor *c, uint64_t size, uint64_t place, unsigned flags)
-{
-    struct iovec part[BLOCK_IOV_MAX];
-    const uint64_t end = p->file->facts.size, there = place < end ? MIN(size, end - place) : 0;
-    if (there) {
-        const unsigned n = block_cursor_next(c, there, part);
-        int status = block_read(p->file, part, n, place, flags);
-        if (status)
-            return status;
-    }
-    block_cursor_zero(c, size - there);
-    return 0;
-}
-
-static int read_base(struct places *p, struct block_cursor *c, uint64_t size, uint64_t offset, unsigned flags)
-{
-    struct iovec part[BLOCK_IOV_MAX];
-    const uint64_t end = p->base ? p->base->facts.size : 0,
-                   there = offset < end ? MIN(size, end - offset) : 0;
-    if (there) {
-        const unsigned n = block_cursor_next(c, there, part);
-        int status = block_read(p->base, part, n, offset, flags);
-        if (status)
-            return status;
-    }
-    block_cursor_zero(c, size - there);
-    return 0;
-}
+/* What is behind the file's end is zeroes: a file is cut off there after a crash, or by who made it. Hence
+ * block_read_padded(). */
 
 /* Bytes from offset on, up to size and inside one partial block, that are alike. */
 static int run_inside(struct places *p, uint64_t offset, uint64_t size, uint64_t place, uint64_t *now,
@@ -169,7 +142,8 @@ static int read_partial(struct places *p, struct block_cursor *c, uint64_t offse
         bool here;
         status = run_inside(p, offset, size, place, &now, &here, flags);
         if (!status)
-            status = here ? read_here(p, c, now, place, flags) : read_base(p, c, now, offset, flags);
+            status = here ? block_read_padded(p->file, c, place, now, flags)
+                          : block_read_padded(p->base, c, offset, now, flags);
     }
     return status;
 }
@@ -183,8 +157,8 @@ int places_read(struct places *p, const struct iovec *iov, unsigned n, uint64_t 
         uint64_t place;
         now = run(p, offset, size, &kind, &place);
         switch (kind) {
-        case KIND_NONE: status = read_base(p, &c, now, offset, flags); break;
-        case KIND_HERE: status = read_here(p, &c, now, place, flags); break;
+        case KIND_NONE: status = block_read_padded(p->base, &c, offset, now, flags); break;
+        case KIND_HERE: status = block_read_padded(p->file, &c, place, now, flags); break;
         case KIND_ZERO: block_cursor_zero(&c, now); break;
         case KIND_PARTIAL: status = read_partial(p, &c, offset, now, place, flags); break;
         case KIND_BAD: status = -EIO; break;
@@ -197,7 +171,7 @@ int places_read_file(struct places *p, void *bytes, uint64_t size, uint64_t offs
 {
     const struct iovec iov = {bytes, size};
     struct block_cursor c = {.iov = &iov};
-    return size ? read_here(p, &c, size, offset, 0) : 0;
+    return size ? block_read_padded(p->file, &c, offset, size, 0) : 0;
 }
 
 /* --- making room --- */
@@ -294,7 +268,7 @@ static int copy_base(struct places *p, uint64_t offset, uint64_t size, uint64_t 
         uint8_t *bytes = block_scratch_take(now);
         const struct iovec iov = {bytes, now};
         struct block_cursor c = {.iov = &iov};
-        status = bytes ? read_base(p, &c, now, offset, 0) : -ENOMEM;
+        status = bytes ? block_read_padded(p->base, &c, offset, now, 0) : -ENOMEM;
         if (!status)
             status = block_write(p->file, &iov, 1, place);
         block_scratch_give(bytes);
@@ -502,19 +476,6 @@ int places_zero(struct places *p, uint64_t offset, uint64_t size, unsigned flags
     return status;
 }
 
-static int extent_base(struct places *p, uint64_t offset, uint64_t size, struct block_extent *extent)
-{
-    const uint64_t end = p->base ? p->base->facts.size : 0;
-    if (offset >= end) {
-        *extent = (struct block_extent){
-            .size = size, .hole = true, .zero = true, .depth = p->base ? 1 : 0, .place = BLOCK_NO_PLACE};
-        return 0;
-    }
-    int status = block_extent(p->base, offset, MIN(size, end - offset), extent);
-    extent->depth++;
-    return status;
-}
-
 static int extent_here(struct places *p, uint64_t size, uint64_t place, struct block_extent *extent)
 {
     const uint64_t end = p->file->facts.size;
@@ -529,7 +490,7 @@ int places_extent(struct places *p, uint64_t offset, uint64_t size, struct block
     bool here = false;
     int status;
     switch (kind) {
-    case KIND_NONE: return extent_base(p, offset, now, extent);
+    case KIND_NONE: return block_extent_below(p->base, offset, now, extent);
     case KIND_HERE: return extent_here(p, now, place, extent);
     case KIND_ZERO:
         *extent = (struct block_extent){.size = now, .hole = true, .zero = true, .place = BLOCK_NO_PLACE};
@@ -538,7 +499,7 @@ int places_extent(struct places *p, uint64_t offset, uint64_t size, struct block
         status = run_inside(p, offset, now, place, &now, &here, 0);
         if (status)
             return status;
-        return here ? extent_here(p, now, place, extent) : extent_base(p, offset, now, extent);
+        return here ? extent_here(p, now, place, extent) : block_extent_below(p->base, offset, now, extent);
     default: return -EIO;
     }
 }

@@ -21,6 +21,7 @@
 #include "base/byteorder.h"
 #include "base/checked.h"
 #include "base/error.h"
+#include "block/below.h"
 #include "block/format/chunks.h"
 #include "block/image.h"
 #include "block/scratch.h"
@@ -236,21 +237,6 @@ static int load(void *opaque, uint64_t entry, uint8_t *bytes, size_t size)
     return status;
 }
 
-static int read_base(struct qcow1 *q, struct block_cursor *c, uint64_t offset, uint64_t size, unsigned flags)
-{
-    struct iovec iov[BLOCK_IOV_MAX];
-    const uint64_t end = q->base ? q->base->facts.size : 0;
-    const uint64_t there = offset < end ? MIN(size, end - offset) : 0;
-    if (there) {
-        const unsigned n = block_cursor_next(c, there, iov);
-        int status = block_read(q->base, iov, n, offset, flags);
-        if (status)
-            return status;
-    }
-    block_cursor_zero(c, size - there);
-    return 0;
-}
-
 static int qcow1_read(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset, unsigned flags)
 {
     struct qcow1 *q = qcow1(b);
@@ -263,7 +249,7 @@ static int qcow1_read(struct disk *b, const struct iovec *iov, unsigned n, uint6
             return status;
         const size_t inside = (size_t)(offset & (cluster - 1));
         if (!run.entry)
-            status = read_base(q, &c, offset, run.size, flags);
+            status = block_read_padded(q->base, &c, offset, run.size, flags);
         else if (run.entry & COMPRESSED)
             status = block_chunks_read(q->unpacked, run.entry & ~COMPRESSED, cluster, inside,
                                        (size_t)run.size, &c, flags);
@@ -282,21 +268,13 @@ static int qcow1_extent(struct disk *b, uint64_t offset, uint64_t size, struct b
     int status = find(q, offset, size, &run, 0);
     if (status)
         return status;
-    const uint64_t end = q->base ? q->base->facts.size : 0;
+    if (!run.entry)
+        return block_extent_below(q->base, offset, run.size, extent);
     *extent = (struct block_extent){.size = run.size, .place = BLOCK_NO_PLACE};
-    if (run.entry & COMPRESSED) {
-        extent->compressed = true;
-    } else if (run.entry) {
+    extent->compressed = run.entry & COMPRESSED;
+    if (!extent->compressed)
         extent->place = run.entry + (offset & (b->facts.cluster - 1));
-    } else if (offset < end) {
-        status = block_extent(q->base, offset, MIN(run.size, end - offset), extent);
-        extent->depth++;
-        extent->place = BLOCK_NO_PLACE;
-    } else {
-        extent->hole = extent->zero = true;
-        extent->depth = q->base ? 1 : 0;
-    }
-    return status;
+    return 0;
 }
 
 /* --- as an image --- */

@@ -17,26 +17,13 @@
 #include <errno.h>
 #include <string.h>
 
-#include "block/cursor.h"
+#include "block/below.h"
 #include "block/format/qcow2/qcow2_int.h"
 #include "block/scratch.h"
 
 enum { BOUNCE = 1 << 20 /* most bytes that are encrypted or decrypted at once */ };
 
 /* --- reading --- */
-
-/* From a place in the data file. */
-static int read_place(struct qcow2 *q, struct block_cursor *c, uint64_t host, uint64_t size, unsigned flags)
-{
-    struct iovec part[BLOCK_IOV_MAX];
-    const uint64_t end = q->data->facts.size, there = host < end ? MIN(size, end - host) : 0;
-    int status = 0;
-    if (there)
-        status = block_read(q->data, part, block_cursor_next(c, there, part), host, flags);
-    if (!status)
-        block_cursor_zero(c, size - there);
-    return status;
-}
 
 static int read_encrypted(struct qcow2 *q, struct block_cursor *c, uint64_t guest, uint64_t host,
                           uint64_t size)
@@ -47,25 +34,13 @@ static int read_encrypted(struct qcow2 *q, struct block_cursor *c, uint64_t gues
         now = MIN(size, BOUNCE);
         const struct iovec iov = {bytes, now};
         struct block_cursor into = {.iov = &iov};
-        status = read_place(q, &into, host, now, 0);
+        status = block_read_padded(q->data, &into, host, now, 0);
         if (!status)
             status = q->decrypt(q, bytes, now, guest, host);
         if (!status)
             block_cursor_fill(c, bytes, now);
     }
     block_scratch_give(bytes);
-    return status;
-}
-
-static int read_base(struct qcow2 *q, struct block_cursor *c, uint64_t guest, uint64_t size, unsigned flags)
-{
-    struct iovec part[BLOCK_IOV_MAX];
-    const uint64_t end = q->base ? q->base->facts.size : 0, there = guest < end ? MIN(size, end - guest) : 0;
-    int status = 0;
-    if (there)
-        status = block_read(q->base, part, block_cursor_next(c, there, part), guest, flags);
-    if (!status)
-        block_cursor_zero(c, size - there);
     return status;
 }
 
@@ -87,13 +62,13 @@ static int read_parts(struct qcow2 *q, struct block_cursor *c, uint64_t guest, u
         if (status)
             break;
         switch (m.kind) {
-        case QCOW2_KIND_NONE: status = read_base(q, c, guest, m.size, flags); break;
+        case QCOW2_KIND_NONE: status = block_read_padded(q->base, c, guest, m.size, flags); break;
         case QCOW2_KIND_ZERO: block_cursor_zero(c, m.size); break;
         case QCOW2_KIND_DATA:
             if (q->crypto)
                 status = flags & BLOCK_NOWAIT ? -EAGAIN : read_encrypted(q, c, guest, m.host, m.size);
             else
-                status = read_place(q, c, m.host, m.size, flags);
+                status = block_read_padded(q->data, c, m.host, m.size, flags);
             break;
         case QCOW2_KIND_COMPRESSED:
             status = flags & BLOCK_NOWAIT ? -EAGAIN : read_compressed(q, c, guest, &m);
@@ -450,16 +425,20 @@ int qcow2_pwrite(struct qcow2 *q, const void *bytes, size_t size, uint64_t guest
 
 /* --- how it is kept --- */
 
-static int extent_of_base(struct qcow2 *q, uint64_t offset, uint64_t size, struct block_extent *extent)
+/* Data for which the host keeps nothing reads as zeroes: its room was taken ahead, or its storage given back.
+ */
+static int look_in_file(struct qcow2 *q, struct block_extent *extent)
 {
-    const uint64_t end = q->base->facts.size;
-    if (offset >= end) {
-        *extent = (struct block_extent){
-            .size = size, .hole = true, .zero = true, .depth = 1, .place = BLOCK_NO_PLACE};
+    struct block_extent kept;
+    const uint64_t end = q->data->facts.size;
+    extent->zero = extent->place >= end;
+    if (extent->zero)
         return 0;
+    int status = block_extent(q->data, extent->place, MIN(extent->size, end - extent->place), &kept);
+    if (!status) {
+        extent->size = kept.size;
+        extent->zero = kept.zero;
     }
-    int status = block_extent(q->base, offset, MIN(size, end - offset), extent);
-    extent->depth++;
     return status;
 }
 
@@ -480,12 +459,13 @@ int qcow2_extent(struct disk *b, uint64_t offset, uint64_t size, struct block_ex
     if (status)
         return status;
     if (m.kind == QCOW2_KIND_NONE && q->base)
-        return extent_of_base(q, offset, m.size, extent);
+        return block_extent_below(q->base, offset, m.size, extent);
     *extent = (struct block_extent){.size = m.size, .place = BLOCK_NO_PLACE};
     extent->compressed = m.kind == QCOW2_KIND_COMPRESSED;
     extent->zero = m.kind == QCOW2_KIND_NONE || m.kind == QCOW2_KIND_ZERO;
     extent->hole = extent->zero && !m.kept;
-    if (m.kind == QCOW2_KIND_DATA && !q->crypto)
-        extent->place = m.host;
-    return 0;
+    if (m.kind != QCOW2_KIND_DATA || q->crypto)
+        return 0;
+    extent->place = m.host;
+    return look_in_file(q, extent);
 }
