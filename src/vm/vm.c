@@ -282,6 +282,11 @@ static struct machine *build_machine(struct vm *vm, struct guest_options *o, GEr
     return machine_new(board, &config, error);
 }
 
+static void on_job_event(void *opaque, const char *name, json_t *data)
+{
+    vm_event(opaque, name, data);
+}
+
 /* Whoever started us has gone. */
 static void on_closed(void *opaque)
 {
@@ -302,6 +307,9 @@ struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, GError
         return NULL;
     vm->worker = vm_worker_new(NULL, error);
     if (!vm->worker)
+        return NULL;
+    vm->jobs = jobs_new(NULL, on_job_event, vm, error);
+    if (!vm->jobs)
         return NULL;
     vm->console = open_console(&options->console);
     vm->machine = build_machine(vm, options, error);
@@ -327,6 +335,7 @@ void vm_free(struct vm *vm)
 {
     if (!vm)
         return;
+    jobs_free(vm->jobs);
     if (vm->worker)
         vm_save_free(vm);
     machine_free(vm->machine);

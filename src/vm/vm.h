@@ -32,6 +32,7 @@
 #include "control/server.h"
 #include "os/sandbox.h"
 #include "vm/save.h"
+#include "vm/jobs.h"
 #include "vm/worker.h"
 
 enum vm_state { VM_STARTING, VM_RUNNING, VM_PAUSED, VM_SAVED, VM_ENDED };
@@ -51,6 +52,7 @@ struct vm {
     struct qmp_server *control;
     struct sandbox *sandbox;  /* borrowed: what is in force */
     struct vm_worker *worker; /* does what takes long */
+    struct jobs *jobs;        /* what takes long and clients follow */
     struct save *save;        /* the last saving, perhaps under way; NULL: there was none */
     GSource *power_source, *signal_source;
     struct vm_notices *notices;
@@ -90,6 +92,7 @@ json_t *stats_json(struct vcpus *vcpus);
 extern const struct qmp_command *const vm_command_tables[];
 extern const struct qmp_command vm_save_commands[]; /* all of them; ends with NULL */
 extern const struct qmp_command vm_commands[];
+extern const struct qmp_command vm_job_commands[];
 extern const struct qmp_command vm_memory_commands[];
 
 /* The whole program hostel-vmm: argv as main() has it; the exit code. */
