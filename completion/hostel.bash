@@ -19,6 +19,55 @@ _hostel_names()
     hostel "$1" 2>/dev/null | sed 's/ .*//'
 }
 
+_hostel_guests()
+{
+    hostel ps -a -o name 2>/dev/null
+}
+
+# Options of the commands about guests.
+_hostel_own_options()
+{
+    hostel help "$1" 2>/dev/null | sed -n 's/^  -[a-zA-Z], /  /; s/^  \(--[-a-z]*\).*/\1/p'
+}
+
+# The keys that `hostel set` changes, each with its equals sign.
+_hostel_settings()
+{
+    hostel help set 2>/dev/null | sed -n 's/^  \([a-z-]*\) .*/\1=/p'
+}
+
+# A command about guests: its options, names, and what follows them.
+_hostel_guest()
+{
+    local command="$1" current="$2" previous="$3" named="${COMP_WORDS[2]}"
+    case "$previous" in
+    -o | --output)
+        mapfile -t COMPREPLY < <(compgen -W "table json name" -- "$current")
+        return
+        ;;
+    -t | --timeout | -d | --delay | -n | --lines) return ;;
+    esac
+    case "$command:$current" in
+    *:-*) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_own_options "$command")" -- "$current") ;;
+    ps:* | guests:*) ;;
+    set:*)
+        if [ "$COMP_CWORD" -eq 2 ]; then
+            mapfile -t COMPREPLY < <(compgen -W "$(_hostel_guests)" -- "$current")
+        elif [ "$current" != = ] && [ "$previous" != = ]; then
+            compopt -o nospace 2>/dev/null
+            mapfile -t COMPREPLY < <(compgen -W "$(_hostel_settings)" -- "$current")
+        fi
+        ;;
+    rename:* | console:*)
+        [ "$named" != "$current" ] || mapfile -t COMPREPLY < <(compgen -W "$(_hostel_guests)" -- "$current")
+        ;;
+    pause:* | resume:* | reset:* | shutdown:* | stop:* | kill:* | top:*)
+        mapfile -t COMPREPLY < <(compgen -W "$(hostel ps -o name 2>/dev/null)" -- "$current")
+        ;;
+    *) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_guests)" -- "$current") ;;
+    esac
+}
+
 # The keys of an option that is a list, each with its equals sign.
 _hostel_keys()
 {
@@ -138,11 +187,15 @@ _hostel()
         _hostel_image "$current" "$previous"
         return
     fi
-    if [ "${COMP_WORDS[1]}" = remove ]; then
-        mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names guests)" -- "$current")
+    case "${COMP_WORDS[1]}" in
+    run) ;;
+    ps | info | top | start | pause | resume | reset | shutdown | stop | kill | wait | console | logs | rename | set | \
+        rm | guests | remove)
+        _hostel_guest "${COMP_WORDS[1]}" "$current" "$previous"
         return
-    fi
-    [ "${COMP_WORDS[1]}" = run ] || return 0
+        ;;
+    *) return 0 ;;
+    esac
     local i=$((COMP_CWORD - 1))
     while [ "$i" -gt 1 ] && [[ "${COMP_WORDS[i]}" != --* ]]; do i=$((i - 1)); done
     case "${COMP_WORDS[i]}" in
@@ -174,7 +227,7 @@ _hostel()
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         ;;
-    --name) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names guests)" -- "$current") ;;
+    --name) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_guests)" -- "$current") ;;
     --cpus | --cpu-features | --memory | --append | --trace-at) ;;
     --size | --hostname | --user | --password | --package) ;;
     run) mapfile -t COMPREPLY < <(compgen -W "debian $(_hostel_options)" -- "$current") ;;

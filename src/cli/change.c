@@ -58,21 +58,26 @@ static bool apply(struct change *c, const struct setting *s, const char *value, 
     return c->call && s->apply(c->call, value, error);
 }
 
-static bool set_one(struct change *c, const char *word, GError **error)
+/* "key=value" into the definition. */
+static bool store(struct change *c, const char *word, GError **error)
 {
     const char *equals = strchr(word, '=');
     if (!equals || equals == word)
         return hostel_fail(error, HOSTEL_ERROR_USAGE,
                            "'%s' is not KEY=VALUE, as in memory=1G; 'hostel help set' lists the keys", word);
     g_autofree char *key = g_strndup(word, (size_t)(equals - word));
-    const char *value = equals[1] ? equals + 1 : NULL;
-    if (!setting_store(c->guest, key, value, error))
-        return false;
+    return setting_store(c->guest, key, equals[1] ? equals + 1 : NULL, error);
+}
+
+/* The same into the guest that runs, or at least a word about it. */
+static bool bring_about(struct change *c, const char *word, GError **error)
+{
+    const char *value = strchr(word, '=') + 1;
+    g_autofree char *key = g_strndup(word, (size_t)(value - 1 - word));
     const struct setting *s = setting_find(key);
-    if (c->state.live && s && s->apply)
-        return apply(c, s, value, error);
-    if (c->state.live)
-        log_info(LOG_CLI, "guest '%s' is running; %s changes when it is started again", c->guest->name, key);
+    if (s && s->apply)
+        return apply(c, s, *value ? value : NULL, error);
+    log_info(LOG_CLI, "guest '%s' is running; %s changes when it is started again", c->guest->name, key);
     return true;
 }
 
@@ -87,8 +92,10 @@ int cli_set(char **argv)
     const char *name = args.names[0];
     c.guest = guest_find(name, &c.state, &error) ? named_edit(name, &error) : NULL;
     bool good = c.guest != NULL;
-    for (unsigned i = 1; i < args.n && good; i++)
-        good = set_one(&c, args.names[i], &error);
+    for (unsigned i = 1; i < args.n && good; i++) /* first all of it, so that a wrong one changes nothing */
+        good = store(&c, args.names[i], &error);
+    for (unsigned i = 1; i < args.n && good && c.state.live; i++)
+        good = bring_about(&c, args.names[i], &error);
     code = good && named_keep(c.guest, &error) ? CLI_OK : cli_fail(error);
     guest_call_close(c.call);
     guest_state_fini(&c.state);

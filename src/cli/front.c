@@ -42,9 +42,12 @@ bool front_send(int fd, enum front_word word, int number)
     return fd >= 0 && send(fd, &message, sizeof(message), MSG_NOSIGNAL) == (ssize_t)sizeof(message);
 }
 
-bool front_receive(int fd, struct front_message *message)
+int front_receive(int fd, struct front_message *message)
 {
-    return recv(fd, message, sizeof(*message), MSG_DONTWAIT) == (ssize_t)sizeof(*message);
+    const ssize_t n = recv(fd, message, sizeof(*message), MSG_DONTWAIT);
+    if (n == (ssize_t)sizeof(*message))
+        return 0;
+    return n < 0 && (errno == EAGAIN || errno == EINTR) ? -EAGAIN : -EPIPE;
 }
 
 /* --- the supervisor --- */
@@ -140,17 +143,16 @@ static int wait_in_front(const struct front *f, pid_t supervisor)
             continue;
         struct front_message message;
         int code = 0, status = 0;
-        if (front_receive(f->link, &message)) {
-            if (!obey(f, &message, &code))
-                continue;
-            if (message.word == FRONT_END) /* and so nothing of it is left when we end */
-                waitpid(supervisor, &status, 0);
-            return code;
-        }
-        if (p[0].revents & (POLLHUP | POLLERR)) {
+        const int got = front_receive(f->link, &message);
+        if (got == -EPIPE) {
             waitpid(supervisor, &status, 0);
             return on_killed(f, status);
         }
+        if (got || !obey(f, &message, &code))
+            continue;
+        if (message.word == FRONT_END) /* and so nothing of it is left when we end */
+            waitpid(supervisor, &status, 0);
+        return code;
     }
 }
 

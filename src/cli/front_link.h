@@ -22,8 +22,10 @@ struct front_message {
     int number;
 };
 
-/* Over a socket of packets. False when the other side has gone (receive: or has nothing to say just now). */
+/* Over a socket of packets. False when the other side has gone. */
 bool front_send(int fd, enum front_word word, int number);
-bool front_receive(int fd, struct front_message *message);
+
+/* Takes a message, if there is one: 0; -EAGAIN; or -EPIPE when the other side has gone. */
+int front_receive(int fd, struct front_message *message);
 
 #endif

@@ -197,9 +197,11 @@ static json_t *take_value(const struct guest_call *c, const char *command, json_
 {
     json_t *value = json_incref(json_object_get(answer, "return"));
     if (!value) {
-        const char *why = json_string_value(json_object_get(json_object_get(answer, "error"), "desc"));
-        hostel_fail(error, HOSTEL_ERROR_INPUT, "guest '%s': %s: %s", c->name, command,
-                    why ? why : "its process refused without a reason");
+        const char *said = json_string_value(json_object_get(json_object_get(answer, "error"), "desc"));
+        g_autofree char *why = g_strdup(said ? said : "its process refused without a reason");
+        for (char *p = why; *p; p++) /* nothing that a terminal obeys */
+            *p = (unsigned char)*p < ' ' || *p == 0x7f ? '?' : *p;
+        hostel_fail(error, HOSTEL_ERROR_INPUT, "guest '%s': %s: %s", c->name, command, why);
     }
     json_decref(answer);
     return value;

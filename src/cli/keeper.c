@@ -121,10 +121,19 @@ void keeper_detached(struct keeper *k)
 
 /* --- while it runs --- */
 
+/* A guest's process may say anything; what is kept and shown is a word. */
+static bool is_word(const char *text)
+{
+    enum { WORD_MAX = 40 };
+    const size_t length = strlen(text);
+    return length && length <= WORD_MAX && strspn(text, "abcdefghijklmnopqrstuvwxyz-") == length;
+}
+
 static void note_reason(struct keeper *k, const json_t *data)
 {
     g_free(k->reason);
-    k->reason = g_strdup(json_string_value(json_object_get(data, "reason")));
+    const char *reason = json_string_value(json_object_get(data, "reason"));
+    k->reason = reason && is_word(reason) ? g_strdup(reason) : NULL;
     k->by_guest = json_is_true(json_object_get(data, "guest"));
 }
 
@@ -137,8 +146,10 @@ bool keeper_message(struct keeper *k, const json_t *message)
         return true;
     const json_t *value = json_object_get(message, "return");
     const char *status = json_string_value(json_object_get(value, "status"));
-    if (status && json_object_get(value, "running"))
-        become(k, status);
+    if (!status || !json_object_get(value, "running"))
+        return false;
+    k->answered = true;
+    become(k, is_word(status) ? status : "unknown");
     return false;
 }
 

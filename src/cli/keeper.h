@@ -25,8 +25,9 @@ struct keeper {
     struct guest_state state; /* as it was noted last */
     char *reason;             /* of the end, in QMP's words; NULL = none was told */
     bool by_guest;
-    bool up;      /* the VMM answered: from here on the guest is one that there is */
-    bool discard; /* the guest goes when the run is over */
+    bool answered; /* the VMM told its status */
+    bool up;       /* from here on the guest is one that there is */
+    bool discard;  /* the guest goes when the run is over */
 };
 
 /* Takes the guest, opens what belongs to a run, and notes that it is starting. options gets the socket on
@@ -37,7 +38,7 @@ bool keeper_begin(struct keeper *k, struct named *guest, struct guest_options *o
 /* The VMM's process was started. */
 void keeper_started(struct keeper *k, pid_t vmm);
 
-/* It answered: the guest's definition is kept. */
+/* It answered, so it runs: the guest's definition is kept. */
 bool keeper_up(struct keeper *k, GError **error);
 
 /* A message of the VMM: an event, or an answer. True when its status is to be asked for (query-status), the

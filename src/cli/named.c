@@ -259,12 +259,13 @@ bool named_keep(struct named *n, GError **error)
 
 bool named_rename(struct named *n, const char *name, GError **error)
 {
-    AUTO(named) other = named_open(name, error); /* so that nobody makes it meanwhile */
-    if (!other)
-        return false;
-    if (other->made)
+    /* Locked, so that nobody makes it meanwhile. */
+    AUTO(named) other = named_exists(name) ? NULL : named_open(name, error);
+    if (named_exists(name))
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "there is a guest '%s' already; choose another name",
                            name);
+    if (!other)
+        return false;
     g_autofree char *guests = named_folder(), *final = g_build_filename(guests, name, NULL);
     if (rename(n->folder, final))
         return hostel_fail(error, HOSTEL_ERROR_HOST, "cannot make %s: %s", final, g_strerror(errno));

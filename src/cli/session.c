@@ -76,6 +76,7 @@ struct session {
     bool answered;  /* the VMM answered since this was last cleared */
     bool greeted;   /* its status was asked for at least once */
     bool paused;    /* by stop_ourselves() */
+    bool orphaned;  /* the process in front was killed */
 };
 
 static long now_ms(void)
@@ -119,9 +120,10 @@ static void on_message(void *opaque, json_t *message)
     s->answered |= error || json_object_get(message, "return");
     if (!s->keeper)
         return;
-    on_up(s);
     if (keeper_message(s->keeper, message))
         control_client_send(&s->control, "query-status", NULL, NULL);
+    if (s->keeper->answered)
+        on_up(s);
 }
 
 static void ask_to_end(struct session *s)
@@ -219,7 +221,7 @@ static void detach(struct session *s)
     shutdown(front, SHUT_RDWR);
 }
 
-/* The VMM answered, not for the first time perhaps. */
+/* The VMM told its status, not for the first time perhaps. */
 static void on_up(struct session *s)
 {
     g_autoptr(GError) error = NULL;
@@ -242,19 +244,18 @@ static void on_signal(struct session *s, int number);
 static void read_front(struct session *s)
 {
     struct front_message message;
-    if (front_receive(s->front, &message)) {
-        if (message.word == FRONT_SIGNAL)
-            on_signal(s, message.number);
-        else if (message.word == FRONT_CONTINUED)
-            go_on(s);
+    const int got = front_receive(s->front, &message);
+    if (!got && message.word == FRONT_SIGNAL)
+        on_signal(s, message.number);
+    else if (!got && message.word == FRONT_CONTINUED)
+        go_on(s);
+    if (got != -EPIPE)
         return;
-    }
-    if (errno == EAGAIN)
-        return;
-    /* It was killed. */
+    /* It was killed. When it led the terminal's session, SIGHUP comes besides. */
     s->front = -1;
     watch_signals(s);
     on_signal(s, SIGHUP);
+    s->orphaned = true;
 }
 
 /* --- the terminal --- */
@@ -372,6 +373,8 @@ static void on_signal(struct session *s, int number)
     case SIGCONT: terminal_retake(); break;
     case SIGWINCH: s->size_told = false; break;
     default:
+        if (s->orphaned && number == SIGHUP)
+            break;
         s->ended_by = number;
         terminal_give(); /* whatever may still go wrong */
         if (!s->waited)

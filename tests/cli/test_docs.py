@@ -8,6 +8,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MANUAL = ROOT / "docs" / "hostel.1"
@@ -169,6 +170,46 @@ def test_completion_offers_images():
 def test_completion_offers_options():
     assert complete("hostel", "run", "--") == {f"--{name}" for name in options()}
     assert complete("hostel", "run", "--isa", "x", "--me") == {"--memory", "--method"}
+
+
+def own_options(command):
+    return set(re.findall(r"^  (?:-\w, )?--([a-z-]+)", hostel("help", command), re.M))
+
+
+def test_manual_has_every_option_of_commands():
+    """Of the commands about guests: a letter in the heading, the name in the text or there."""
+    text = MANUAL.read_text()
+    for command in commands() - {"run", "image", "help", "guests", "remove"}:
+        item = text.split(f".It Ic {command}", 1)[1].split("\n.It ", 1)[0]
+        rows = re.findall(r"^  (?:-(\w))?(?:, )?(?:--([a-z-]+))?.*", hostel("help", command), re.M)
+        for letter, name in rows:
+            if not name or command == "set":
+                continue
+            heading, body = (item + "\n").split("\n", 1)
+            assert not letter or re.search(rf"Fl \w*{letter}\w*\b", heading), (command, letter, heading)
+            assert f"Fl Fl {name}" in item or name == "output", (command, name)
+            assert body
+
+
+def test_completion_offers_guests():
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_DATA_HOME"] = folder
+        for name in ("web", "mail"):
+            guest = pathlib.Path(folder) / "hostel/guests" / name
+            guest.mkdir(parents=True)
+            (guest / "definition").write_text("[guest]\nsystem=run\n")
+        for command in ("info", "start", "wait", "console", "logs", "rename", "set", "rm", "remove"):
+            assert complete("hostel", command, "") == {"web", "mail"}, command
+            assert complete("hostel", command, "w") == {"web"}, command
+        for command in ("pause", "resume", "reset", "shutdown", "stop", "kill", "top"):  # none is running
+            assert complete("hostel", command, "") == set(), command
+        for command in ("ps", "info", "logs", "stop", "rm", "top", "start"):
+            assert complete("hostel", command, "--") == {f"--{name}" for name in own_options(command)}, command
+        assert complete("hostel", "ps", "-o", "") == {"table", "json", "name"}
+        assert {"memory=", "cpus=", "append="} <= complete("hostel", "set", "web", "")
+        assert complete("hostel", "set", "web", "memory", "=", "") == set()
+        assert complete("hostel", "run", "--name", "") == {"web", "mail"}
+        del os.environ["XDG_DATA_HOME"]
 
 
 def test_completion_offers_values():
