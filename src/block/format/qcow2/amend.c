@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "block/format/qcow2/qcow2_int.h"
+#include "block/format/qcow2/snapshot_int.h"
 #include "block/scratch.h"
 
 #define ROW(field, word, choices, text)                                                                      \
@@ -108,7 +108,8 @@ static bool set_version(struct qcow2 *q, const char *compat, GError **error)
     if (is_old(compat))
         return check_old(q, error) && tell(q, make_old(q), error);
     int status = qcow2_sync_all(q);
-    return tell(q, status ? status : store(q, 3, (uint32_t)sizeof(struct qcow2_disk_header)), error);
+    return tell(q, status, error) && qcow2_snapshots_complete(q, error) &&
+           tell(q, store(q, 3, (uint32_t)sizeof(struct qcow2_disk_header)), error);
 }
 
 /* --- all --- */

@@ -426,3 +426,38 @@ bool qcow2_snapshot_delete(struct disk *b, const char *which, GError **error)
         status = qcow2_share_flags(q);
     return !status || tell(q, "give back what the snapshot had; check the image for leaks", status, error);
 }
+
+/* --- completing --- */
+
+/* Is there a row without what version 3 asks for: the size of the disk? */
+static bool is_short(const GPtrArray *all)
+{
+    enum { EXTRA_V3 = 16 };
+    for (guint i = 0; i < all->len; i++)
+        if (((const struct qcow2_snapshot *)all->pdata[i])->extra_size < EXTRA_V3)
+            return true;
+    return false;
+}
+
+bool qcow2_snapshots_complete(struct qcow2 *q, GError **error)
+{
+    struct turn to = as_it_is(q);
+    const uint64_t old = to.snapshots_offset;
+    uint64_t old_size, size;
+    g_autoptr(GPtrArray) all = qcow2_snapshots_read(q, &old_size, error);
+    if (!all || !is_short(all))
+        return all != NULL;
+    int status = qcow2_snapshots_write(q, all, &to.snapshots_offset, &size); /* complete, always */
+    if (status)
+        return tell(q, "complete its snapshots", status, error);
+    status = qcow2_sync(q);
+    if (status)
+        qcow2_space_untake(q, to.snapshots_offset, size);
+    else
+        status = turn(q, &to);
+    if (status)
+        return tell(q, "complete its snapshots", status, error);
+    qcow2_space_free(q, old, old_size);
+    status = settle(q);
+    return !status || tell(q, "complete its snapshots", status, error);
+}

@@ -13,6 +13,12 @@ void qcow2_snapshot_free(struct qcow2_snapshot *s);
 /* Writes the table to a new place, not yet flushed; nothing refers to it yet. */
 int qcow2_snapshots_write(struct qcow2 *q, GPtrArray *all, uint64_t *offset, uint64_t *size);
 
+/* --- snapshot.c --- */
+
+/* Before an image becomes version 3: all rows of the table get what that asks for. All metadata is in the
+ * file, nothing else is under way. False with *error. */
+bool qcow2_snapshots_complete(struct qcow2 *q, GError **error);
+
 /* --- share.c; all: metadata is in the file as in memory (qcow2_sync), nothing else is under way --- */
 
 /* Can all that an L1 table (in memory) refers to be shared, or given back? Not when some of it is metadata:
