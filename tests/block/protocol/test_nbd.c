@@ -117,6 +117,37 @@ static void test_poor(void)
     place_clear(&p);
 }
 
+/* Zeroes that must be fast, from servers that can do it, do not say they can, and say so and do not. */
+static void test_fast_zero(void)
+{
+    static const struct {
+        const char *filter, *zero, *fast;
+        int status;
+    } servers[] = {
+        {"--filter=noextents", NULL, NULL, 0},
+        {"--filter=nozero", "zeromode=emulate", "fastzeromode=none", -EOPNOTSUPP},
+        {"--filter=nozero", "zeromode=emulate", "fastzeromode=slow", -EOPNOTSUPP},
+    };
+    if (!ready("nbdkit"))
+        return;
+    for (unsigned i = 0; i < ARRAY_SIZE(servers); i++) {
+        struct place p = place_new("");
+        const char *argv[] = {"nbdkit",        "-f", servers[i].filter, "memory", "1M", servers[i].zero,
+                              servers[i].fast, NULL};
+        pid_t pid = server_start(argv, p.listener);
+        struct disk *b = server_disk(p.uri, false, NULL);
+        uint8_t bytes[512] = {1};
+        g_assert_cmpint(block_pwrite(b, bytes, sizeof(bytes), 4096), ==, 0);
+        g_assert_cmpint(block_zero(b, 4096, 65536, BLOCK_ONLY_FAST | BLOCK_MAY_UNMAP), ==, servers[i].status);
+        g_assert_cmpint(block_zero(b, 4096, 65536, 0), ==, 0);
+        g_assert_cmpint(block_pread(b, bytes, sizeof(bytes), 4096), ==, 0);
+        g_assert_cmpuint(bytes[0], ==, 0);
+        block_free(b);
+        server_stop(pid);
+        place_clear(&p);
+    }
+}
+
 static void test_readonly(void)
 {
     if (!ready("nbdkit"))
@@ -272,6 +303,7 @@ int main(int argc, char **argv)
     g_test_add_func("/block/nbd/one-connection", test_one_connection);
     g_test_add_func("/block/nbd/qemu-nbd", test_qemu_nbd);
     g_test_add_func("/block/nbd/poor", test_poor);
+    g_test_add_func("/block/nbd/fast-zero", test_fast_zero);
     g_test_add_func("/block/nbd/readonly", test_readonly);
     g_test_add_func("/block/nbd/errors", test_errors);
     g_test_add_func("/block/nbd/lost", test_lost);

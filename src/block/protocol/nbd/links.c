@@ -21,6 +21,7 @@ static struct nbd_offer offer_of(struct nbd_handle *h)
         .readonly = nbd_is_read_only(h) != 0,
         .flush = nbd_can_flush(h) == 1,
         .zero = nbd_can_zero(h) == 1,
+        .fast_zero = nbd_can_fast_zero(h) == 1,
         .trim = nbd_can_trim(h) == 1,
         .extents = nbd_can_meta_context(h, LIBNBD_CONTEXT_BASE_ALLOCATION) == 1,
         .several = nbd_can_multi_conn(h) == 1,
@@ -34,7 +35,7 @@ static bool will_do(const struct nbd_links *s, const struct nbd_offer *now)
     return now->size == was->size && now->minimum <= MAX(was->minimum, 1) &&
            (was->maximum <= 0 ? now->maximum <= 0 : now->maximum <= 0 || now->maximum >= was->maximum) &&
            !(s->writable && now->readonly) && now->flush >= was->flush && now->zero >= was->zero &&
-           now->trim >= was->trim && now->extents >= was->extents;
+           now->fast_zero >= was->fast_zero && now->trim >= was->trim && now->extents >= was->extents;
 }
 
 /* Connects once, to as many as are wanted and allowed; 0 when there is none. A server that does not want more

@@ -37,7 +37,7 @@ enum { NBD_LINKS_MAX = 16 };
 /* What a server offers. */
 struct nbd_offer {
     int64_t size, minimum, maximum; /* of the disk; of requests, 0 or less = not told */
-    bool readonly, flush, zero, trim, extents, several;
+    bool readonly, flush, zero, fast_zero, trim, extents, several;
 };
 
 struct nbd_links {

@@ -218,9 +218,12 @@ static int nbd_disk_discard(struct disk *b, uint64_t offset, uint64_t size)
 static int nbd_disk_zero(struct disk *b, uint64_t offset, uint64_t size, unsigned flags)
 {
     struct nbd_disk *d = nbd_disk(b);
-    if (!d->links.offer.zero)
+    const bool fast = flags & BLOCK_ONLY_FAST;
+    if (!d->links.offer.zero || (fast && !d->links.offer.fast_zero))
         return -EOPNOTSUPP;
-    return in_pieces(d, true, offset, size, flags & BLOCK_MAY_UNMAP ? 0 : LIBNBD_CMD_FLAG_NO_HOLE);
+    return in_pieces(d, true, offset, size,
+                     (flags & BLOCK_MAY_UNMAP ? 0 : LIBNBD_CMD_FLAG_NO_HOLE) |
+                         (fast ? LIBNBD_CMD_FLAG_FAST_ZERO : 0));
 }
 
 /* --- extents --- */
