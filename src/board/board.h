@@ -130,7 +130,8 @@ bool machine_reset(struct machine *m, GError **error);
 /* --- state (machine_state.c); main thread, the machine is paused --- */
 
 /* Adds everything but memory's contents to w. Requests under way in chips are finished, or put back to be
- * done again; the machine can go on afterwards. */
+ * done again, and none begins before the machine goes on: so memory is complete behind this, and not before.
+ */
 void machine_save(struct machine *m, struct saved_writer *w);
 
 /* Does s fit this machine? Nothing is changed. */

@@ -24,7 +24,6 @@ struct save {
     struct vm_save_request request;
     struct saved_writer *writer;
     uint64_t *places; /* of the blocks, in the file */
-    bool logging;     /* the dirty log was started */
     bool was_running;
     int status; /* of the worker's part */
     GError *error;
@@ -127,7 +126,7 @@ static void copy(struct vm_work *work)
     struct save *s = (struct save *)(void *)work;
     uint64_t changed = UINT64_MAX;
     s->status = copy_all(s);
-    for (unsigned i = 0; i < ROUNDS_MAX && s->logging && changed > STOP_BYTES && !s->status; i++)
+    for (unsigned i = 0; i < ROUNDS_MAX && changed > STOP_BYTES && !s->status; i++)
         s->status = copy_changed(s, &changed);
 }
 
@@ -174,15 +173,17 @@ static void finish_done(struct vm_work *work)
     finished((struct save *)(void *)work);
 }
 
-/* The guest stands: what is left of memory, and the state. */
+/* The guest stands: the state, and what is left of memory. In this order, since chips end what they have
+ * under way, which writes to memory. */
 static bool take_state(struct save *s)
 {
     uint64_t changed;
-    if (s->logging && (s->status = copy_changed(s, &changed))) {
-        fail(s, s->status);
+    machine_save(s->vm->machine, s->writer);
+    int status = copy_changed(s, &changed);
+    if (status) {
+        fail(s, status);
         return false;
     }
-    machine_save(s->vm->machine, s->writer);
     if (s->request.about)
         saved_add(s->writer, SAVED_ABOUT, "guest", 1, s->request.about, strlen(s->request.about));
     return !s->request.stopped || s->request.stopped(s->request.opaque, &s->error);
@@ -253,7 +254,6 @@ static struct save *new_save(struct vm *vm, struct vm_save_request *request)
     for (unsigned i = 0; i < count; i++)
         s->places[i] = saved_add_memory(s->writer, blocks[i].name, blocks[i].base.v, blocks[i].size);
     s->began = now_ns();
-    s->logging = vm->state == VM_RUNNING;
     atomic_store(&s->state, SAVE_ACTIVE);
     return s;
 }
@@ -272,8 +272,7 @@ bool vm_save_start(struct vm *vm, struct vm_save_request *request, GError **erro
     }
     free_save(vm->save);
     struct save *s = vm->save = new_save(vm, request);
-    if (s->logging)
-        mem_log_start(vm->machine->mem);
+    mem_log_start(vm->machine->mem); /* also of a guest that stands: its disks may be at work */
     s->work.run = copy;
     s->work.done = copy_done;
     vm_worker_submit(vm->worker, &s->work);

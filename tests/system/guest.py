@@ -174,18 +174,26 @@ class Terminal(Session):
         os.close(self.slave)
 
 
+def file_words(option, fd):
+    """An option whose file is handed in."""
+    name, _, more = option.partition(" ")
+    return (f"--{name}", f"file=fd:{fd}:{name},{more}") if more else (f"--{name}", f"fd:{fd}:{name}")
+
+
 class Qmp:
     """A client of a VMM started by hand, with its control socket. What the VMM answers and tells is checked against
     the schema that it gives itself."""
 
     schema = None  # of the program; asked once
 
-    def __init__(self, *args, listen=False):
+    def __init__(self, *args, files=None, memory="16M", listen=False):
+        """files: options that name a file, each with its path and how it is opened."""
         self.socket, theirs = socket.socketpair()
         console, their_console = socket.socketpair()
         self.console = console
-        firmware = os.open(MONITOR, os.O_RDONLY)
-        keep = [theirs.fileno(), firmware, their_console.fileno()]
+        opened = {option: os.open(path, flags) for option, (path, flags) in
+                  (files or {"firmware": (MONITOR, os.O_RDONLY)}).items()}
+        keep = [theirs.fileno(), their_console.fileno(), *opened.values()]
         self.address = None  # of the socket for more clients
         if listen:
             self.folder = tempfile.TemporaryDirectory()
@@ -196,13 +204,16 @@ class Qmp:
             keep.append(listener.fileno())
             args = ["--control-listen", f"fd:{listener.fileno()}", *args]
         self.process = subprocess.Popen(
-            [VMM, "--isa", "riscv64", "--memory", "16M", "--firmware", f"fd:{firmware}:monitor", "--control",
-             f"fd:{keep[0]}", "--console", f"fd:{keep[2]}", *args], pass_fds=keep, stderr=subprocess.PIPE)
+            [VMM, "--isa", "riscv64", "--memory", memory, "--control", f"fd:{theirs.fileno()}",
+             "--console", f"fd:{their_console.fileno()}",
+             *(word for option, fd in opened.items() for word in file_words(option, fd)), *args],
+            pass_fds=keep, stderr=subprocess.PIPE)
         theirs.close()
         their_console.close()
         if listen:
             listener.close()
-        os.close(firmware)
+        for fd in opened.values():
+            os.close(fd)
         self.console.settimeout(PATIENCE)
         self._begin()
 
@@ -245,15 +256,15 @@ class Qmp:
                 Qmp.schema = Schema(vmm.send(b'{"execute": "query-qmp-schema"}')["return"])
         return Qmp.schema
 
-    def send(self, data):
-        self.socket.sendall(data)
+    def send(self, data, *fds):
+        socket.send_fds(self.socket, [data], fds)
         return self.answer()
 
-    def command(self, name, **arguments):
+    def command(self, name, *fds, **arguments):
         message = {"execute": name}
         if arguments:
             message["arguments"] = arguments
-        answer = self.send(json.dumps(message).encode() + b"\n")
+        answer = self.send(json.dumps(message).encode() + b"\n", *fds)
         if "return" in answer:
             self.learn().check_return(name, answer["return"])
         return answer
