@@ -141,6 +141,9 @@ BARS = [
     ("qcow2, 4 KiB reads, 16 at once", ">=", 1.2, mean("image/bench_read_4k")),
     ("qcow2, 4 KiB writes, 16 at once", ">=", 1.2, mean("image/bench_write_4k")),
     ("qcow2, in order, of the lesser", ">=", 1, least("image/bench_[rw]*[de]")),
+    ("hostel ps with 100 guests, ms", "<=", 50, value("guests/ps")),
+    ("hostel pause, ms", "<=", 5, value("guests/pause")),
+    ("hostel resume, ms", "<=", 5, value("guests/resume")),
     ("emulation, million instructions per second", ">=", 60, value("emulation/mips")),
     ("emulation, boot to user space, s", "<=", 60, value("emulation/boot")),
 ]

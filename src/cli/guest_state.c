@@ -22,7 +22,7 @@
 #include "cli/named.h"
 #include "os/fd.h"
 
-enum { STATE_VERSION = 1, STATE_MAX = 64 * 1024, DEATH_MS = 10000 };
+enum { STATE_VERSION = 1, STATE_MAX = 8192, DEATH_MS = 10000 };
 
 void guest_state_fini(struct guest_state *s)
 {
@@ -203,14 +203,14 @@ static struct guest_process read_process(const json_t *p)
                                   (uint64_t)json_integer_value(json_object_get(p, "start"))};
 }
 
+/* Owned; NULL when there is none. */
 static json_t *load(const char *name)
 {
+    char text[STATE_MAX];
     g_autofree char *folder = guest_runtime(name), *path = g_build_filename(folder, "state", NULL);
     AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    struct stat status;
-    if (fd < 0 || fstat(fd, &status) || status.st_size > STATE_MAX)
-        return NULL;
-    return json_loadfd(fd, 0, NULL);
+    const ssize_t n = fd >= 0 ? read(fd, text, sizeof(text)) : -1;
+    return n > 0 ? json_loadb(text, (size_t)n, 0, NULL) : NULL;
 }
 
 /* Takes over what the note says. False when there is none, or none that can be understood. */
