@@ -53,6 +53,21 @@ void places_fini(struct places *p)
     g_free(STEAL(p->spares));
 }
 
+bool places_loaded(const struct places *p, int status, uint64_t damaged, unsigned flags, GError **error)
+{
+    const struct disk *b = p->disk;
+    if (status)
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot read its table: %s", b->name,
+                           g_strerror(-status));
+    if (damaged && !b->facts.readonly && !(flags & BLOCK_OPEN_REPAIR))
+        return hostel_fail(error, HOSTEL_ERROR_INPUT,
+                           "%s: %" PRIu64
+                           " entries of its table are damaged, so it is not written to; mend it: "
+                           "hostel image check -f %s -r all %s",
+                           b->name, damaged, b->driver->name, b->name);
+    return true;
+}
+
 int places_grow(struct places *p, uint64_t count, uint64_t table_size)
 {
     bool *dirty = g_try_malloc0(pages_of(table_size) + 1);

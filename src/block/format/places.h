@@ -85,6 +85,10 @@ struct places {
 int places_init(struct places *p);
 void places_fini(struct places *p);
 
+/* The entries were read with this status (-errno: false with *error). A disk of which some are damaged is not
+ * written to: false, too, unless flags (of block_config) say that it is to be mended. */
+bool places_loaded(const struct places *p, int status, uint64_t damaged, unsigned flags, GError **error);
+
 /* More blocks, and a table elsewhere; nothing else is under way. -ENOMEM leaves it as it was. */
 int places_grow(struct places *p, uint64_t count, uint64_t table_size);
 

@@ -269,16 +269,7 @@ static bool load(struct vdi *v, unsigned flags, GError **error)
     int status = places_init(&v->places);
     if (!status)
         status = vdi_load(v, &damaged);
-    if (status)
-        return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot read its map: %s", v->disk.name,
-                           g_strerror(-status));
-    if (damaged && !v->disk.facts.readonly && !(flags & BLOCK_OPEN_REPAIR))
-        return hostel_fail(error, HOSTEL_ERROR_INPUT,
-                           "%s: %" PRIu64
-                           " entries of its map are damaged, so it is not written to; mend it: "
-                           "hostel image check -f vdi -r all %s",
-                           v->disk.name, damaged, v->disk.name);
-    return true;
+    return places_loaded(&v->places, status, damaged, flags, error);
 }
 
 static bool vdi_open(struct disk *b, struct block_config *config, GError **error)

@@ -349,23 +349,13 @@ static int load_table(struct vpc *v, uint64_t *damaged)
 
 static bool load(struct vpc *v, unsigned flags, GError **error)
 {
-    struct disk *b = &v->disk;
     uint64_t damaged = 0;
     int status = places_init(&v->places);
     if (!status)
         status = load_table(v, &damaged);
     if (!status && v->difference && !(v->whole = g_try_malloc0(v->places.count + 1)))
         status = -ENOMEM;
-    if (status)
-        return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot read its table: %s", b->name,
-                           g_strerror(-status));
-    if (damaged && !b->facts.readonly && !(flags & BLOCK_OPEN_REPAIR))
-        return hostel_fail(error, HOSTEL_ERROR_INPUT,
-                           "%s: %" PRIu64
-                           " entries of its table are damaged, so it is not written to; mend it: "
-                           "hostel image check -f vpc -r all %s",
-                           b->name, damaged, b->name);
-    return true;
+    return places_loaded(&v->places, status, damaged, flags, error);
 }
 
 /* The parent, when it is a VHD, too, must be the one it was made from. */

@@ -47,23 +47,13 @@ static void set_places(struct vhdx *v)
 
 static bool load(struct vhdx *v, unsigned flags, GError **error)
 {
-    struct disk *b = &v->disk;
     uint64_t damaged = 0;
     set_places(v);
     v->bitmaps = g_try_malloc0_n(v->chunks, sizeof(*v->bitmaps));
     int status = v->bitmaps ? places_init(&v->places) : -ENOMEM;
     if (!status)
         status = vhdx_load_bat(v, &damaged);
-    if (status)
-        return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot read its table: %s", b->name,
-                           g_strerror(-status));
-    if (damaged && !b->facts.readonly && !(flags & BLOCK_OPEN_REPAIR))
-        return hostel_fail(error, HOSTEL_ERROR_INPUT,
-                           "%s: %" PRIu64
-                           " entries of its table are damaged, so it is not written to; mend it: "
-                           "hostel image check -f vhdx -r all %s",
-                           b->name, damaged, b->name);
-    return true;
+    return places_loaded(&v->places, status, damaged, flags, error);
 }
 
 /* The parent, when it is a vhdx image, too, must be as it was when this one was made over it. */
