@@ -183,6 +183,12 @@ static void add_soc(struct machine *m, struct dt *t)
     begin_chip(t, "rtc", VIRT_RTC, v->rtc, VIRT_RTC_IRQ);
     dt_string(t, "compatible", "google,goldfish-rtc");
     dt_end(t);
+    begin_chip(t, "watchdog", VIRT_WATCHDOG, v->watchdog, VIRT_WATCHDOG_IRQ);
+    dt_string(t, "compatible", "allwinner,sun6i-a31-wdt");
+    dt_end(t);
+    begin_chip(t, "pvpanic", VIRT_PANIC, v->panic, 0);
+    dt_string(t, "compatible", "qemu,pvpanic-mmio");
+    dt_end(t);
     begin_chip(t, "serial", VIRT_UART, v->uart, VIRT_UART_IRQ);
     dt_string(t, "compatible", "ns16550a");
     dt_u32(t, "clock-frequency", VIRT_UART_HZ);

@@ -103,14 +103,19 @@ static bool add_virtio(struct machine *m, GError **error)
 static bool add_chips(struct machine *m, GError **error)
 {
     struct riscv_virt *v = riscv_virt(m);
-    struct irq_line rtc = device_input(v->plic, VIRT_RTC_IRQ), uart = device_input(v->plic, VIRT_UART_IRQ);
+    struct irq_line rtc = device_input(v->plic, VIRT_RTC_IRQ), uart = device_input(v->plic, VIRT_UART_IRQ),
+                    watchdog = device_input(v->plic, VIRT_WATCHDOG_IRQ);
     const struct device_wires test_wires = {.name = "test"};
     const struct device_wires rtc_wires = {.name = "rtc", .outputs = &rtc, .output_count = 1};
     const struct device_wires uart_wires = {
         .name = "uart", .stream = m->config.console, .outputs = &uart, .output_count = 1};
+    const struct device_wires watchdog_wires = {.name = "watchdog", .outputs = &watchdog, .output_count = 1};
+    const struct device_wires panic_wires = {.name = "panic"};
     if (!(v->test = add_chip(m, "finisher", test_wires, NULL, VIRT_TEST, error)) ||
         !(v->rtc = add_chip(m, "goldfish-rtc", rtc_wires, NULL, VIRT_RTC, error)) ||
-        !(v->uart = add_chip(m, "uart16550", uart_wires, NULL, VIRT_UART, error)))
+        !(v->uart = add_chip(m, "uart16550", uart_wires, NULL, VIRT_UART, error)) ||
+        !(v->watchdog = add_chip(m, "sunxi-wdt", watchdog_wires, NULL, VIRT_WATCHDOG, error)) ||
+        !(v->panic = add_chip(m, "pvpanic", panic_wires, NULL, VIRT_PANIC, error)))
         return false;
     return add_virtio(m, error);
 }

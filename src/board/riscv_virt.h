@@ -13,6 +13,8 @@
 #define VIRT_ROM_SIZE UINT64_C(0xf000)
 #define VIRT_TEST UINT64_C(0x100000)
 #define VIRT_RTC UINT64_C(0x101000)
+#define VIRT_WATCHDOG UINT64_C(0x102000) /* these two are where QEMU has nothing */
+#define VIRT_PANIC UINT64_C(0x103000)
 #define VIRT_ACLINT UINT64_C(0x2000000)
 #define VIRT_PLIC UINT64_C(0xc000000)
 #define VIRT_UART UINT64_C(0x10000000)
@@ -27,6 +29,7 @@ enum {
     VIRT_VIRTIO_IRQ = 1, /* of the first slot */
     VIRT_UART_IRQ = 10,
     VIRT_RTC_IRQ = 11,
+    VIRT_WATCHDOG_IRQ = 12,
     VIRT_UART_HZ = 3686400,
     VIRT_TIMEBASE_HZ = 10000000,
     VIRT_MAX_VCPUS = 16,
@@ -34,7 +37,7 @@ enum {
 };
 
 struct riscv_virt {
-    struct device *plic, *aclint, *uart, *rtc, *test, *fw_cfg;
+    struct device *plic, *aclint, *uart, *rtc, *test, *fw_cfg, *watchdog, *panic;
     struct device *flash[MACHINE_FLASH];
     struct device *virtio[VIRT_VIRTIO_SLOTS];
     uint8_t seed[VIRT_SEED_SIZE]; /* the host's randomness: each boot's seeds are derived from it and it moves

@@ -139,6 +139,17 @@ static bool open_console_file(struct option_console *console, GError **error)
                        g_strerror(errno), errno == ENOENT ? "make its directory first" : "give another file");
 }
 
+/* Where a guest's memory would be written. What it holds is replaced only when that happens. */
+static bool open_dump_file(struct option_file *file, GError **error)
+{
+    if (!file->name)
+        return true;
+    file->fd = open(file->name, O_WRONLY | O_CREAT | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600);
+    return file->fd >= 0 ||
+           hostel_fail(error, HOSTEL_ERROR_HOST, "--dump-file %s: cannot write it: %s; %s", file->name,
+                       g_strerror(errno), errno == ENOENT ? "make its directory first" : "give another file");
+}
+
 /* A pair of connected sockets, one for each side; *theirs is owned by the options. */
 static bool connect_pair(int *ours, int *theirs, GError **error)
 {
@@ -155,7 +166,7 @@ static bool open_everything(struct guest_options *o, struct vmm_process *out, GE
     if (!launch_open_input("incoming", &o->incoming, error) ||
         !launch_open_input("kernel", &o->kernel, error) || !launch_open_input("initrd", &o->initrd, error) ||
         !launch_open_input("firmware", &o->firmware, error) || !open_lists(o, error) ||
-        !open_console_file(&o->console, error))
+        !open_console_file(&o->console, error) || !open_dump_file(&o->dump_file, error))
         return false;
     if (o->console.kind == CONSOLE_STDIO) {
         if (!connect_pair(&out->console, &o->console.file.fd, error))

@@ -61,7 +61,10 @@ enum device_power { DEVICE_POWER_OFF, DEVICE_POWER_FAIL, DEVICE_POWER_RESET };
 
 /* What a chip lets the guest's keepers know. */
 enum device_notice {
-    DEVICE_NOTICE_BALLOON, /* the balloon has another size */
+    DEVICE_NOTICE_BALLOON,      /* the balloon has another size */
+    DEVICE_NOTICE_PANICKED,     /* the guest's kernel says that it cannot go on */
+    DEVICE_NOTICE_CRASH_LOADED, /* the same, and another kernel takes care of it */
+    DEVICE_NOTICE_WATCHDOG,     /* the guest did not feed its watchdog in time */
 };
 
 struct disk;

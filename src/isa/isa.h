@@ -50,6 +50,10 @@ struct isa_code {
     uint32_t max_insns;   /* at most IR_MAX_GUEST_INSNS */
 };
 
+/* Notes of an ELF core file that describe a CPU: NT_PRSTATUS and NT_FPREGSET, as Linux lays them out. */
+enum isa_note { ISA_NOTE_STATUS, ISA_NOTE_FP };
+enum { ISA_NOTE_MAX = 1024 /* bytes */ };
+
 struct isa {
     const char *name; /* "riscv64", as --isa takes it */
     const char *help;
@@ -105,6 +109,12 @@ struct isa {
 
     /* Disassembles one instruction at bytes; returns its length, 0 when undefined or cut off. */
     unsigned (*disassemble)(uint64_t pc, const uint8_t *bytes, size_t avail, char *text, size_t size);
+
+    /* Core files: e_machine and e_flags, and notes. core_note fills note, zeroed and ISA_NOTE_MAX bytes long,
+     * for thread id; returns its bytes, 0 = there is none of that kind. The vCPU is parked. */
+    uint16_t elf_machine;
+    uint32_t elf_flags;
+    unsigned (*core_note)(const struct env *env, enum isa_note kind, uint32_t id, uint8_t *note);
 };
 
 /* All of them (isas.def), NULL-terminated; and by name, NULL when unknown. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "vm/dump.h"
 #include "vm/vm.h"
 
 static json_t *query_status(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
@@ -16,7 +17,7 @@ static json_t *query_status(void *opaque, json_t *args G_GNUC_UNUSED, GError **e
                                         [VM_ENDED] = "shutdown"};
     struct vm *vm = opaque;
     return json_pack("{s:b,s:b,s:s}", "running", vm->state == VM_RUNNING, "singlestep", 0, "status",
-                     names[vm->state]);
+                     vm->state == VM_PAUSED && vm->paused_as ? vm->paused_as : names[vm->state]);
 }
 
 static json_t *query_name(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
@@ -47,14 +48,18 @@ static json_t *stop(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_G
     return qmp_done();
 }
 
-static json_t *cont(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+static json_t *cont(void *opaque, json_t *args G_GNUC_UNUSED, GError **error)
 {
+    if (!vm_dump_idle(opaque, error))
+        return NULL;
     vm_resume(opaque);
     return qmp_done();
 }
 
-static json_t *system_reset(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+static json_t *system_reset(void *opaque, json_t *args G_GNUC_UNUSED, GError **error)
 {
+    if (!vm_dump_idle(opaque, error))
+        return NULL;
     vm_reset(opaque, false);
     return qmp_done();
 }
@@ -142,6 +147,8 @@ const struct qmp_command vm_commands[] = {
 const struct qmp_command *const vm_command_tables[] = {
     vm_commands,
     vm_job_commands,
+    vm_action_commands,
+    vm_dump_commands,
     vm_memory_commands,
     vm_save_commands,
     NULL,

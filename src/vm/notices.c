@@ -86,4 +86,10 @@ void vm_notices_serve(struct vm_notices *n)
     const unsigned pending = atomic_exchange(&n->pending, 0);
     if (pending & BIT(DEVICE_NOTICE_BALLOON))
         balloon_changed(n);
+    if (pending & BIT(DEVICE_NOTICE_CRASH_LOADED))
+        vm_crash_loaded(n->vm);
+    if (pending & BIT(DEVICE_NOTICE_PANICKED))
+        vm_panicked(n->vm);
+    else if (pending & BIT(DEVICE_NOTICE_WATCHDOG))
+        vm_watchdog_bit(n->vm);
 }

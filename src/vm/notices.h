@@ -9,17 +9,6 @@
 struct vm;
 struct vm_notices;
 
-/* What to do when the guest panics, or its watchdog is not fed. */
-enum vm_action {
-    VM_ACTION_NONE,
-    VM_ACTION_RESET,
-    VM_ACTION_PAUSE,
-    VM_ACTION_POWEROFF, /* the guest ends as if it had powered off */
-    VM_ACTION_FAIL,     /* and is a failure */
-    VM_ACTION_DUMP,     /* its memory is written to the file of --dump-file, then it is reset */
-    VM_ACTION_COUNT
-};
-
 /* Main thread, as all below. */
 struct vm_notices *vm_notices_new(struct vm *vm);
 void vm_notices_free(struct vm_notices *n); /* NULL is fine */

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "os/fd.h"
+#include "vm/dump.h"
 #include "vm/functions.h"
 #include "vm/notices.h"
 
@@ -48,6 +49,7 @@ void vm_resume(struct vm *vm)
 {
     if (vm->state != VM_PAUSED && vm->state != VM_SAVED && vm->state != VM_STARTING)
         return;
+    vm->paused_as = NULL;
     vm->state = VM_RUNNING;
     vm_event(vm, "RESUME", NULL);
     machine_start(vm->machine);
@@ -69,6 +71,7 @@ void vm_reset(struct vm *vm, bool by_guest)
         vm_end(vm, by_guest, "subsystem-reset", VM_EXIT_FAILURE);
         return;
     }
+    vm->paused_as = NULL;
     vm_event(vm, "RESET",
              json_pack("{s:b,s:s}", "guest", by_guest, "reason",
                        by_guest ? "guest-reset" : "host-qmp-system-reset"));
@@ -101,6 +104,19 @@ static void on_power(void *opaque, enum machine_power what, int code)
         g_source_set_ready_time(vm->power_source, 0);
 }
 
+/* The guest has powered off. */
+static void shut_down(struct vm *vm)
+{
+    if (!vm->actions.shutdown_pauses) {
+        vm_end(vm, true, "guest-shutdown", VM_EXIT_OK);
+        return;
+    }
+    vm_event(vm, "SHUTDOWN",
+             json_pack("{s:b,s:s,s:i}", "guest", 1, "reason", "guest-shutdown", "x-exit-code", 0));
+    vm_pause(vm);
+    vm->paused_as = "shutdown";
+}
+
 static gboolean serve_power(GSource *base, GSourceFunc callback G_GNUC_UNUSED, gpointer data G_GNUC_UNUSED)
 {
     struct vm *vm = ((struct power_source *)(void *)base)->vm;
@@ -111,13 +127,17 @@ static gboolean serve_power(GSource *base, GSourceFunc callback G_GNUC_UNUSED, g
         machine_pause(vm->machine);
     vm_notices_serve(vm->notices); /* what the guest said of itself before comes first */
     unsigned power = atomic_exchange(&vm->power, 0);
-    g_assert(power); /* whoever fills the word wakes us, once */
-    if (vm->state == VM_ENDED)
+    if (!power || vm->state == VM_ENDED) /* 0: the notice before has made it meaningless */
         return G_SOURCE_CONTINUE;
     switch ((enum machine_power)(power >> 8 & 0xff)) {
-    case MACHINE_OFF: vm_end(vm, true, "guest-shutdown", VM_EXIT_OK); break;
+    case MACHINE_OFF: shut_down(vm); break;
     case MACHINE_FAIL: vm_end(vm, true, "guest-panic", (int)(power & 0xff)); break;
-    case MACHINE_RESET: vm_reset(vm, true); break;
+    case MACHINE_RESET:
+        if (vm->actions.reset_ends)
+            vm_end(vm, true, "guest-reset", VM_EXIT_OK);
+        else
+            vm_reset(vm, true);
+        break;
     }
     return G_SOURCE_CONTINUE;
 }
@@ -303,6 +323,8 @@ struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, GError
     ((struct power_source *)(void *)vm->power_source)->vm = vm;
     g_source_attach(vm->power_source, NULL);
     vm->notices = vm_notices_new(vm);
+    if (!vm_actions_init(vm, options, error))
+        return NULL;
     if (!watch_signals(vm, error))
         return NULL;
     vm->worker = vm_worker_new(NULL, error);
@@ -336,8 +358,10 @@ void vm_free(struct vm *vm)
     if (!vm)
         return;
     jobs_free(vm->jobs);
+    vm_dump_stop(vm);
     if (vm->worker)
         vm_save_free(vm);
+    vm_dump_free(vm);
     machine_free(vm->machine);
     if (vm->disks)
         g_ptr_array_unref(vm->disks);
@@ -350,6 +374,7 @@ void vm_free(struct vm *vm)
     qmp_server_free(vm->control);
     free_source(vm->power_source);
     vm_notices_free(vm->notices);
+    vm_actions_fini(vm);
     free_source(vm->signal_source);
     g_main_loop_unref(vm->loop);
     g_free(vm);

@@ -31,6 +31,7 @@
 #include "control/qmp.h"
 #include "control/server.h"
 #include "os/sandbox.h"
+#include "vm/actions.h"
 #include "vm/save.h"
 #include "vm/jobs.h"
 #include "vm/worker.h"
@@ -56,12 +57,15 @@ struct vm {
     struct save *save;        /* the last saving, perhaps under way; NULL: there was none */
     GSource *power_source, *signal_source;
     struct vm_notices *notices;
+    struct vm_actions actions;
+    struct vm_dump *dump;   /* of memory: the last one, perhaps under way; NULL: there was none */
     _Atomic unsigned power; /* 0, or POWER_SEEN | event << 8 | code */
 
     enum vm_state state;
     int exit_code;
     bool by_guest;      /* the guest ended itself */
     const char *reason; /* of the end, in QMP's words */
+    const char *paused_as; /* why it stands, in query-status' words; NULL = paused */
 };
 
 /* Builds the guest. Takes the descriptors out of options in any case. Main thread, as all below. */
@@ -93,6 +97,8 @@ extern const struct qmp_command *const vm_command_tables[];
 extern const struct qmp_command vm_save_commands[]; /* all of them; ends with NULL */
 extern const struct qmp_command vm_commands[];
 extern const struct qmp_command vm_job_commands[];
+extern const struct qmp_command vm_action_commands[];
+extern const struct qmp_command vm_dump_commands[];
 extern const struct qmp_command vm_memory_commands[];
 
 /* The whole program hostel-vmm: argv as main() has it; the exit code. */

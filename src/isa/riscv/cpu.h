@@ -157,6 +157,9 @@ int riscv_csr_access(struct riscv_cpu *cpu, unsigned csr, bool read, bool write,
  * facts, for the lifter. */
 bool riscv_csr_ends_block(unsigned csr);
 
+/* --- core files (core.c) --- */
+unsigned riscv_core_note(const struct env *env, enum isa_note kind, uint32_t id, uint8_t *note);
+
 /* --- time (timer.c) --- */
 /* The time counter now, in ticks of timebase_hz. */
 uint64_t riscv_time(struct riscv_cpu *cpu);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* The RISC-V row of the table of guest instruction sets: set-up, reset, and the ISA string. */
+#include <elf.h>
+
 #include "base/error.h"
 #include "isa/riscv/decode.h"
 #include "isa/riscv/disasm.h"
@@ -173,4 +175,7 @@ const struct isa isa_riscv64 = {
     .poll_interrupt = riscv_poll_interrupt,
     .wakes = riscv_wakes,
     .disassemble = disassemble,
+    .elf_machine = EM_RISCV,
+    .elf_flags = EF_RISCV_RVC | EF_RISCV_FLOAT_ABI_DOUBLE,
+    .core_note = riscv_core_note,
 };
