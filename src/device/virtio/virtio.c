@@ -147,15 +147,29 @@ static void serve_again(void *opaque)
 /* --- life --- */
 
 /* The driver is ready. life is held, the device's lock is not. */
-static void activate(struct virtio *v)
+static void begin(struct virtio *v)
 {
     for (unsigned i = 0; i < v->setup.queues; i++)
         virtq_set_live(v->queue[i], true);
     v->active = true;
     if (v->function->activate)
         v->function->activate(v);
+}
+
+static void activate(struct virtio *v)
+{
+    begin(v);
     for (unsigned i = 0; i < v->setup.queues; i++)
         virtq_service(v->queue[i]);
+}
+
+/* The driver was ready when this was saved. What is in the queues is looked at when the guest goes on, not
+ * while it stands. */
+static void activate_again(struct virtio *v)
+{
+    begin(v);
+    for (unsigned i = 0; i < v->setup.queues; i++)
+        virtio_again(v, i);
 }
 
 /* Ends what is under way: first nothing new begins, then kicks that began are over, then the function drains.
@@ -320,7 +334,7 @@ bool virtio_post_load(struct device *d)
     if (v->status & VIRTIO_DRIVER_OK) {
         device_unlock(d);
         pthread_mutex_lock(&v->life);
-        activate(v);
+        activate_again(v);
         device_lock(d);
         pthread_mutex_unlock(&v->life);
     }
