@@ -59,9 +59,12 @@ void block_bitmap_free(struct block_bitmap *b);
 enum block_fix { BLOCK_FIX_LEAKS = 1, BLOCK_FIX_ERRORS = 2 };
 
 /* What a check found. Each line of report says what is wrong and where, without its end; any may be NULL. */
+enum { BLOCK_CHECK_LINES = 10000 /* that are reported; the numbers count all */ };
+
 struct block_check {
     void (*report)(void *opaque, const char *line);
     void *opaque;
+    uint64_t said;                       /* lines */
     uint64_t corruptions, leaks, errors; /* errors: what could not be looked at */
     uint64_t corruptions_fixed, leaks_fixed;
     uint64_t clusters, allocated, fragmented, compressed; /* of the disk; in clusters */
@@ -124,8 +127,8 @@ struct block_image {
                       GError **error);
 };
 
-/* Reports one line of a check, if anybody listens. */
-void block_check_say(const struct block_check *check, const char *format, ...)
+/* Reports one line of a check, if anybody listens and there were not too many. */
+void block_check_say(struct block_check *check, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
 /* A new random identifier (RFC 4122, version 4) in the order of bytes that vhdx and vdi have. False: the host

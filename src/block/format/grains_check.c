@@ -150,6 +150,22 @@ static int by_place(const void *a, const void *b)
     return x->place < y->place ? -1 : x->place > y->place;
 }
 
+/* Has the file room for all its tables? A directory of one table over and over would keep us for hours. */
+static bool has_room(struct look *l)
+{
+    const struct grains_extent *e = l->e;
+    const uint64_t size = (uint64_t)e->entries * e->entry_size;
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < e->tables_n; i++)
+        n += e->gd[i] != 0;
+    if (n <= e->file->facts.size / size)
+        return true;
+    say(l, "corrupt: the directory names more tables than the file has room for (how many, bytes of one)", n,
+        size);
+    l->check->corruptions++;
+    return false;
+}
+
 /* Directories and tables that share bytes: what is written to one would be seen in the other. */
 static bool look_for_shared(struct look *l, uint64_t size, uint64_t directory, GError **error)
 {
@@ -220,13 +236,13 @@ static void look_by_reading(struct look *l)
     struct grains_extent *e = l->e;
     struct grains_run run;
     for (uint64_t at = 0; at < e->size; at += run.size) {
-        run.size = MIN((uint64_t)e->grain, e->size - at);
-        if (grains_map(e, at, run.size, true, &run)) {
+        if (grains_map(e, at, e->size - at, true, &run)) {
             say(l, "corrupt: a grain's entry names no place of the file (grain, of)", at / e->grain,
                 e->size / e->grain);
             l->check->corruptions++;
-        } else {
-            l->check->allocated += run.state == GRAINS_DATA;
+            run.size = MIN((uint64_t)e->grain, e->size - at);
+        } else if (run.state == GRAINS_DATA) {
+            l->check->allocated += (run.size + e->grain - 1) / e->grain;
         }
     }
 }
@@ -241,6 +257,8 @@ bool grains_check(struct grains *g, unsigned fix, struct block_check *check, GEr
         if (l.e->kind == GRAINS_FLAT || l.e->kind == GRAINS_ZERO)
             continue;
         check->clusters += (l.e->size + l.e->grain - 1) / l.e->grain;
+        if (!has_room(&l))
+            continue;
         if (l.e->kind == GRAINS_SPARSE || l.e->kind == GRAINS_BYTES)
             good = look_at_tables(&l, error);
         else

@@ -20,13 +20,13 @@ enum { LEAVES_MAX = 5120 /* 80 MiB */ };
 
 void qcow2_say(struct qcow2_counts *c, const char *format, ...)
 {
-    if (c->quiet || !c->check->report)
+    if (c->quiet || !c->check->report || c->check->said > BLOCK_CHECK_LINES)
         return;
     va_list args;
     va_start(args, format);
     g_autofree char *line = g_strdup_vprintf(format, args);
     va_end(args);
-    c->check->report(c->check->opaque, line);
+    block_check_say(c->check, "%s", line);
 }
 
 static void corruption(struct qcow2_counts *c)
