@@ -70,9 +70,10 @@ void machine_save(struct machine *m, struct saved_writer *w)
     st64le(bytes + AT_CLOCK, clock_now(m->clock));
     st64le(bytes + AT_FEATURES, features_sum(m));
     saved_add(w, "machine", m->board->name, MACHINE_VERSION, bytes, sizeof(bytes));
-    /* What is under way in chips is finished first: that may raise interrupts. */
-    for (guint i = 0; i < m->devices->len; i++)
-        save_device(m->devices->pdata[i], w);
+    /* What is under way in chips is finished first, which raises interrupts: so controllers, which stand
+     * before those whose lines lead to them, are saved behind them, and CPUs last. */
+    for (guint i = m->devices->len; i > 0; i--)
+        save_device(m->devices->pdata[i - 1], w);
     for (unsigned i = 0; i < vcpus_count(m->vcpus); i++)
         save_cpu(m, w, i);
 }
