@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* The NBD client when its server is killed and started again: what is repeated, and what a flush then says. */
+/* The NBD client when its server is killed and started again. */
 #include <sys/stat.h>
 
 #include "block/protocol/remote.h"
 #include "server.h"
 
-/* A server that can be killed and started again. Its socket stays open here, so who connects meanwhile waits. */
+/* A server that is killed and started again. Its socket stays open here, so who connects meanwhile waits. */
 struct place {
     char *folder, *socket, *uri, *file;
     int listener;
@@ -30,7 +30,8 @@ static void start_memory(struct place *p, const char *size)
 static void start_file(struct place *p)
 {
     g_autofree char *file = g_strdup_printf("file=%s", p->file);
-    const char *argv[] = {"nbdkit", "-f", "--filter=delay", "file", file, "delay-write=3ms", "delay-read=1ms", NULL};
+    const char *argv[] = {"nbdkit",         "-f", "--filter=delay", "file", file, "delay-write=3ms",
+                          "delay-read=1ms", NULL};
     start(p, argv);
 }
 
@@ -107,7 +108,8 @@ static void check_unflushed(struct place *p, unsigned i)
     memset(bytes, 0x5a, sizeof(bytes));
     g_assert_cmpint(block_pwrite(b, bytes, sizeof(bytes), 0), ==, 0);
     g_assert_cmpint(block_flush(b), ==, 0);
-    g_assert_cmpint(i & 4 ? block_zero(b, 4096, 4096, 0) : block_pwrite(b, bytes, sizeof(bytes), 4096), ==, 0);
+    g_assert_cmpint(i & 4 ? block_zero(b, 4096, 4096, 0) : block_pwrite(b, bytes, sizeof(bytes), 4096), ==,
+                    0);
     stop(p);
     start_memory(p, "1M");
     if (i & 1) { /* another request is first to notice */
@@ -174,7 +176,8 @@ static gpointer be_busy(gpointer opaque)
     g_autofree uint8_t *data = g_malloc(65536);
     while (atomic_load(busy->left)) {
         const uint64_t size = (uint64_t)g_rand_int_range(rand, 1, 65536);
-        const uint64_t offset = busy->thread.begin + (uint64_t)g_rand_int_range(rand, 0, (gint32)(busy->thread.size - size));
+        const uint64_t offset =
+            busy->thread.begin + (uint64_t)g_rand_int_range(rand, 0, (gint32)(busy->thread.size - size));
         uint8_t *model = busy->thread.bytes + offset;
         switch (g_rand_int_range(rand, 0, 3)) {
         case 0:
