@@ -425,20 +425,23 @@ int qcow2_pwrite(struct qcow2 *q, const void *bytes, size_t size, uint64_t guest
 
 /* --- how it is kept --- */
 
-/* Data for which the host keeps nothing reads as zeroes: its room was taken ahead, or its storage given back.
- */
+/* Whole clusters for which the host keeps nothing read as zeroes: their room was taken ahead, or their
+ * storage given back. One of which it keeps a part is data. */
 static int look_in_file(struct qcow2 *q, struct block_extent *extent)
 {
-    struct block_extent kept;
-    const uint64_t end = q->data->facts.size;
-    extent->zero = extent->place >= end;
+    const uint64_t end = q->data->facts.size, inside = extent->place & (q->cluster - 1), all = extent->size;
+    struct block_extent kept = {.size = all, .zero = true};
+    int status = 0;
+    if (extent->place < end)
+        status = block_extent(q->data, extent->place, MIN(all, end - extent->place), &kept);
+    if (kept.zero && extent->place + kept.size >= end)
+        kept.size = all;
+    const uint64_t whole = kept.size == all ? all : align_down(kept.size, q->cluster);
+    extent->zero = kept.zero && !inside && whole;
     if (extent->zero)
-        return 0;
-    int status = block_extent(q->data, extent->place, MIN(extent->size, end - extent->place), &kept);
-    if (!status) {
-        extent->size = kept.size;
-        extent->zero = kept.zero;
-    }
+        extent->size = whole;
+    else
+        extent->size = kept.zero ? MIN(all, q->cluster - inside) : kept.size;
     return status;
 }
 
