@@ -167,6 +167,60 @@ static void begin_chip(struct dt *t, const char *name, uint64_t base, const stru
     }
 }
 
+/* "pci-host-ecam-generic": the binding of IEEE 1275's PCI bus supplement. An address has three cells, the
+ * first of which says which space (1 I/O, 2 memory, 3 64-bit memory) or, of a device, which slot. */
+static void add_pci(struct machine *m, struct dt *t)
+{
+    enum { SPACE_IO = 1 << 24, SPACE_MEMORY = 2 << 24, SPACE_MEMORY64 = 3 << 24, SLOT_SHIFT = 11, PINS = 4 };
+    const struct riscv_virt *v = riscv_virt(m);
+    const uint64_t high = riscv_virt_pci_high(m);
+    const uint32_t buses[] = {0, VIRT_PCI_BUSES - 1};
+    const uint32_t ranges[] = {SPACE_IO,
+                               0,
+                               0,
+                               0,
+                               (uint32_t)VIRT_PCI_IO,
+                               0,
+                               (uint32_t)VIRT_PCI_IO_SIZE,
+                               SPACE_MEMORY,
+                               0,
+                               (uint32_t)VIRT_PCI_MEMORY,
+                               0,
+                               (uint32_t)VIRT_PCI_MEMORY,
+                               0,
+                               (uint32_t)VIRT_PCI_MEMORY_SIZE,
+                               SPACE_MEMORY64,
+                               (uint32_t)(high >> 32),
+                               (uint32_t)high,
+                               (uint32_t)(high >> 32),
+                               (uint32_t)high,
+                               (uint32_t)(VIRT_PCI_HIGH_SIZE >> 32),
+                               (uint32_t)VIRT_PCI_HIGH_SIZE};
+    const uint32_t mask[] = {(PINS - 1) << SLOT_SHIFT, 0, 0, 7};
+    uint32_t map[PINS * PINS * 6], n = 0;
+    for (uint32_t slot = 0; slot < PINS; slot++)
+        for (uint32_t pin = 0; pin < PINS; pin++) {
+            const uint32_t row[] = {
+                slot << SLOT_SHIFT, 0, 0, pin + 1, PHANDLE_PLIC, VIRT_PCI_IRQ + (slot + pin) % PINS};
+            memcpy(map + n, row, sizeof(row));
+            n += ARRAY_SIZE(row);
+        }
+    dt_begin(t, "pci@%x", (unsigned)VIRT_PCI_ECAM);
+    dt_string(t, "compatible", "pci-host-ecam-generic");
+    dt_string(t, "device_type", "pci");
+    dt_u32(t, "#address-cells", 3);
+    dt_u32(t, "#size-cells", 2);
+    dt_u32(t, "#interrupt-cells", 1);
+    dt_u32(t, "linux,pci-domain", 0);
+    dt_cells(t, "bus-range", buses, ARRAY_SIZE(buses));
+    dt_flag(t, "dma-coherent");
+    dt_reg(t, VIRT_PCI_ECAM, v->pci->type->extent(v->pci));
+    dt_cells(t, "ranges", ranges, ARRAY_SIZE(ranges));
+    dt_cells(t, "interrupt-map-mask", mask, ARRAY_SIZE(mask));
+    dt_cells(t, "interrupt-map", map, n);
+    dt_end(t);
+}
+
 static void add_soc(struct machine *m, struct dt *t)
 {
     static const char *const test[] = {"sifive,test1", "sifive,test0", "syscon", NULL};
@@ -198,6 +252,8 @@ static void add_soc(struct machine *m, struct dt *t)
         dt_string(t, "compatible", "virtio,mmio");
         dt_end(t);
     }
+    if (v->pci)
+        add_pci(m, t);
     add_controllers(m, t);
     dt_end(t);
 }

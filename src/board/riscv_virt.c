@@ -10,7 +10,9 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "board/ports.h"
 #include "device/fw_cfg.h"
+#include "device/pci_host.h"
 #include "device/pflash.h"
 #include "device/plic.h"
 #include "device/uart16550.h"
@@ -99,6 +101,26 @@ static bool add_virtio(struct machine *m, GError **error)
     return true;
 }
 
+/* Configuration space is cut to the buses there can be: the root's and one behind each port. Its size costs a
+ * guest time and page tables. */
+static bool add_pci(struct machine *m, GError **error)
+{
+    struct riscv_virt *v = riscv_virt(m);
+    struct irq_line lines[PCI_HOST_LINES];
+    for (unsigned i = 0; i < PCI_HOST_LINES; i++)
+        lines[i] = device_input(v->plic, VIRT_PCI_IRQ + i);
+    const struct device_wires wires = {.name = "pci", .outputs = lines, .output_count = PCI_HOST_LINES};
+    const struct device_value values[] = {{"buses", VIRT_PCI_BUSES}, {0}};
+    v->pci = add_chip(m, "pci-host", wires, values, VIRT_PCI_ECAM, error);
+    if (!v->pci)
+        return false;
+    struct pci *p = pci_host_tree(v->pci);
+    return pci_map_io(p, m->bus, "pci-io", GPA(VIRT_PCI_IO), VIRT_PCI_IO_SIZE, 0, error) &&
+           pci_map_memory(p, m->bus, "pci-memory", GPA(VIRT_PCI_MEMORY), VIRT_PCI_MEMORY_SIZE, error) &&
+           pci_map_memory(p, m->bus, "pci-high", GPA(riscv_virt_pci_high(m)), VIRT_PCI_HIGH_SIZE, error) &&
+           machine_add_ports(m, v->pci, m->config.ports, error);
+}
+
 /* The rest, whose outputs are pins of the PLIC. */
 static bool add_chips(struct machine *m, GError **error)
 {
@@ -117,7 +139,7 @@ static bool add_chips(struct machine *m, GError **error)
         !(v->watchdog = add_chip(m, "sunxi-wdt", watchdog_wires, NULL, VIRT_WATCHDOG, error)) ||
         !(v->panic = add_chip(m, "pvpanic", panic_wires, NULL, VIRT_PANIC, error)))
         return false;
-    return add_virtio(m, error);
+    return add_virtio(m, error) && (!m->config.ports || add_pci(m, error));
 }
 
 /* --- flash, and what firmware asks for --- */

@@ -5,6 +5,7 @@
 #ifndef HOSTEL_BOARD_RISCV_VIRT_H
 #define HOSTEL_BOARD_RISCV_VIRT_H
 
+#include "base/bits.h"
 #include "board/board.h"
 #include "device/device.h"
 
@@ -22,6 +23,12 @@
 #define VIRT_VIRTIO_STRIDE UINT64_C(0x1000)
 #define VIRT_FW_CFG UINT64_C(0x10100000)
 #define VIRT_FLASH UINT64_C(0x20000000) /* two banks of PFLASH_SIZE */
+#define VIRT_PCI_IO UINT64_C(0x3000000)
+#define VIRT_PCI_IO_SIZE UINT64_C(0x10000)
+#define VIRT_PCI_ECAM UINT64_C(0x30000000)
+#define VIRT_PCI_MEMORY UINT64_C(0x40000000)
+#define VIRT_PCI_MEMORY_SIZE UINT64_C(0x40000000)
+#define VIRT_PCI_HIGH_SIZE UINT64_C(0x400000000) /* above RAM, aligned to its size */
 #define VIRT_DRAM UINT64_C(0x80000000)
 
 enum {
@@ -30,6 +37,8 @@ enum {
     VIRT_UART_IRQ = 10,
     VIRT_RTC_IRQ = 11,
     VIRT_WATCHDOG_IRQ = 12,
+    VIRT_PCI_BUSES = 32,
+    VIRT_PCI_IRQ = 0x20, /* of INTA; three more follow */
     VIRT_UART_HZ = 3686400,
     VIRT_TIMEBASE_HZ = 10000000,
     VIRT_MAX_VCPUS = 16,
@@ -38,6 +47,7 @@ enum {
 
 struct riscv_virt {
     struct device *plic, *aclint, *uart, *rtc, *test, *fw_cfg, *watchdog, *panic;
+    struct device *pci; /* NULL: none */
     struct device *flash[MACHINE_FLASH];
     struct device *virtio[VIRT_VIRTIO_SLOTS];
     uint8_t seed[VIRT_SEED_SIZE]; /* the host's randomness: each boot's seeds are derived from it and it moves
@@ -47,6 +57,12 @@ struct riscv_virt {
 static inline struct riscv_virt *riscv_virt(struct machine *m)
 {
     return m->state;
+}
+
+/* Where PCI's 64-bit addresses begin. */
+static inline uint64_t riscv_virt_pci_high(const struct machine *m)
+{
+    return align_up(VIRT_DRAM + m->config.memory, VIRT_PCI_HIGH_SIZE);
 }
 
 /* Does the machine answer SBI calls itself? */
