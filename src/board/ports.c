@@ -10,6 +10,8 @@
 #include "device/pci_port.h"
 #include "device/virtio/pci.h"
 
+enum { POOL_THREADS = 4 };
+
 struct machine_ports {
     struct device *host;
     unsigned n;
@@ -31,6 +33,9 @@ static bool add_port(struct machine *m, unsigned number, GError **error)
         return false;
     g_ptr_array_add(m->devices, p->port);
     ports->n = number;
+    p->pool = block_pool_new(POOL_THREADS, error);
+    if (!p->pool)
+        return false;
     return pci_attach(pci_root(pci_host_tree(ports->host)), number, pci_port_function(p->port), error);
 }
 
@@ -52,6 +57,11 @@ struct machine_port *machine_port(struct machine *m, unsigned number)
     return m->ports && number && number <= m->ports->n ? &m->ports->port[number - 1] : NULL;
 }
 
+struct pci *machine_pci(struct machine *m)
+{
+    return pci_host_tree(m->ports->host);
+}
+
 /* The two chips, wired up; the guest does not see them yet. */
 static bool build_pair(struct machine *m, struct machine_port *p, const struct machine_virtio *f,
                        GError **error)
@@ -67,6 +77,7 @@ static bool build_pair(struct machine *m, struct machine_port *p, const struct m
     wires.name = p->function_name;
     wires.clock = m->clock;
     wires.mem = m->mem;
+    wires.pool = p->pool;
     wires.outputs = &in;
     wires.output_count = 1;
     p->function = device_new(device_type_find(f->type), &wires, f->values, error);
@@ -115,5 +126,7 @@ void machine_unplug(struct machine *m, struct machine_port *p)
 
 void machine_free_ports(struct machine *m)
 {
+    for (unsigned i = 0; m->ports && i < m->ports->n; i++)
+        block_pool_free(m->ports->port[i].pool);
     g_free(m->ports);
 }

@@ -4,6 +4,7 @@
 #ifndef HOSTEL_BOARD_PORTS_H
 #define HOSTEL_BOARD_PORTS_H
 
+#include "block/pool.h"
 #include "board/board.h"
 #include "bus/pci.h"
 
@@ -13,6 +14,7 @@ enum { MACHINE_PORTS_MAX = 16 };
 struct machine_port {
     char name[16], transport_name[24], function_name[24]; /* "port1", "port1.pci", "port1.virtio" */
     struct device *port;
+    struct block_pool *pool; /* threads for a disk: a process that has locked itself down makes none */
     struct device *transport, *function; /* NULL: the slot is empty */
 };
 
@@ -21,6 +23,9 @@ bool machine_add_ports(struct machine *m, struct device *host, unsigned n, GErro
 
 /* The port numbered from 1 on; NULL when there is none. */
 struct machine_port *machine_port(struct machine *m, unsigned number);
+
+/* The tree they are in; there is a port. */
+struct pci *machine_pci(struct machine *m);
 
 /* Builds a virtio device and puts it into the port's slot, which is empty. A machine that runs tells its
  * guest; in one that is being built (cold) it is there from the beginning. False with *error. Main thread. */

@@ -67,6 +67,7 @@ enum device_notice {
     DEVICE_NOTICE_WATCHDOG,     /* the guest did not feed its watchdog in time */
 };
 
+struct block_pool;
 struct disk;
 struct device;
 
@@ -84,6 +85,7 @@ struct device_wires {
     struct stream *stream;           /* NULL: not connected */
     struct net *net;                 /* the same, of a network card */
     struct disk *disk;               /* NULL: none */
+    struct block_pool *pool;         /* threads for the disk; NULL: it makes its own */
     const char *serial;              /* the disk's serial number; NULL: none */
     const struct device_port *ports; /* more streams; for chips that can have them */
     unsigned port_count;

@@ -512,6 +512,13 @@ static uint64_t fill_config(struct blk *b)
     return features | BLK_F_DISCARD;
 }
 
+/* Nothing is under way. */
+static void free_pool(struct blk *b)
+{
+    if (b->pool != b->virtio.dev.wires.pool)
+        block_pool_free(b->pool);
+}
+
 static bool init(struct device *d, GError **error)
 {
     struct blk *b = (struct blk *)(void *)d;
@@ -521,7 +528,8 @@ static bool init(struct device *d, GError **error)
                                        .queues = b->queues,
                                        .queue_size = BLK_QUEUE_SIZE,
                                        .config_size = CONFIG_BYTES};
-    if (b->disk && !(b->pool = block_pool_new(THREADS, error)))
+    b->pool = b->disk ? d->wires.pool : NULL;
+    if (b->disk && !b->pool && !(b->pool = block_pool_new(THREADS, error)))
         goto undo_init;
     if (!virtio_init(d, &function, &setup, error))
         goto undo_pool;
@@ -530,7 +538,7 @@ static bool init(struct device *d, GError **error)
         b->queue[i] = (struct blk_queue){.more.run = serve_more, .q = b->virtio.queue[i]};
     return true;
 undo_pool:
-    block_pool_free(b->pool);
+    free_pool(b);
 undo_init:
     blk_kept_fini(b);
     return false;
@@ -541,7 +549,7 @@ static void destroy(struct device *d)
     struct blk *b = (struct blk *)(void *)d;
     block_root_attach(b->disk, NULL, NULL);
     virtio_destroy(d);
-    block_pool_free(b->pool);
+    free_pool(b);
     blk_kept_fini(b);
 }
 
