@@ -138,7 +138,14 @@ static void say(const struct run *run)
                 "it by\n"
                 "  hostel run debian%s --net user,forward=tcp:127.0.0.1:2222-:22\n",
                 user, named);
-    fprintf(stderr,
+    if (run->detach)
+        fprintf(stderr,
+                "  'hostel console %s' attaches to it, 'hostel stop %s' ends it, 'hostel start %s' starts it "
+                "again\n",
+                guest->name, guest->name, guest->name);
+    else
+        fprintf(
+            stderr,
             "  'sudo poweroff' ends it, Ctrl-] opens Hostel's menu, and the same command starts it again\n");
 }
 
@@ -161,10 +168,11 @@ static int run_guest(struct run *run)
     int code;
     run->taken =
         option_parse(guest_option_rows, OPTION_CLI, (char *const *)run->argv->pdata, &options, &error);
+    run->detach |= options.detach;
     if (run->taken)
         code = front_run(&(struct front_run){.guest = run->guest,
                                              .options = &options,
-                                             .detach = run->detach || options.detach,
+                                             .detach = run->detach,
                                              .discard = options.rm,
                                              .started = on_started,
                                              .opaque = run});
@@ -251,11 +259,12 @@ int debian_run(char **argv)
     return code;
 }
 
-int debian_start(struct named *guest, bool attach)
+int debian_start(struct named *guest, const GPtrArray *more, bool attach)
 {
     g_autofree char *release = g_key_file_get_string(guest->definition, "guest", "release", NULL);
     g_autofree char *name = g_strdup(guest->name);
     g_autoptr(GPtrArray) last = words_load(guest->definition, "last");
-    const struct debian_request request = {.release = release ? release : "", .name = name, .guest = last};
+    g_autoptr(GPtrArray) words = words_merge(last, more);
+    const struct debian_request request = {.release = release ? release : "", .name = name, .guest = words};
     return run_named(guest, &request, !attach, NULL);
 }

@@ -68,7 +68,7 @@ static int supervise(const struct front_run *run, int link)
         keeper_end(&keeper, -1, code);
         return code;
     }
-    keeper_started(&keeper, vmm.pid);
+    keeper_started(&keeper, &vmm);
     if (run->started)
         run->started(run->opaque);
     return session_run(&vmm, &(struct session_how){.keeper = &keeper, .front = link, .detach = run->detach});

@@ -65,15 +65,16 @@ int guest_run_new(const GPtrArray *words, struct guest_options *options)
     return code;
 }
 
-int guest_run_again(struct named *guest, bool attach)
+int guest_run_again(struct named *guest, const GPtrArray *more, bool attach)
 {
     GError *error = NULL;
     g_autofree char *system = guest_system(guest), *name = g_strdup(guest->name);
     if (!strcmp(system, "debian"))
-        return debian_start(guest, attach);
+        return debian_start(guest, more, attach);
     struct guest_options options;
     guest_options_init(&options);
-    g_autoptr(GPtrArray) words = guest_words(guest);
+    g_autoptr(GPtrArray) own = guest_words(guest);
+    g_autoptr(GPtrArray) words = words_merge(own, more);
     g_autofree char **argv = words_argv(words);
     int code;
     if (option_parse(guest_option_rows, OPTION_CLI, argv, &options, &error)) {

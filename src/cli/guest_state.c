@@ -179,6 +179,10 @@ static char *note(const struct guest_state *s)
         json_object_set_new(json, "why", json_string(s->why));
     if (s->isa)
         json_object_set_new(json, "isa", json_string(s->isa));
+    json_t *helpers = json_array();
+    for (unsigned i = 0; i < GUEST_HELPERS && s->helpers[i].pid; i++)
+        json_array_append_new(helpers, process_json(&s->helpers[i]));
+    json_object_set_new(json, "helpers", helpers);
     char *text = json_dumps(json, JSON_INDENT(2));
     json_decref(json);
     return text;
@@ -227,6 +231,9 @@ static bool take_note(struct guest_state *s, const json_t *json)
     s->since = json_number_value(json_object_get(json, "since"));
     s->supervisor = read_process(json_object_get(json, "supervisor"));
     s->vmm = read_process(json_object_get(json, "vmm"));
+    const json_t *helpers = json_object_get(json, "helpers");
+    for (size_t i = 0; i < GUEST_HELPERS; i++)
+        s->helpers[i] = read_process(json_array_get(helpers, i));
     s->exit_code = (int)json_integer_value(json_object_get(json, "exit-code"));
     s->signal = (int)json_integer_value(json_object_get(json, "signal"));
     s->cpus = (unsigned)json_integer_value(json_object_get(json, "cpus"));
@@ -294,15 +301,23 @@ void guest_state_read(const char *name, struct guest_state *out)
     }
 }
 
+static void await_end_of(const struct guest_process *p)
+{
+    AUTO_FD fd = guest_process_open(p);
+    struct pollfd end = {fd, POLLIN, 0};
+    if (fd >= 0)
+        poll(&end, 1, DEATH_MS);
+}
+
 void guest_state_await_death(const char *name)
 {
     AUTO_STATE s = {0};
     json_t *json = load(name);
     const char *boot = json_string_value(json_object_get(json, "boot"));
-    const bool good = take_note(&s, json) && boot && !strcmp(boot, boot_id());
+    if (take_note(&s, json) && boot && !strcmp(boot, boot_id())) {
+        await_end_of(&s.vmm);
+        for (unsigned i = 0; i < GUEST_HELPERS && s.helpers[i].pid; i++)
+            await_end_of(&s.helpers[i]);
+    }
     json_decref(json);
-    AUTO_FD fd = good ? guest_process_open(&s.vmm) : -1;
-    struct pollfd end = {fd, POLLIN, 0};
-    if (fd >= 0)
-        poll(&end, 1, DEATH_MS);
 }

@@ -29,6 +29,8 @@ struct guest_process {
     uint64_t start; /* clock ticks after the host's start (proc(5), starttime) */
 };
 
+enum { GUEST_HELPERS = 32 };
+
 struct guest_state {
     /* Live: "starting", then what QMP's query-status says, such as "running" and "paused"; "ending".
      * Else "off", "failed" (it ended with an exit code), "crashed", "saved"; "busy": somebody makes, changes
@@ -39,8 +41,9 @@ struct guest_state {
     bool foreground;
     double started, since; /* of this run, of this status: seconds since 1970; 0 = never */
     struct guest_process supervisor, vmm;
-    int exit_code; /* of the last run, as `hostel run` would end; -1 = none */
-    int signal;    /* that ended the VMM; 0 = none did */
+    struct guest_process helpers[GUEST_HELPERS]; /* of its networks; the first without a number ends them */
+    int exit_code;                               /* of the last run, as `hostel run` would end; -1 = none */
+    int signal;                                  /* that ended the VMM; 0 = none did */
     char *isa;
     unsigned cpus;
     uint64_t memory; /* bytes */

@@ -139,6 +139,26 @@ static void print_definition(const json_t *json)
         row(i ? "" : "options", "%s", json_string_value(word));
 }
 
+/* What its process counts; what it does not know is left out. */
+static void print_rates(const json_t *usage, const json_t *rates)
+{
+    g_autofree char *in = table_bytes(number_of(rates, "disk-read-bytes"));
+    g_autofree char *out = table_bytes(number_of(rates, "disk-written-bytes"));
+    g_autofree char *received = table_bytes(number_of(rates, "net-received-bytes"));
+    g_autofree char *sent = table_bytes(number_of(rates, "net-sent-bytes"));
+    g_autofree char *code = table_bytes(number_of(usage, "code-bytes"));
+    if (json_object_get(usage, "disk-reads"))
+        row("disks", "%s/s read, %s/s written; %.0f reads, %.0f writes in all", in, out,
+            number_of(usage, "disk-reads"), number_of(usage, "disk-writes"));
+    if (json_object_get(usage, "net-sent-bytes"))
+        row("networks", "%s/s received, %s/s sent", received, sent);
+    if (!json_object_get(usage, "instructions"))
+        return;
+    row("execution", "%.1f million instructions/s, %.0f exits/s", number_of(rates, "instructions") / 1e6,
+        number_of(rates, "exits"));
+    row("translation", "%.0f blocks made, %s of code", number_of(usage, "blocks-made"), code);
+}
+
 static void print_usage(const json_t *json)
 {
     const json_t *usage = json_object_get(json, "usage"), *rates = json_object_get(json, "rates");
@@ -154,17 +174,7 @@ static void print_usage(const json_t *json)
         row("memory", "%s resident, %s for the guest", rss, size);
     if (!json_is_true(json_object_get(json, "answers")))
         return;
-    g_autofree char *in = table_bytes(number_of(rates, "disk-read-bytes"));
-    g_autofree char *out = table_bytes(number_of(rates, "disk-written-bytes"));
-    g_autofree char *received = table_bytes(number_of(rates, "net-received-bytes"));
-    g_autofree char *sent = table_bytes(number_of(rates, "net-sent-bytes"));
-    g_autofree char *code = table_bytes(number_of(usage, "code-bytes"));
-    row("disks", "%s/s read, %s/s written; %.0f reads, %.0f writes in all", in, out,
-        number_of(usage, "disk-reads"), number_of(usage, "disk-writes"));
-    row("networks", "%s/s received, %s/s sent", received, sent);
-    row("execution", "%.1f million instructions/s, %.0f exits/s", number_of(rates, "instructions") / 1e6,
-        number_of(rates, "exits"));
-    row("translation", "%.0f blocks made, %s of code", number_of(usage, "blocks-made"), code);
+    print_rates(usage, rates);
 }
 
 static void print_sandbox(const json_t *json)

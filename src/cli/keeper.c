@@ -99,9 +99,12 @@ bool keeper_begin(struct keeper *k, struct named *guest, struct guest_options *o
     return true;
 }
 
-void keeper_started(struct keeper *k, pid_t vmm)
+void keeper_started(struct keeper *k, const struct vmm_process *vmm)
 {
-    k->state.vmm = guest_process_of(vmm);
+    G_STATIC_ASSERT((int)GUEST_HELPERS >= (int)LAUNCH_HELPERS_MAX);
+    k->state.vmm = guest_process_of(vmm->pid);
+    for (unsigned i = 0; i < vmm->helper_count; i++)
+        k->state.helpers[i] = guest_process_of(vmm->helpers[i]);
     note(k);
 }
 
@@ -199,7 +202,7 @@ static void note_end(struct keeper *k, int status, int code)
     k->state.exit_code = signalled ? code : own;
     g_free(k->state.why);
     k->state.why = explain(k, status);
-    k->state.vmm = k->state.supervisor = (struct guest_process){0};
+    k->state.vmm = k->state.supervisor = k->state.helpers[0] = (struct guest_process){0};
     say(k, "guest '%s' ended, exit code %d: %s", k->guest->name, k->state.exit_code, k->state.why);
     become(k, signalled ? "crashed" : k->state.exit_code ? "failed" : "off");
 }

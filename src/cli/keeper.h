@@ -13,6 +13,7 @@
 #include "cli/attach.h"
 #include "cli/guest_state.h"
 #include "cli/journal.h"
+#include "cli/launch.h"
 #include "cli/named.h"
 #include "control/guest_options.h"
 
@@ -35,8 +36,8 @@ struct keeper {
 bool keeper_begin(struct keeper *k, struct named *guest, struct guest_options *options, bool foreground,
                   GError **error);
 
-/* The VMM's process was started. */
-void keeper_started(struct keeper *k, pid_t vmm);
+/* The VMM's process was started, and its helpers. */
+void keeper_started(struct keeper *k, const struct vmm_process *vmm);
 
 /* It answered, so it runs: the guest's definition is kept. */
 bool keeper_up(struct keeper *k, GError **error);

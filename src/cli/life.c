@@ -204,7 +204,7 @@ int cli_start(char **argv)
         GError *error = NULL;
         struct named *guest =
             check_startable(args.names[i], &error) ? named_open_made(args.names[i], &error) : NULL;
-        const int one = guest ? guest_run_again(guest, args.attach) : cli_fail(error);
+        const int one = guest ? guest_run_again(guest, NULL, args.attach) : cli_fail(error);
         if (one)
             code = one;
     }

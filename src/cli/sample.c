@@ -131,6 +131,9 @@ void sample_take(struct sample *s, const struct guest_state *state, struct guest
     take_disks(s, disks);
     take_nets(s, nets);
     s->answered = alive;
+    s->counters = stats != NULL;
+    s->disks = disks != NULL;
+    s->nets = nets != NULL;
     json_decref(stats);
     json_decref(disks);
     json_decref(nets);
@@ -151,8 +154,8 @@ json_t *sample_json(const struct sample *s)
         json_object_set_new(json, "resident-bytes", json_integer((json_int_t)s->rss));
     if (s->pss)
         json_object_set_new(json, "proportional-bytes", json_integer((json_int_t)s->pss));
-#define X(field, name)                                                                                       \
-    if (s->answered)                                                                                         \
+#define X(group, field, name)                                                                                \
+    if (s->group)                                                                                            \
         json_object_set_new(json, name, json_integer((json_int_t)s->field));
     SAMPLE_COUNTERS(X)
 #undef X
@@ -163,8 +166,8 @@ json_t *sample_rates(const struct sample *before, const struct sample *after)
 {
     const double seconds = after->at - before->at;
     json_t *json = json_pack("{s:f}", "cpu", seconds > 0 ? (after->cpu - before->cpu) / seconds : 0.0);
-#define X(field, name)                                                                                       \
-    if (before->answered && after->answered)                                                                 \
+#define X(group, field, name)                                                                                \
+    if (before->group && after->group)                                                                       \
         json_object_set_new(json, name, json_real(sample_rate(before, after, before->field, after->field)));
     SAMPLE_COUNTERS(X)
 #undef X

@@ -11,31 +11,32 @@
 #include "cli/guest_call.h"
 #include "cli/guest_state.h"
 
-/* What its process counts, since it was started. */
+/* What its process counts since it was started: X(what must be known, field, name). */
 #define SAMPLE_COUNTERS(X)                                                                                   \
-    X(disk_read, "disk-read-bytes")                                                                          \
-    X(disk_written, "disk-written-bytes")                                                                    \
-    X(disk_reads, "disk-reads")                                                                              \
-    X(disk_writes, "disk-writes")                                                                            \
-    X(net_received, "net-received-bytes")                                                                    \
-    X(net_sent, "net-sent-bytes")                                                                            \
-    X(instructions, "instructions")                                                                          \
-    X(exits, "exits")                                                                                        \
-    X(blocks, "blocks-made")                                                                                 \
-    X(code, "code-bytes")
+    X(disks, disk_read, "disk-read-bytes")                                                                   \
+    X(disks, disk_written, "disk-written-bytes")                                                             \
+    X(disks, disk_reads, "disk-reads")                                                                       \
+    X(disks, disk_writes, "disk-writes")                                                                     \
+    X(nets, net_received, "net-received-bytes")                                                              \
+    X(nets, net_sent, "net-sent-bytes")                                                                      \
+    X(counters, instructions, "instructions")                                                                \
+    X(counters, exits, "exits")                                                                              \
+    X(counters, blocks, "blocks-made")                                                                       \
+    X(counters, code, "code-bytes")
 
 struct sample {
     double at;     /* seconds; of a clock that only runs forward */
     double cpu;    /* seconds of the host's processors: its process and its helpers */
     uint64_t rss;  /* bytes of the host's memory, what is shared counted whole; 0 = unknown */
     uint64_t pss;  /* the same, what is shared counted in parts; 0 = the host does not tell us */
-    bool answered; /* the guest's process told its counters */
-#define X(field, name) uint64_t field;
+    bool answered; /* the guest's process did; and what it could tell: */
+    bool disks, nets, counters;
+#define X(group, field, name) uint64_t field;
     SAMPLE_COUNTERS(X)
 #undef X
 };
 
-/* Looks at a guest that runs. call: NULL = its process is not asked. What a VMM does not know stays 0. */
+/* Looks at a guest that runs. call: NULL = its process is not asked. */
 void sample_take(struct sample *s, const struct guest_state *state, struct guest_call *call);
 
 /* {"cpu-seconds": ...}, owned by the caller; and what happened per second between two. */

@@ -93,24 +93,29 @@ static void look(GPtrArray *all, const struct cli_args *args)
 
 /* --- what is shown --- */
 
-static char *per_second(const struct sample *before, const struct sample *now, uint64_t first,
-                        uint64_t second)
+static char *bytes(bool known, const struct watched *w, uint64_t before, uint64_t now)
 {
-    return now->answered && before->answered ? table_bytes(sample_rate(before, now, first, second)) : NULL;
+    return known ? table_bytes(sample_rate(&w->before, &w->now, before, now)) : g_strdup("-");
+}
+
+static char *count(bool known, const struct watched *w, uint64_t before, uint64_t now, double unit)
+{
+    const double rate = sample_rate(&w->before, &w->now, before, now) / unit;
+    return known ? g_strdup_printf(unit > 1 ? "%.1f" : "%.0f", rate) : g_strdup("-");
 }
 
 static void add_row(struct table *t, const struct watched *w)
 {
     const struct sample *a = &w->before, *b = &w->now;
+    const bool disks = a->disks && b->disks, nets = a->nets && b->nets, counters = a->counters && b->counters;
     g_autofree char *cpu = table_share(b->at > a->at && a->at > 0 ? (b->cpu - a->cpu) / (b->at - a->at) : 0);
     g_autofree char *rss = table_bytes((double)b->rss), *size = table_bytes((double)w->state.memory);
-    g_autofree char *read = per_second(a, b, a->disk_read, b->disk_read);
-    g_autofree char *written = per_second(a, b, a->disk_written, b->disk_written);
-    g_autofree char *received = per_second(a, b, a->net_received, b->net_received);
-    g_autofree char *sent = per_second(a, b, a->net_sent, b->net_sent);
-    g_autofree char *mips =
-        g_strdup_printf("%.1f", sample_rate(a, b, a->instructions, b->instructions) / 1e6);
-    g_autofree char *exits = g_strdup_printf("%.0f", sample_rate(a, b, a->exits, b->exits));
+    g_autofree char *read = bytes(disks, w, a->disk_read, b->disk_read);
+    g_autofree char *written = bytes(disks, w, a->disk_written, b->disk_written);
+    g_autofree char *received = bytes(nets, w, a->net_received, b->net_received);
+    g_autofree char *sent = bytes(nets, w, a->net_sent, b->net_sent);
+    g_autofree char *mips = count(counters, w, a->instructions, b->instructions, 1e6);
+    g_autofree char *exits = count(counters, w, a->exits, b->exits, 1);
     const char *const cells[] = {w->name, w->state.status, cpu,  rss,  size, read,
                                  written, received,        sent, mips, exits};
     table_add(t, cells);

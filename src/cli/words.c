@@ -79,12 +79,12 @@ static void add_piece(GString *out, const struct option_row *keys, const char *p
 static char *absolute_list(const struct option_row *row, const char *text)
 {
     GString *out = g_string_new(NULL);
-    for (bool first = true; first || *text; first = false) {
+    for (bool first = true; text; first = false) {
         const char *end = piece_end(text);
         g_autofree char *piece = g_strndup(text, (size_t)(end - text));
         g_string_append(out, first ? "" : ",");
         add_piece(out, row->keys, piece, first);
-        text = *end ? end + 1 : end;
+        text = *end ? end + 1 : NULL;
     }
     return g_string_free(out, FALSE);
 }

@@ -208,6 +208,7 @@ int main(int argc, char **argv)
     /* Before GLib looks where data is kept. */
     scratch = g_dir_make_tmp("hostel-debian-XXXXXX", NULL);
     g_setenv("XDG_DATA_HOME", scratch, TRUE);
+    g_setenv("XDG_RUNTIME_DIR", scratch, TRUE);
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/debian/request", test_request);
     g_test_add_func("/debian/request-again", test_request_again);

@@ -26,7 +26,7 @@ static char *type(const char *typed, size_t chunk)
             g_assert_cmpuint(used, >, 0);
             g_assert_cmpuint(for_guest, <=, used);
             g_string_append_len(out, (const char *)bytes + at, (gssize)for_guest);
-            static const char *const names[] = {"", "/M/", "/Q/", "/R/", "/B/", "/X/"};
+            static const char *const names[] = {"", "/M/", "/D/", "/Q/", "/R/", "/B/", "/X/"};
             g_string_append(out, names[action]);
         }
     }
@@ -41,6 +41,10 @@ static void test_keys(void)
         {"hello", "hello"},
         {"\x1dq", "/M//Q/"},
         {"a\x1drb", "a/M//R/b"},
+        {"a\x1d"
+         "dd\x1d"
+         "D",
+         "a/M//D/d/M//D/"},
         {"\x1d"
          "b",
          "/M//B/"},

@@ -31,7 +31,7 @@ BOOT = 20 * PATIENCE  # seconds for a boot on the slowest of hosts; a good one n
 STEP = 8 * PATIENCE   # for a command in the guest
 PASSWORD = "correct horse"
 SCRATCH = tempfile.TemporaryDirectory()
-os.environ["XDG_DATA_HOME"] = f"{SCRATCH.name}/data"
+os.environ["XDG_DATA_HOME"], os.environ["XDG_RUNTIME_DIR"] = f"{SCRATCH.name}/data", SCRATCH.name
 DISK = pathlib.Path(SCRATCH.name) / "data/hostel/guests/ci/disk"
 
 
@@ -82,8 +82,8 @@ def free_port():
 
 
 class Guest(Pipes):
-    def __init__(self, *args):
-        super().__init__(*args, command=[HOSTEL, "run", "debian", "--name", "ci"])
+    def __init__(self, *args, command=(HOSTEL, "run", "debian", "--name", "ci")):
+        super().__init__(*args, command=command)
 
     def login(self):
         self.wait_for(b" login: ", BOOT)
@@ -170,7 +170,7 @@ def test_life():
         assert DISK.stat().st_blocks * 512 < 64 << 20, "the copy is not thin"
         refused = hostel("run", "debian", "--name", "ci")
         assert refused.returncode == 1 and "in use" in refused.stderr, refused
-        assert re.search(r"^ci +in use ", hostel("guests").stdout, re.M)
+        assert re.search(r"^ci +running ", hostel("guests").stdout, re.M)
         check_system(guest)
         check_network(guest)
         check_ssh(port)
@@ -185,6 +185,25 @@ def test_life():
         guest.login()
         assert guest.run("nproc") == "1" and guest.run("sha256sum file") == before
         check_network(guest)
+        guest.power_off()
+
+
+def test_in_the_background():
+    """What was set holds, `start` repeats the last run, and a console is attached to it."""
+    if not DISK.exists():
+        raise Skip("there is no guest")
+    assert hostel("set", "ci", "cpus=3").returncode == 0
+    assert hostel("set", "ci", "kernel=/x").returncode == 2
+    done = hostel("run", "debian", "--detach", "--name", "ci", "--memory", "768M")
+    assert done.returncode == 0 and done.stdout == "ci\n" and "log in as debian" in done.stderr, done
+    assert hostel("kill", "ci").returncode == 0
+    done = hostel("start", "ci")
+    assert done.returncode == 0 and done.stdout == "ci\n", done
+    guest = Guest(command=[HOSTEL, "console", "ci"])
+    with guest:
+        guest.login()
+        assert guest.run("nproc") == "3" and 600 << 10 < int(guest.run("awk '/MemTotal/{print $2}' /proc/meminfo"))
+        assert re.search(r"^ci +running .* 3 +768 MiB ", hostel("ps").stdout, re.M), hostel("ps").stdout
         guest.power_off()
 
 
@@ -237,4 +256,5 @@ def test_interrupted():
         assert hostel("guests").stdout == ""
 
 
-tap([test_wrong_requests, test_interrupted, test_image, test_life, test_a_guest_that_is_there])
+tap([test_wrong_requests, test_interrupted, test_image, test_life, test_in_the_background,
+     test_a_guest_that_is_there])
