@@ -217,7 +217,7 @@ _hostel()
     --board) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names boards)" -- "$current") ;;
     --method) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names methods)" -- "$current") ;;
     --console-via) mapfile -t COMPREPLY < <(compgen -W "uart virtio" -- "$current") ;;
-    --rng) mapfile -t COMPREPLY < <(compgen -W "on off" -- "$current") ;;
+    --rng | --power-button) mapfile -t COMPREPLY < <(compgen -W "on off" -- "$current") ;;
     --console) mapfile -t COMPREPLY < <(compgen -W "stdio none file=" -- "$current") ;;
     --trace)
         mapfile -t COMPREPLY < <(compgen -W "all $(hostel help run 2>/dev/null | sed -n 's/^Areas for --trace: //p')" \
@@ -228,7 +228,7 @@ _hostel()
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         ;;
     --name) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_guests)" -- "$current") ;;
-    --cpus | --hotplug | --cpu-features | --memory | --append | --trace-at) ;;
+    --cpus | --cpu-features | --memory | --append | --trace-at) ;;
     --size | --hostname | --user | --password | --package) ;;
     run) mapfile -t COMPREPLY < <(compgen -W "debian $(_hostel_options)" -- "$current") ;;
     *) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_options)" -- "$current") ;;

@@ -5,7 +5,9 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "device/virtio/input.h"
 #include "vm/dump.h"
+#include "vm/memory.h"
 #include "vm/vm.h"
 
 static json_t *query_status(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
@@ -64,11 +66,19 @@ static json_t *system_reset(void *opaque, json_t *args G_GNUC_UNUSED, GError **e
     return qmp_done();
 }
 
-static json_t *system_powerdown(void *opaque G_GNUC_UNUSED, json_t *args G_GNUC_UNUSED, GError **error)
+static json_t *system_powerdown(void *opaque, json_t *args G_GNUC_UNUSED, GError **error)
 {
-    hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
-                "this machine has no power button; use quit, or power off inside the guest");
-    return NULL;
+    struct vm *vm = opaque;
+    struct device *button = vm_find_chip(vm, "virtio-input");
+    if (!button)
+        return qmp_fail(error, QMP_ERROR_DEVICE_NOT_FOUND,
+                        "this guest has no power button; use quit, or power off inside the guest");
+    if (!virtio_input_press_power(button))
+        return qmp_fail(error, QMP_ERROR_DEVICE_NOT_ACTIVE,
+                        "nobody in the guest listens to the power button (Linux: virtio_input); use quit, or power "
+                        "off inside the guest");
+    vm_event(vm, "POWERDOWN", NULL);
+    return qmp_done();
 }
 
 static json_t *quit(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)

@@ -59,11 +59,11 @@ static bool add_console(struct vm *vm, struct guest_options *o, struct vm_functi
 }
 
 /* Behind all others, which keep their places. */
-static bool add_balloon(struct vm_functions *f, GError **error)
+static bool add_optional(struct vm_functions *f, const char *type, GError **error)
 {
     if (f->count == VM_FUNCTIONS_MAX)
         return true;
-    if (!vm_functions_add(f, "virtio-balloon", NULL, NULL, error))
+    if (!vm_functions_add(f, type, NULL, NULL, error))
         return false;
     f->row[f->count - 1].optional = true;
     return true;
@@ -75,5 +75,6 @@ bool vm_functions_collect(struct vm *vm, struct guest_options *o, struct vm_func
     return vm_functions_add_disks(vm, o, f, error) && vm_functions_add_networks(vm, o, f, error) &&
            add_console(vm, o, f, error) &&
            (!o->rng || vm_functions_add(f, "virtio-rng", NULL, NULL, error)) &&
-           (!o->balloon || add_balloon(f, error));
+           (!o->balloon || add_optional(f, "virtio-balloon", error)) &&
+           (!o->power_button || add_optional(f, "virtio-input", error));
 }

@@ -148,9 +148,9 @@ def test_wrong_messages_change_nothing():
                         b'{"execute":"stop","arguments":{"x":1}}\n', b'{"execute":"chardev-send-break"}\n',
                         b'{"execute":"chardev-send-break","arguments":{"id":5}}\n', b'{"execute":"stop","y":1}\n',
                         b'{"execute":"stop",}\n', b'{"execute":"stop","execute":"quit"}\n', b"{]\n", b'{"a\x01":1}\n',
-                        b'{"a":' + b"[" * 40 + b"]" * 40 + b"}\n", b'{"a":"' + b"x" * 70000 + b'"}\n',
-                        b'{"execute":"system_powerdown"}\n'):
+                        b'{"a":' + b"[" * 40 + b"]" * 40 + b"}\n", b'{"a":"' + b"x" * 70000 + b'"}\n'):
             assert error_class(vmm.send(message)) == "GenericError", message
+        assert error_class(vmm.command("system_powerdown")) == "DeviceNotActive"
         assert error_class(vmm.command("no-such-command")) == "CommandNotFound"
         assert vmm.command("query-status")["return"]["status"] == "running"
 

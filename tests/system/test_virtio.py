@@ -5,11 +5,12 @@
 
 import gzip
 import hashlib
+import os
 import re
 import socket
 
 from debian import BOOT, SCRATCH, boot, files, initramfs, run
-from guest import HOSTEL, MONITOR, Pipes, Terminal, hostel, tap
+from guest import HOSTEL, MONITOR, Pipes, Qmp, Terminal, hostel, tap
 
 # Bytes in hexadecimal, so that they pass a terminal; the driver taken away and put back, and gone altogether.
 RANDOM = r"""
@@ -51,7 +52,42 @@ echo "devices: $(ls /sys/bus/virtio/devices | wc -l)"
 
 
 def test_no_random_numbers():
-    assert "devices: 0\n" in run(NO_RANDOM, "--rng", "off", "--balloon", "off")
+    assert "devices: 0\n" in run(NO_RANDOM, "--rng", "off", "--balloon", "off", "--power-button", "off")
+
+
+# The power button as Linux sees it: its name, its one key, and what reading its events gives.
+BUTTON = r"""
+cat /proc/bus/input/devices
+exec 3</dev/input/event0
+echo "listening"
+dd bs=24 count=8 <&3 2>/dev/null | od -An -v -tx1 -w24 | cut -c49-
+"""
+
+
+def test_power_button():
+    given = {"kernel": files() / "kernel", "initrd": initramfs(BUTTON, "virtio,virtio_input,evdev")}
+    with Qmp("--append", "console=ttyS0 quiet", memory="256M",
+             files={option: (path, os.O_RDONLY) for option, path in given.items()}) as vmm:
+        assert vmm.command("qmp_capabilities") == {"return": {}}
+        early = vmm.command("system_powerdown")
+        assert early["error"]["class"] == "DeviceNotActive", early
+        vmm.console.settimeout(BOOT)
+        text = vmm.wait_console(b"listening\r\n").decode()
+        assert 'N: Name="Hostel power button"' in text and "B: KEY=10000000000000 0\r\n" in text, text
+        for _ in range(2):
+            assert vmm.command("system_powerdown") == {"return": {}}
+            vmm.wait_event("POWERDOWN")
+        seen = vmm.wait_console(b"script exit status: 0").decode()
+        # type, code, value of struct input_event: the key down, end of the report, the key up, end of the report
+        end = "00 00 00 00 00 00 00 00"
+        press = ["01 00 74 00 01 00 00 00", end, "01 00 74 00 00 00 00 00", end]
+        assert [line.strip() for line in seen.splitlines()][:8] == 2 * press, seen
+
+
+def test_no_power_button():
+    with Qmp("--power-button", "off") as vmm:
+        assert vmm.command("qmp_capabilities") == {"return": {}}
+        assert vmm.command("system_powerdown")["error"]["class"] == "DeviceNotFound"
 
 
 # There is no terminal before the driver is loaded.

@@ -49,7 +49,8 @@ enum {
     VIRTIO_ID_BLOCK = 2,
     VIRTIO_ID_CONSOLE = 3,
     VIRTIO_ID_RNG = 4,
-    VIRTIO_ID_BALLOON = 5
+    VIRTIO_ID_BALLOON = 5,
+    VIRTIO_ID_INPUT = 18,
 };
 
 /* Feature bits of the queues and the transport (section 6), offered by the core for every function. */
