@@ -263,6 +263,12 @@ static void test_cap(void)
     }
     g_auto(GStrv) groups = limits_groups(pid, name);
     g_assert_cmpuint(g_strv_length(groups), >=, 1);
+    AUTO(cgroup) g = cgroup_find("/proc", pid, "cpu", name);
+    const bool first = cgroup_version(g) == 1;
+    g_autofree char *told = cgroup_read(g, first ? "cpu.cfs_quota_us" : "cpu.max", NULL);
+    g_autofree char *share = cgroup_read(g, first ? "cpu.shares" : "cpu.weight", NULL);
+    g_assert_cmpstr(told, ==, first ? "10000" : "10000 100000");
+    g_assert_cmpstr(share, ==, first ? "512" : "50");
     const double from = cpu_seconds(pid);
     const gint64 began = g_get_monotonic_time();
     while (g_get_monotonic_time() < began + 1500000)
