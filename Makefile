@@ -46,11 +46,8 @@ test: deps-test    ## everything: all suites, both compilers, sanitizers, arm64;
 check-fast:        ## format, layers, headers alone, style, unit tests: before each commit
 	@tools/run-tests --build $(BUILD) static unit
 
-torture: deps-test $(BUILD)/build.ninja  ## disk images: 100,000 power cuts, faults at every index, 1,000,000 steps (HOSTEL_SEED=N)
-	@ninja -C $(BUILD) $(addprefix tests/block/powercut/,powercut faults qcow2-model)
-	@HOSTEL_POWERCUT=$${HOSTEL_POWERCUT:-100000} $(BUILD)/tests/block/powercut/powercut -k
-	@HOSTEL_FAULTS=$${HOSTEL_FAULTS:-2000} $(BUILD)/tests/block/powercut/faults -k
-	@HOSTEL_STEPS=$${HOSTEL_STEPS:-1000000} $(BUILD)/tests/block/powercut/qcow2-model -k
+torture: deps-test $(BUILD)/build.ninja  ## disk images: the long runs, hours: power cuts, faults, QEMU, malformed (PARTS=...)
+	@tools/torture --build $(BUILD) $(PARTS)
 
 bench: deps-test build  ## measure Hostel beside its peers
 	@bench/run --build $(BUILD)
