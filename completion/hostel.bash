@@ -228,7 +228,7 @@ _hostel()
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         ;;
     --name) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_guests)" -- "$current") ;;
-    --cpus | --cpu-features | --memory | --append | --trace-at) ;;
+    --cpus | --hotplug | --cpu-features | --memory | --append | --trace-at) ;;
     --size | --hostname | --user | --password | --package) ;;
     run) mapfile -t COMPREPLY < <(compgen -W "debian $(_hostel_options)" -- "$current") ;;
     *) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_options)" -- "$current") ;;

@@ -75,8 +75,8 @@ static json_t *system_powerdown(void *opaque, json_t *args G_GNUC_UNUSED, GError
                         "this guest has no power button; use quit, or power off inside the guest");
     if (!virtio_input_press_power(button))
         return qmp_fail(error, QMP_ERROR_DEVICE_NOT_ACTIVE,
-                        "nobody in the guest listens to the power button (Linux: virtio_input); use quit, or power "
-                        "off inside the guest");
+                        "nobody in the guest listens to the power button (Linux: virtio_input); use quit, "
+                        "or power off inside the guest");
     vm_event(vm, "POWERDOWN", NULL);
     return qmp_done();
 }
@@ -154,12 +154,9 @@ const struct qmp_command vm_commands[] = {
 };
 
 /* Each area of the machine has a table of its own, in commands_<area>.c; vm.h declares them. */
+/* clang-format off: a line each */
 const struct qmp_command *const vm_command_tables[] = {
-    vm_commands,
-    vm_job_commands,
-    vm_action_commands,
-    vm_dump_commands,
-    vm_memory_commands,
-    vm_save_commands,
+    vm_commands, vm_job_commands, vm_action_commands, vm_dump_commands, vm_memory_commands, vm_save_commands,
     NULL,
 };
+/* clang-format on */
