@@ -154,9 +154,14 @@ const struct qmp_command vm_commands[] = {
 };
 
 /* Each area of the machine has a table of its own, in commands_<area>.c; vm.h declares them. */
-/* clang-format off: a line each */
+/* clang-format off */
 const struct qmp_command *const vm_command_tables[] = {
-    vm_commands, vm_job_commands, vm_action_commands, vm_dump_commands, vm_memory_commands, vm_save_commands,
+    vm_commands,
+    vm_job_commands,
+    vm_action_commands,
+    vm_dump_commands,
+    vm_memory_commands,
+    vm_save_commands,
     NULL,
 };
 /* clang-format on */
