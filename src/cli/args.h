@@ -31,8 +31,9 @@ struct cli_option {
 struct cli_args {
     char **names; /* what is no option; ends with NULL; the array is owned */
     unsigned n;
-    bool all, attach, console, follow, force, once;
+    bool all, attach, console, follow, force, fresh, once, verify;
     const char *output; /* "table" unless told otherwise */
+    const char *name;
     double timeout, delay;
     unsigned lines;
 };

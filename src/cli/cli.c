@@ -22,6 +22,13 @@ static const struct cli_option top_options[] = {
 };
 static const struct cli_option start_options[] = {
     CLI_OPT('a', "attach", NULL, CLI_FLAG, attach, "run it in the foreground"),
+    CLI_OPT(0, "fresh", NULL, CLI_FLAG, fresh, "boot one that is saved, and forget what was saved"),
+    CLI_OPT_END,
+};
+static const struct cli_option restore_options[] = {
+    CLI_OPT('a', "attach", NULL, CLI_FLAG, attach, "run it in the foreground"),
+    CLI_OPT('n', "name", "NAME", CLI_TEXT, name, "of the guest, instead of the one it had"),
+    CLI_OPT(0, "verify", NULL, CLI_FLAG, verify, "read all of its memory first, and compare checksums"),
     CLI_OPT_END,
 };
 static const struct cli_option stop_options[] = {
@@ -56,6 +63,8 @@ const struct cli_command cli_commands[] = {
     {"stop", "[OPTION]... NAME...", "ask guests to power off, then cut their power", cli_stop, stop_options,
      1, ANY},
     {"kill", "NAME...", "kill guests at once", cli_kill, NULL, 1, ANY},
+    {"save", "NAME [FILE]", "put a guest aside, into a file", cli_save, NULL, 1, 2},
+    {"restore", "[OPTION]... NAME|FILE", "let a saved guest go on", cli_restore, restore_options, 1, 1},
     {"wait", "NAME...", "wait for the end of guests", cli_wait, NULL, 1, ANY},
     {"console", "NAME", "attach this terminal to a guest's console", cli_console, NULL, 1, 1},
     {"logs", "[OPTION]... NAME", "print what happened to a guest", cli_logs, logs_options, 1, 1},

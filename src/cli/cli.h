@@ -37,6 +37,8 @@ int cli_shutdown(char **argv);
 int cli_stop(char **argv);
 int cli_kill(char **argv);
 int cli_wait(char **argv);
+int cli_save(char **argv);
+int cli_restore(char **argv);
 int cli_console(char **argv);
 int cli_logs(char **argv);
 int cli_rename(char **argv);

@@ -14,6 +14,7 @@
  * its own, no terminal, and nobody it depends on; and the VMM always ends with its supervisor.
  */
 #include "cli/front.h"
+#include "cli/guest_saved.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -57,8 +58,11 @@ static int supervise(const struct front_run *run, int link)
     GError *error = NULL;
     struct keeper keeper;
     struct vmm_process vmm;
+    g_autofree char *saved = run->options->incoming.name ? NULL : guest_saved_path(run->guest);
     if (run->detach)
         setsid();
+    if (saved)
+        run->options->incoming.name = saved;
     bool started = keeper_begin(&keeper, run->guest, run->options, !run->detach, &error) &&
                    launch_vmm(run->options, &vmm, &error);
     keeper.discard = run->discard;

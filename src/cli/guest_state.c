@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "cli/guest_saved.h"
 #include "cli/named.h"
 #include "os/fd.h"
 
@@ -258,15 +259,6 @@ static bool has_ended(const struct guest_state *s)
     return !strcmp(s->status, "off") || !strcmp(s->status, "failed") || !strcmp(s->status, "crashed");
 }
 
-/* A guest whose memory lies in a file goes on from there. */
-static bool is_saved(const char *name)
-{
-    g_autoptr(GKeyFile) definition = g_key_file_new();
-    g_autofree char *folder = named_folder(), *path = g_build_filename(folder, name, "definition", NULL);
-    return g_key_file_load_from_file(definition, path, G_KEY_FILE_NONE, NULL) &&
-           g_key_file_has_key(definition, "guest", "saved", NULL);
-}
-
 /* Nobody has the guest, whatever the note says. */
 static void judge_left(struct guest_state *s, const char *name, bool same_boot)
 {
@@ -274,7 +266,7 @@ static void judge_left(struct guest_state *s, const char *name, bool same_boot)
         become(s, "crashed", same_boot ? "its supervisor was killed" : "the host was restarted");
         s->exit_code = -1;
     }
-    if (is_saved(name))
+    if (guest_saved_exists(name)) /* its memory lies in a file, and it goes on from there */
         become(s, "saved", NULL);
 }
 

@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "cli/guest_saved.h"
 #include "os/fd.h"
 
 static double now(void)
@@ -113,6 +114,7 @@ bool keeper_up(struct keeper *k, GError **error)
     if (k->up)
         return true;
     k->up = named_keep(k->guest, error);
+    guest_saved_forget(k->folder); /* it has gone on from there, or was booted instead */
     return k->up;
 }
 
@@ -145,7 +147,9 @@ bool keeper_message(struct keeper *k, const json_t *message)
     const char *event = json_string_value(json_object_get(message, "event"));
     if (event && !strcmp(event, "SHUTDOWN"))
         note_reason(k, json_object_get(message, "data"));
-    else if (event)
+    else if (event && !strcmp(event, "RESUME") && k->up)
+        guest_saved_forget(k->folder); /* it was saved, and goes on all the same */
+    if (event && strcmp(event, "SHUTDOWN") != 0)
         return true;
     const json_t *value = json_object_get(message, "return");
     const char *status = json_string_value(json_object_get(value, "status"));

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -12,6 +13,7 @@
 #include "cli/guest.h"
 #include "cli/guest_call.h"
 #include "cli/guest_run.h"
+#include "cli/guest_saved.h"
 
 enum { QUIT_MS = 5000, STOP_SECONDS = 60 };
 
@@ -204,6 +206,9 @@ int cli_start(char **argv)
         GError *error = NULL;
         struct named *guest =
             check_startable(args.names[i], &error) ? named_open_made(args.names[i], &error) : NULL;
+        g_autofree char *saved = guest && args.fresh ? guest_saved_path(guest) : NULL;
+        if (saved)
+            unlink(saved);
         const int one = guest ? guest_run_again(guest, NULL, args.attach) : cli_fail(error);
         if (one)
             code = one;

@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* Files of saved guests. */
+#include "cli/guest_saved.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "cli/guest_run.h"
+#include "cli/words.h"
+#include "codec/saved.h"
+#include "os/fd.h"
+
+#define SAVED_FILE "saved"
+
+/* --- of a guest's folder --- */
+
+char *guest_saved_path(const struct named *guest)
+{
+    g_autofree char *path = named_path(guest, SAVED_FILE);
+    return faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) ? NULL : g_steal_pointer(&path);
+}
+
+bool guest_saved_exists(const char *name)
+{
+    g_autofree char *folder = named_folder(), *path = g_build_filename(folder, name, SAVED_FILE, NULL);
+    return !faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW);
+}
+
+void guest_saved_forget(int folder)
+{
+    unlinkat(folder, SAVED_FILE, 0);
+}
+
+bool guest_saved_link(const struct named *guest, const char *file, GError **error)
+{
+    g_autofree char *whole = g_canonicalize_filename(file, NULL), *path = named_path(guest, SAVED_FILE);
+    return !symlink(whole, path) ||
+           hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot make it: %s%s", path, g_strerror(errno),
+                       errno == EEXIST
+                           ? "; 'hostel start' lets the guest go on from it, 'hostel start --fresh' "
+                             "does without"
+                           : "");
+}
+
+/* --- what is kept about a guest --- */
+
+json_t *guest_about(const struct named *guest)
+{
+    g_autoptr(GPtrArray) words = guest_words(guest);
+    g_autofree char *system = guest_system(guest);
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autofree char *time = g_date_time_format_iso8601(now);
+    json_t *list = json_array();
+    for (unsigned i = 0; i < words->len; i++) {
+        g_autofree char *valid = g_utf8_make_valid(words->pdata[i], -1);
+        json_array_append_new(list, json_string(valid));
+    }
+    return json_pack("{s:s,s:s,s:s,s:s,s:o}", "name", guest->name, "system", system, "time", time, "version",
+                     HOSTEL_VERSION, "words", list);
+}
+
+json_t *guest_about_read(const char *file, bool verify, GError **error)
+{
+    AUTO_FD fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    if (fd < 0) {
+        hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot open it: %s", file, g_strerror(errno));
+        return NULL;
+    }
+    AUTO(saved) s = saved_open(fd, error);
+    if (!s || (verify && !saved_verify(s, error))) {
+        g_prefix_error(error, "%s: ", file);
+        return NULL;
+    }
+    const struct saved_section *about = saved_look(s, SAVED_ABOUT, "guest");
+    json_t *json = about ? json_loadb((const char *)about->bytes, about->size, 0, NULL) : NULL;
+    if (json_is_object(json))
+        return json;
+    json_decref(json);
+    hostel_fail(
+        error, HOSTEL_ERROR_INPUT,
+        "%s: does not say what guest it is; 'hostel run --incoming %s' with its options lets it go on", file,
+        file);
+    return NULL;
+}
+
+/* --- saving --- */
+
+static bool sync_folder_of(const char *path, GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(path);
+    AUTO_FD fd = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return (fd >= 0 && !fsync(fd)) ||
+           hostel_fail(error, HOSTEL_ERROR_HOST, "cannot write %s: %s", folder, g_strerror(errno));
+}
+
+static bool write_state(struct guest_call *call, int fd, const json_t *about, json_t *more, GError **error)
+{
+    char *text = json_dumps(about, JSON_COMPACT);
+    json_t *arguments = json_pack("{s:s,s:s}", "fdname", "saved", "about", text);
+    free(text);
+    if (more)
+        json_object_update_new(arguments, more);
+    if (!guest_call_give(call, "saved", fd, error)) {
+        json_decref(arguments);
+        return false;
+    }
+    guest_call_set_timeout(call, -1);
+    const bool done = guest_call_do(call, "x-save", arguments, error);
+    guest_call_set_timeout(call, GUEST_CALL_MS);
+    return done;
+}
+
+bool guest_save_to(struct guest_call *call, const char *path, const json_t *about, json_t *more,
+                   GError **error)
+{
+    g_autofree char *folder = g_path_get_dirname(path), *file = g_path_get_basename(path);
+    g_autofree char *temporary = g_strdup_printf("%s/.%s.XXXXXX", folder, file);
+    AUTO_FD fd = mkostemp(temporary, O_CLOEXEC);
+    if (fd < 0) {
+        json_decref(more);
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", path, g_strerror(errno));
+    }
+    if (!write_state(call, fd, about, more, error)) {
+        unlink(temporary);
+        return false;
+    }
+    if (!rename(temporary, path))
+        return sync_folder_of(path, error);
+    hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", path, g_strerror(errno));
+    unlink(temporary);
+    return false;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* Files of saved guests, as commands make and read them. */
+/*
+ * Theory of operation
+ *
+ * A guest whose folder has a `saved` goes on from it when it is run the next time, whoever runs it. `saved`
+ * is the file itself (`hostel save NAME`) or a link to it (`hostel save NAME FILE`, `hostel restore FILE`).
+ * The supervisor removes it as soon as the guest runs: what is on its disks is later from then on.
+ *
+ * The file of a saved guest (codec/saved.h) says what guest it is: a section about it in JSON, so that it can
+ * be restored where nothing else is known of it.
+ */
+#ifndef HOSTEL_CLI_GUEST_SAVED_H
+#define HOSTEL_CLI_GUEST_SAVED_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "cli/guest_call.h"
+#include "cli/named.h"
+
+/* --- of a guest's folder --- */
+
+/* The path of `saved`, owned by the caller; NULL when the guest is not saved. */
+char *guest_saved_path(const struct named *guest);
+bool guest_saved_exists(const char *name);
+/* From the guest's folder, open. */
+void guest_saved_forget(int folder);
+/* The guest, locked, goes on from the file the next time. False with *error. */
+bool guest_saved_link(const struct named *guest, const char *file, GError **error);
+
+/* --- files --- */
+
+/* What is kept in the file about the guest: owned by the caller. */
+json_t *guest_about(const struct named *guest);
+
+/* What is kept in a file; NULL with *error when it is no saved guest, or damaged. verify: memory too, which
+ * reads all of it. Owned by the caller. */
+json_t *guest_about_read(const char *file, bool verify, GError **error);
+
+/* Has the guest's process write itself into a new file, which has its name and is durable when this returns
+ * true; otherwise nothing is left. about is borrowed; more: further arguments of x-save, taken; NULL = none.
+ */
+bool guest_save_to(struct guest_call *call, const char *path, const json_t *about, json_t *more,
+                   GError **error);
+
+#endif

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* `hostel save` and `hostel restore`: a guest that waits in a file. */
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "cli/cli.h"
+#include "cli/guest.h"
+#include "cli/guest_call.h"
+#include "cli/guest_run.h"
+#include "cli/guest_saved.h"
+
+enum { QUIT_MS = 5000 };
+
+/* --- save --- */
+
+/* The guest stands and is in the file: nothing more of it is needed. */
+static bool end_saved(struct guest_call *call, const char *name, const struct guest_state *state,
+                      GError **error)
+{
+    if (guest_call_do(call, "quit", NULL, error) && guest_await_end(state, QUIT_MS))
+        return true;
+    g_clear_error(error);
+    return guest_kill(name, error);
+}
+
+static bool save(const char *name, const char *file, GError **error)
+{
+    AUTO_STATE state = {0};
+    AUTO(named) guest = guest_find_live(name, &state, error) ? named_look(name, error) : NULL;
+    AUTO(guest_call) call = guest ? guest_call_open(name, GUEST_CALL_MS, error) : NULL;
+    if (!call)
+        return false;
+    g_autofree char *own = named_path(guest, "saved");
+    json_t *about = guest_about(guest);
+    const bool saved = guest_save_to(call, file ? file : own, about, NULL, error);
+    json_decref(about);
+    if (!saved)
+        return false;
+    if (file && !guest_saved_link(guest, file, error)) {
+        guest_call_do(call, "cont", NULL, NULL);
+        return false;
+    }
+    return end_saved(call, name, &state, error);
+}
+
+int cli_save(char **argv)
+{
+    GError *error = NULL;
+    AUTO_ARGS args = {0};
+    int code;
+    if (!cli_args_parse(&args, argv, &code))
+        return code;
+    return save(args.names[0], args.names[1], &error) ? CLI_OK : cli_fail(error);
+}
+
+/* --- restore --- */
+
+/* A new guest as the file says; its folder is still to be kept. */
+static bool make_guest(struct named *guest, const json_t *about, GError **error)
+{
+    const char *system = json_string_value(json_object_get(about, "system"));
+    const json_t *list = json_object_get(about, "words");
+    if (g_strcmp0(system, "run") != 0)
+        return hostel_fail(error, HOSTEL_ERROR_INPUT,
+                           "the guest '%s' is not there any more, and its disks were in its folder",
+                           guest->name);
+    g_autoptr(GPtrArray) words = g_ptr_array_new_with_free_func(g_free);
+    size_t i;
+    json_t *word;
+    json_array_foreach(list, i, word)
+    {
+        if (json_is_string(word) && strncmp(json_string_value(word), "--", 2) == 0)
+            g_ptr_array_add(words, g_strdup(json_string_value(word)));
+    }
+    guest_mark_new(guest, "run");
+    words_store(guest->definition, "run", words);
+    return named_keep(guest, error);
+}
+
+/* The guest, locked, ready to be run: it goes on from the file. NULL with *error. */
+static struct named *take_file(const char *file, const char *name, bool verify, GError **error)
+{
+    json_t *about = guest_about_read(file, verify, error);
+    if (!about)
+        return NULL;
+    const char *own = json_string_value(json_object_get(about, "name"));
+    const char *wanted = name ? name : own ? own : "";
+    AUTO(named) guest = NULL;
+    if (named_is_valid(wanted))
+        guest = named_open(wanted, error);
+    else
+        hostel_fail(error, HOSTEL_ERROR_USAGE, "'%.40s' is no name of a guest; give one with --name", wanted);
+    const bool was_there = guest && guest->made;
+    bool good = guest && (was_there || make_guest(guest, about, error));
+    json_decref(about);
+    g_autofree char *saved = good ? guest_saved_path(guest) : NULL;
+    if (saved) /* perhaps the same: restoring it failed before */
+        unlink(saved);
+    good = good && guest_saved_link(guest, file, error);
+    return good ? STEAL(guest) : NULL;
+}
+
+int cli_restore(char **argv)
+{
+    GError *error = NULL;
+    AUTO_ARGS args = {0};
+    int code;
+    if (!cli_args_parse(&args, argv, &code))
+        return code;
+    const char *file = args.names[0];
+    struct named *guest;
+    if (named_is_valid(file) && guest_saved_exists(file)) /* a guest's own file, by the guest's name */
+        guest = named_open_made(file, &error);
+    else
+        guest = take_file(file, args.name, args.verify, &error);
+    return guest ? guest_run_again(guest, NULL, args.attach) : cli_fail(error);
+}
