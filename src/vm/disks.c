@@ -10,6 +10,7 @@
 #include "block/block.h"
 #include "os/fd.h"
 #include "vm/functions.h"
+#include "vm/nodes_int.h"
 
 /* The longest serial number a virtio disk can tell; the longest passphrase; bytes. */
 enum { DISK_SERIAL_MAX = 20, DISK_KEY_MAX = 64 * 1024 };
@@ -20,7 +21,23 @@ struct handed {
     struct option_list *files;
     unsigned disk; /* from 1 */
     unsigned next; /* in the list */
+    struct vm_nodes *nodes;
+    const char *id;       /* of the device */
+    unsigned depth;       /* images of the chain that are being opened, or open */
+    struct vm_link *link; /* to the last that was opened, until its overlay is */
 };
+
+/* What an image lies over becomes a node, and the image gets a link to it. */
+static struct disk *new_backing(struct handed *h, const struct block_driver *driver, struct disk *disk,
+                                unsigned depth, const char *place)
+{
+    g_autofree char *name = g_strdup_printf("%s-base%u", h->id, depth);
+    struct vm_node *node = vm_node_new(h->nodes, name, driver, disk, STEAL(h->link), NULL);
+    node->place = g_strdup(place);
+    h->link = vm_link_new(h->nodes, node);
+    vm_node_unref(node); /* the link has it */
+    return h->link->edge;
+}
 
 static const struct block_driver *find_format(const char *key, const char *name, GError **error)
 {
@@ -58,9 +75,10 @@ static struct disk *open_handed(struct block_refs *refs, enum block_ref what, co
                                : find_format("the format of a backing file", format ? format : "", error);
     struct block_config config = {
         .name = file->file.name, .fd = fd_steal(&file->file.fd), .readonly = readonly, .refs = refs};
+    const unsigned depth = what == BLOCK_REF_BACKING ? ++h->depth : 0;
     struct disk *b = driver ? block_open(driver, &config, error) : NULL;
     fd_close(&config.fd);
-    return b;
+    return b && depth ? new_backing(h, driver, b, depth, file->file.name) : b;
 }
 
 /* The passphrase, without the end of its line. */
@@ -84,18 +102,19 @@ static void free_key(GString *key)
     g_string_free(key, TRUE);
 }
 
-static struct disk *open_base(struct disk_options *o, struct block_refs *refs, GError **error)
+static struct disk *open_base(struct disk_options *o, struct handed *h, GError **error)
 {
     const struct block_driver *driver = find_format("base-format", o->base_format, error);
     struct block_config base = {
-        .name = o->base.name, .fd = fd_steal(&o->base.fd), .readonly = true, .refs = refs};
+        .name = o->base.name, .fd = fd_steal(&o->base.fd), .readonly = true, .refs = &h->refs};
+    const unsigned depth = ++h->depth;
     struct disk *b = driver ? block_open(driver, &base, error) : NULL;
     fd_close(&base.fd);
-    return b;
+    return b ? new_backing(h, driver, b, depth, o->base.name) : NULL;
 }
 
-static struct disk *open_image(struct disk_options *o, struct block_refs *refs, const GString *key,
-                               GError **error)
+static struct vm_node *open_image(struct disk_options *o, struct handed *h, const GString *key,
+                                  GError **error)
 {
     const struct block_driver *driver = find_format("format", o->format, error);
     if (!driver)
@@ -103,31 +122,48 @@ static struct disk *open_image(struct disk_options *o, struct block_refs *refs, 
     struct block_config config = {.name = o->file.name,
                                   .fd = fd_steal(&o->file.fd),
                                   .readonly = o->readonly,
-                                  .refs = refs,
+                                  .refs = &h->refs,
                                   .key = o->key.name ? (const uint8_t *)key->str : NULL,
                                   .key_size = key->len};
     struct disk *disk = NULL;
-    if (!o->base.name || (config.base = open_base(o, refs, error)))
+    if (!o->base.name || (config.base = open_base(o, h, error)))
         disk = block_open(driver, &config, error);
     fd_close(&config.fd);
-    return disk;
+    if (!disk)
+        return NULL;
+    g_autofree char *name = g_strdup_printf("%s-image", h->id);
+    struct vm_node *node = vm_node_new(h->nodes, name, driver, disk, STEAL(h->link), NULL);
+    node->place = g_strdup(o->file.name);
+    return node;
 }
 
-static struct disk *open_disk(struct guest_options *options, unsigned i, GError **error)
+/* The image, and the device's root over it; NULL with *error. */
+static struct disk *open_disk(struct vm *vm, struct guest_options *options, unsigned i, GError **error)
 {
     struct disk_options *o = (struct disk_options *)options->disks.items + i;
-    struct handed handed = {.refs = {.open = open_handed}, .files = &options->disk_files, .disk = i + 1};
+    g_autofree char *id = o->id ? g_strdup(o->id) : g_strdup_printf("disk%u", i);
+    struct handed handed = {.refs = {.open = open_handed},
+                            .files = &options->disk_files,
+                            .disk = i + 1,
+                            .nodes = vm->nodes,
+                            .id = id};
     GString *key = g_string_new(NULL);
-    struct disk *disk = NULL;
+    struct vm_node *node = NULL;
     if (o->serial && strlen(o->serial) > DISK_SERIAL_MAX)
         hostel_fail(error, HOSTEL_ERROR_USAGE, "serial=%s: has more than %d characters", o->serial,
                     DISK_SERIAL_MAX);
-    else if (read_key(&o->key, key, error))
-        disk = open_image(o, &handed.refs, key, error);
-    if (!disk)
-        g_prefix_error(error, "--disk ");
+    else if (vm_node_name_check(vm->nodes, id, error) && read_key(&o->key, key, error))
+        node = open_image(o, &handed, key, error);
     free_key(key);
-    return disk;
+    if (node)
+        node->added = true; /* ours, until the device has it */
+    struct disk *root = node ? vm_nodes_attach(vm->nodes, id, node->name, o->rerror, o->werror, error) : NULL;
+    if (node)
+        node->added = false;
+    vm_node_unref(node);
+    if (!root)
+        g_prefix_error(error, "--disk ");
+    return root;
 }
 
 /* A queue for each vCPU, within reason. */
@@ -138,21 +174,39 @@ static const struct device_value *disk_values(unsigned vcpus)
     return by_queues[MIN(vcpus, G_N_ELEMENTS(by_queues)) - 1];
 }
 
-static void free_disk(gpointer disk)
+/* --- the graph's guest --- */
+
+static void on_event(void *opaque, const char *name, json_t *data)
 {
-    block_free(disk);
+    vm_event(opaque, name, data);
+}
+
+static void on_error(void *opaque)
+{
+    struct vm *vm = opaque;
+    vm_pause(vm);
+    vm->paused_as = "io-error";
+}
+
+static void set_limits(struct disk *root, const struct disk_options *o)
+{
+    const struct block_throttle limits = {
+        .bytes = {{.rate = o->bps}, {.rate = o->bps_read}, {.rate = o->bps_write}},
+        .operations = {{.rate = o->iops}, {.rate = o->iops_read}, {.rate = o->iops_write}}};
+    block_root_throttle(root, &limits);
 }
 
 bool vm_functions_add_disks(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error)
 {
+    static const struct vm_nodes_ops ops = {.event = on_event, .stop = on_error};
     struct disk_options *items = o->disks.items;
-    vm->disks = g_ptr_array_new_with_free_func(free_disk);
+    vm->nodes = vm_nodes_new(&ops, vm);
     for (unsigned i = 0; i < o->disks.count; i++) {
-        struct disk *disk = open_disk(o, i, error);
-        if (!disk)
+        struct disk *root = open_disk(vm, o, i, error);
+        if (!root)
             return false;
-        g_ptr_array_add(vm->disks, disk);
-        const struct device_wires wires = {.disk = disk, .serial = items[i].serial};
+        set_limits(root, &items[i]);
+        const struct device_wires wires = {.disk = root, .serial = items[i].serial};
         if (!vm_functions_add(f, "virtio-blk", disk_values(o->cpus), &wires, error))
             return false;
     }

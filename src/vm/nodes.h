@@ -30,6 +30,30 @@
 
 struct vm_nodes;
 
+/* What the graph asks of its guest; main thread. */
+struct vm_nodes_ops {
+    /* An event of QMP; data is taken. */
+    void (*event)(void *opaque, const char *name, json_t *data);
+    /* A disk's error is to stop the guest. */
+    void (*stop)(void *opaque);
+};
+
+struct vm_nodes *vm_nodes_new(const struct vm_nodes_ops *ops, void *opaque);
+void vm_nodes_free(struct vm_nodes *n); /* NULL is fine; no machine has a root of it any more */
+CLEANUP_DEFINE(vm_nodes, vm_nodes_free)
+
+/* A device called id sits on the node of that name; what becomes of errors is said by the words of
+ * block_policy_find() (NULL = the defaults: "report" for reading, "wait" for the rest). Its root, for the
+ * device's wires, borrowed; NULL with *error. And the end of that, when the device is gone. Main thread. */
+struct disk *vm_nodes_attach(struct vm_nodes *n, const char *id, const char *node, const char *rerror,
+                             const char *werror, GError **error);
+void vm_nodes_detach(struct vm_nodes *n, struct disk *root);
+
+/* The guest goes on: what stopped it is tried again. */
+void vm_nodes_again(struct vm_nodes *n);
+/* Does an error of a disk keep it stopped? */
+bool vm_nodes_io_error(const struct vm_nodes *n);
+
 /* --- for saving a guest; main thread --- */
 
 /* What disks have acknowledged becomes durable. Before the guest is stopped, so that less is left to do

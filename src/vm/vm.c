@@ -53,6 +53,7 @@ void vm_resume(struct vm *vm)
     vm->state = VM_RUNNING;
     vm_event(vm, "RESUME", NULL);
     machine_start(vm->machine);
+    vm_nodes_again(vm->nodes);
 }
 
 void vm_set_saved(struct vm *vm)
@@ -363,8 +364,7 @@ void vm_free(struct vm *vm)
         vm_save_free(vm);
     vm_dump_free(vm);
     machine_free(vm->machine);
-    if (vm->disks)
-        g_ptr_array_unref(vm->disks);
+    vm_nodes_free(vm->nodes);
     if (vm->channels)
         g_ptr_array_unref(vm->channels);
     g_free(vm->ports);

@@ -31,6 +31,7 @@
 #include "control/qmp.h"
 #include "control/server.h"
 #include "os/sandbox.h"
+#include "vm/nodes.h"
 #include "vm/actions.h"
 #include "vm/save.h"
 #include "vm/jobs.h"
@@ -46,7 +47,7 @@ struct vm {
     GMainLoop *loop;
     struct machine *machine;
     struct stream *console;
-    GPtrArray *disks;          /* of struct block, owned; the machine borrows them */
+    struct vm_nodes *nodes;    /* the disks; the machine borrows their roots */
     GPtrArray *channels;       /* of struct stream, likewise */
     struct device_port *ports; /* of the channels; the machine borrows them */
     GPtrArray *nets;           /* of the network cards' back ends, likewise */
@@ -100,6 +101,7 @@ extern const struct qmp_command vm_job_commands[];
 extern const struct qmp_command vm_action_commands[];
 extern const struct qmp_command vm_dump_commands[];
 extern const struct qmp_command vm_memory_commands[];
+extern const struct qmp_command vm_block_commands[];
 
 /* The whole program hostel-vmm: argv as main() has it; the exit code. */
 int vmm_main(char **argv);

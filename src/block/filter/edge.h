@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* A reference from one image to another as a disk that passes everything on, and can be turned to another one.
+/* A reference from one image to another as a disk that passes everything on, and can be turned to another
+ * one.
  */
 #ifndef HOSTEL_BLOCK_EDGE_H
 #define HOSTEL_BLOCK_EDGE_H

@@ -18,6 +18,7 @@ struct lane {
     struct {
         _Atomic uint64_t operations, bytes, failed, ns;
     } kind[BLOCK_COUNTS];
+    _Atomic uint64_t highest;
 };
 
 struct root {
@@ -158,13 +159,16 @@ void block_root_counts(struct disk *root, struct block_counts *counts)
 {
     const struct root *r = root_of(root);
     memset(counts, 0, sizeof(*counts));
-    for (unsigned i = 0; i < LANES; i++)
+    for (unsigned i = 0; i < LANES; i++) {
+        const uint64_t highest = r->lane[i].highest;
+        counts->highest = MAX(counts->highest, highest);
         for (unsigned k = 0; k < BLOCK_COUNTS; k++) {
             counts->kind[k].operations += r->lane[i].kind[k].operations;
             counts->kind[k].bytes += r->lane[i].kind[k].bytes;
             counts->kind[k].failed += r->lane[i].kind[k].failed;
             counts->kind[k].ns += r->lane[i].kind[k].ns;
         }
+    }
 }
 
 /* --- operations --- */
@@ -223,10 +227,18 @@ static int end(struct change *c, enum block_count kind, int status)
     return status;
 }
 
+/* Threads that share a lane may lose each other's: it is for people. */
+static void note_highest(struct lane *lane, uint64_t end)
+{
+    if (atomic_load_explicit(&lane->highest, memory_order_relaxed) < end)
+        atomic_store_explicit(&lane->highest, end, memory_order_relaxed);
+}
+
 static int root_write(struct disk *b, const struct iovec *iov, unsigned n, uint64_t offset)
 {
     struct change c;
     begin(&c, b, offset, block_iov_size(iov, n));
+    note_highest(c.lane, offset + c.size);
     return end(&c, BLOCK_COUNT_WRITE, block_write(c.root->way, iov, n, offset));
 }
 
@@ -342,8 +354,7 @@ void block_root_throttle(struct disk *root, const struct block_throttle *limits)
     if (!r->throttle && !memcmp(limits, &none, sizeof(none)))
         return;
     if (!r->throttle) {
-        struct disk *filter =
-            block_throttle_new(block_edge_new(root->name, r->target, NULL, NULL));
+        struct disk *filter = block_throttle_new(block_edge_new(root->name, r->target, NULL, NULL));
         block_root_close(root);
         r->way = r->throttle = filter;
         block_root_open(root);

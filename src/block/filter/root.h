@@ -32,8 +32,8 @@ struct disk *block_root_of(struct disk *b);
 
 /* --- the gate; one thread (the main one) opens and closes --- */
 
-/* Closes it; returns when nothing is under way below. What waits for its turn because of a limit of speed goes
- * at once. Pairs nest. */
+/* Closes it; returns when nothing is under way below. What waits for its turn because of a limit of speed
+ * goes at once. Pairs nest. */
 void block_root_close(struct disk *root);
 void block_root_open(struct disk *root);
 
@@ -104,6 +104,7 @@ struct block_counts {
     struct {
         uint64_t operations, bytes, failed, ns; /* ns: that they took together */
     } kind[BLOCK_COUNTS];
+    uint64_t highest; /* where the write ended that ended last on the disk */
 };
 void block_root_counts(struct disk *root, struct block_counts *counts);
 

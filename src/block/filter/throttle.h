@@ -10,8 +10,8 @@ enum block_throttle_what { BLOCK_THROTTLE_ALL, BLOCK_THROTTLE_READ, BLOCK_THROTT
 
 /* One limit; 0 = none. */
 struct block_limit {
-    uint64_t rate;        /* a second, in the long run */
-    uint64_t burst;       /* a second, after a pause; 0 = what a tenth of a second has, at once */
+    uint64_t rate;          /* a second, in the long run */
+    uint64_t burst;         /* a second, after a pause; 0 = what a tenth of a second has, at once */
     uint64_t burst_seconds; /* how long it goes on like that; 1 = all of it may go at once */
 };
 
