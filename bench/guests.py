@@ -47,6 +47,10 @@ def best_of(times, command, before=lambda: None):
     return dict(ms), dict(cpu), text
 
 
+def quietly(command):
+    subprocess.run(command, check=False, capture_output=True)
+
+
 @bench("guests/ps", "guests/supervisor")
 def listing(context):
     """`hostel ps` with 100 guests that run, from process start to end; and the memory of a guest's supervisor"""
@@ -66,9 +70,9 @@ def life(context):
     """`hostel pause` and `hostel resume`, from process start to end, and a start until the guest's process answers"""
     with running(context, 1) as (hostel, (name,)):
         pause, resume = [hostel, "pause", name], [hostel, "resume", name]
-        ms, cpu, _ = best_of(context.rounds * 10, pause, lambda: subprocess.run(resume, check=False, capture_output=True))
+        ms, cpu, _ = best_of(context.rounds * 10, pause, lambda: quietly(resume))
         yield Row("guests/pause", "ms", ms, cpu)
-        ms, cpu, _ = best_of(context.rounds * 10, resume, lambda: subprocess.run(pause, check=False, capture_output=True))
+        ms, cpu, _ = best_of(context.rounds * 10, resume, lambda: quietly(pause))
         yield Row("guests/resume", "ms", ms, cpu)
         ms, cpu, _ = best_of(context.rounds * 5, [hostel, "start", name], lambda: once([hostel, "kill", name]))
         yield Row("guests/start", "ms", ms)

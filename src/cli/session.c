@@ -193,9 +193,25 @@ static void watch_signals(struct session *s)
     s->signals = signalfd(s->signals, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
 
+/* What we were started with and know nothing of, such as a lock that a script holds, is not to be held on to.
+ */
+static void close_inherited(const struct session *s)
+{
+    const struct keeper *k = s->keeper;
+    const int own[] = {s->vmm->console, s->vmm->errors, s->control.fd,     s->signals,
+                       s->front,        k->folder,      k->runtime,        k->said.fd,
+                       k->log.fd,       k->guest->lock, k->attach.listener};
+    int keep[G_N_ELEMENTS(own) + ATTACH_CLIENTS];
+    memcpy(keep, own, sizeof(own));
+    for (unsigned i = 0; i < ATTACH_CLIENTS; i++)
+        keep[G_N_ELEMENTS(own) + i] = k->attach.clients[i].fd;
+    fd_close_all_but(keep, G_N_ELEMENTS(keep));
+}
+
 /* Leaves everything that belongs to whoever started us. */
 static void go_to_background(struct session *s)
 {
+    close_inherited(s);
     AUTO_FD null = open("/dev/null", O_RDWR | O_CLOEXEC);
     terminal_give();
     setsid(); /* fails when we have a session of our own already */

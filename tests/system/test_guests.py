@@ -71,7 +71,10 @@ def runtime(name):
 
 def is_locked(name):
     """Has anybody got the guest: does it run, or is it being made?"""
-    with open(GUESTS / f".{name}.lock", "rb") as file:
+    path = GUESTS / f".{name}.lock"
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
         flock = struct.pack("hhqqi4x", fcntl.F_RDLCK, os.SEEK_SET, 0, 0, 0)
         return struct.unpack("hhqqi4x", fcntl.fcntl(file, F_OFD_GETLK, flock))[0] != fcntl.F_UNLCK
 
@@ -141,6 +144,25 @@ def test_a_name_is_made_up():
     assert good("ps", "-o", "name").split() == names
     good("rm", "-f", *names)
     nothing_left()
+
+
+def test_nothing_is_held_on_to():
+    """A script's lock, say, is free when the script ends, though its guest runs on."""
+    reader, writer = os.pipe()
+    with open(os.devnull, "rb") as other:
+        done = hostel("run", "-d", "--name", "free", "--net", "user", *MACHINE, pass_fds=[writer, other.fileno()])
+    assert done.returncode == 0, done
+    os.close(writer)
+    os.set_blocking(reader, False)
+    assert until(lambda: os.read(reader, 1) == b"", "the end of the pipe")
+    os.close(reader)
+    row = ps("free")
+    helpers = set(children(row["supervisor-pid"])) - {row["pid"]}
+    assert len(helpers) == 1, helpers
+    os.kill(row["supervisor-pid"], signal.SIGKILL)
+    good("start", "free")
+    assert not any(alive(pid) for pid in helpers)
+    good("rm", "-f", "free")
 
 
 def test_a_guest_that_cannot_start_leaves_nothing():
@@ -462,7 +484,8 @@ def test_a_process_of_the_same_number_is_another():
         good("kill", "ghost")
         path = runtime("ghost") / "state"
         state = json.loads(path.read_text())
-        state.update(status="running", supervisor={"pid": os.getpid(), "start": 1}, vmm={"pid": os.getpid(), "start": 1})
+        other = {"pid": os.getpid(), "start": 1}
+        state.update(status="running", supervisor=other, vmm=other)
         path.write_text(json.dumps(state))
         assert ps("ghost")["why"] == "its supervisor was killed" and not ps("ghost")["live"]
         state["boot"] = "another"
