@@ -71,13 +71,15 @@ struct drv {
     struct pins pins;
     struct stream stream;
     struct device *d;
+    struct device *pci; /* the transport that carries it; NULL: MMIO */
     struct virtio *v;
     uint8_t *ram, *rom;
     uint64_t features;
     struct drv_queue q[VIRTIO_QUEUES_MAX];
 };
 
-/* RAM and a device of the type, in its reset state. */
+/* RAM and a device of the type, in its reset state; over PCI when the environment says VIRTIO_TRANSPORT=pci.
+ * The registers above are then found where that transport has them. */
 void drv_new(struct drv *t, const struct device_type *type);
 /* The same with back ends of the device's own and option values, as for device_new(). */
 void drv_new_wired(struct drv *t, const struct device_type *type, const struct device_wires *back_ends,

@@ -17,8 +17,10 @@ static void test_identity(gconstpointer type)
 {
     struct drv t;
     drv_new(&t, type);
-    g_assert_cmphex(drv_read(&t, R_MAGIC), ==, 0x74726976);
-    g_assert_cmpuint(drv_read(&t, R_VERSION), ==, 2);
+    if (!t.pci) {
+        g_assert_cmphex(drv_read(&t, R_MAGIC), ==, 0x74726976);
+        g_assert_cmpuint(drv_read(&t, R_VERSION), ==, 2);
+    }
     g_assert_cmpuint(drv_read(&t, R_DEVICE_ID), >, 0);
     for (unsigned i = 0; device_types[i]; i++) /* no two functions of one kind */
         if (device_types[i] != type && device_types[i]->ops == &virtio_mmio_ops) {
