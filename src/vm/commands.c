@@ -157,6 +157,7 @@ const struct qmp_command vm_commands[] = {
 /* clang-format off */
 const struct qmp_command *const vm_command_tables[] = {
     vm_commands,
+    vm_about_commands,
     vm_job_commands,
     vm_action_commands,
     vm_dump_commands,

@@ -97,6 +97,7 @@ json_t *stats_json(struct vcpus *vcpus);
 extern const struct qmp_command *const vm_command_tables[];
 extern const struct qmp_command vm_save_commands[]; /* all of them; ends with NULL */
 extern const struct qmp_command vm_commands[];
+extern const struct qmp_command vm_about_commands[];
 extern const struct qmp_command vm_job_commands[];
 extern const struct qmp_command vm_action_commands[];
 extern const struct qmp_command vm_dump_commands[];

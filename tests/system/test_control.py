@@ -5,7 +5,9 @@
 
 import json
 import os
+import pathlib
 import socket
+import struct
 import tempfile
 
 from guest import Qmp, tap, until
@@ -258,6 +260,46 @@ def test_descriptors():
         assert error_class(vmm.command("closefd", fdname="a")) == "GenericError"
         assert error_class(hand_in("getfd", fdname="7")) == "GenericError"
         assert len(os.listdir(f"/proc/{vmm.process.pid}/fd")) == before
+
+
+def hand_in(vmm, file, name):
+    message = json.dumps({"execute": "getfd", "arguments": {"fdname": name}}).encode()
+    socket.send_fds(vmm.socket, [message], [file.fileno()])
+    assert vmm.answer() == {"return": {}}
+
+
+def first_segment(path):
+    """(address, bytes) of the first part of a 64-bit ELF file that is loaded."""
+    data = pathlib.Path(path).read_bytes()
+    at, = struct.unpack_from("<Q", data, 32)
+    while struct.unpack_from("<I", data, at)[0] != 1:
+        at += struct.unpack_from("<H", data, 54)[0]
+    offset, address, _, size = struct.unpack_from("<QQQQ", data, at + 8)
+    return address, data[offset:offset + size]
+
+
+def test_memory_to_a_file():
+    address, text = first_segment(os.environ["MONITOR"])
+    with ready() as vmm, tempfile.TemporaryFile() as file:
+        hand_in(vmm, file, "memory")
+        assert vmm.command("pmemsave", val=address, size=len(text), filename="fd:memory") == {"return": {}}
+        file.seek(0)
+        assert file.read() == text
+        for wrong in ({"val": 0xfffffff000, "size": 10}, {"val": address, "size": 1 << 40}, {"val": -1, "size": 1}):
+            hand_in(vmm, file, "memory")
+            assert error_class(vmm.command("pmemsave", filename="fd:memory", **wrong)) == "GenericError", wrong
+        for name in ("/etc/hostname", "fd:nothing", "/dev/fdset/0"):
+            assert error_class(vmm.command("pmemsave", val=address, size=1, filename=name)) == "GenericError", name
+
+
+def test_what_the_machine_is():
+    with ready() as vmm:
+        assert vmm.command("query-target")["return"] == {"arch": "riscv64"}
+        assert vmm.command("query-kvm")["return"]["enabled"] is False
+        machines = vmm.command("query-machines")["return"]
+        assert [row["name"] for row in machines if row.get("is-default")] == ["riscv-virt"], machines
+        assert [row["label"] for row in vmm.command("query-chardev")["return"]] == ["console"]
+        assert error_class(vmm.command("inject-nmi")) == "GenericError"
 
 
 def test_hang_up_ends_the_vmm():
