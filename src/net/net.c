@@ -13,6 +13,9 @@
  * rest of the batch stays, and nothing more is read until net_more(); so whoever sends to us is held back by
  * the descriptor's own buffer, and a guest that does not take its frames costs one batch of memory.
  *
+ * Rates are token buckets (rate.h). Whoever finds one empty notes it, and the dispatch sets a timer, a source
+ * of its own that only the main thread touches, for the moment at which the next frame may pass.
+ *
  * The two sides of a full descriptor: a sender that was told "less" has set `starved` before the dispatch
  * looks at it, since it sets the flag first and makes the source ready afterwards.
  */
@@ -27,6 +30,7 @@
 #include "base/byteorder.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "net/rate.h"
 #include "os/fd.h"
 
 #define NET_BACKEND(name) extern const struct net_ops net_##name;
@@ -48,13 +52,19 @@ struct net_port {
     const struct net_client *client;
     void *opaque;
 
-    _Atomic bool down;      /* the link is gone */
-    _Atomic bool told;      /* and the card knows */
-    _Atomic bool starved;   /* a sender waits for room */
-    _Atomic bool more;      /* the card has room again */
-    _Atomic unsigned guest; /* what the guest can do, enum net_offload */
+    _Atomic bool down;                  /* the link is gone */
+    _Atomic bool told;                  /* and the card knows */
+    _Atomic bool starved;               /* a sender waits for room */
+    _Atomic bool more;                  /* the card has room again */
+    _Atomic bool limited;               /* a sender waits for its rate */
+    _Atomic unsigned guest;             /* what the guest can do, enum net_offload */
+    _Atomic bool rated[NET_DIRECTIONS]; /* there is a rate */
+    _Atomic uint64_t frames[NET_DIRECTIONS], bytes[NET_DIRECTIONS];
+    GMutex rates; /* guards: */
+    struct net_bucket rate[NET_DIRECTIONS];
 
     /* Main thread only. */
+    GSource *timer;       /* wakes us when a rate lets something pass */
     bool busy;            /* the card has no room */
     unsigned next, count; /* slots not yet taken by the card */
     uint8_t *memory;      /* of the slots */
@@ -74,6 +84,82 @@ static void wake(struct net_port *port)
     g_source_set_ready_time(&port->base, 0);
 }
 
+/* --- rates --- */
+
+static uint64_t now_ns(void)
+{
+    return (uint64_t)g_get_monotonic_time() * 1000;
+}
+
+/* When a frame may pass; 0 = now. */
+static uint64_t rate_wait(struct net_port *port, enum net_direction direction)
+{
+    if (!atomic_load_explicit(&port->rated[direction], memory_order_relaxed))
+        return 0;
+    const uint64_t now = now_ns();
+    g_mutex_lock(&port->rates);
+    const uint64_t when = net_bucket_when(&port->rate[direction], now);
+    g_mutex_unlock(&port->rates);
+    return when > now ? when : 0;
+}
+
+/* A frame has passed. */
+static void passed(struct net_port *port, enum net_direction direction, uint64_t bytes)
+{
+    atomic_fetch_add_explicit(&port->frames[direction], 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&port->bytes[direction], bytes, memory_order_relaxed);
+    if (!atomic_load_explicit(&port->rated[direction], memory_order_relaxed))
+        return;
+    g_mutex_lock(&port->rates);
+    net_bucket_take(&port->rate[direction], bytes, now_ns());
+    g_mutex_unlock(&port->rates);
+}
+
+static uint64_t frame_bytes(const struct net_packet *packet)
+{
+    uint64_t bytes = 0;
+    for (unsigned i = 1; i < packet->count; i++)
+        bytes += packet->pieces[i].iov_len;
+    return bytes;
+}
+
+/* How many of the packets may be sent now. */
+static unsigned rate_allows(struct net_port *port, const struct net_packet *packets, unsigned count)
+{
+    if (!atomic_load_explicit(&port->rated[NET_FROM_GUEST], memory_order_relaxed))
+        return count;
+    const uint64_t now = now_ns();
+    g_mutex_lock(&port->rates);
+    struct net_bucket b = port->rate[NET_FROM_GUEST];
+    g_mutex_unlock(&port->rates);
+    unsigned n = 0;
+    for (; n < count && net_bucket_when(&b, now) == now; n++)
+        net_bucket_take(&b, frame_bytes(&packets[n]), now);
+    return n;
+}
+
+void net_set_rate(struct net *n, enum net_direction direction, const struct net_rate *rate)
+{
+    g_mutex_lock(&n->port->rates);
+    net_bucket_set(&n->port->rate[direction], rate);
+    atomic_store(&n->port->rated[direction], rate->bits != 0);
+    g_mutex_unlock(&n->port->rates);
+    wake(n->port);
+}
+
+void net_get_rate(const struct net *n, enum net_direction direction, struct net_rate *rate)
+{
+    g_mutex_lock(&n->port->rates);
+    *rate = n->port->rate[direction].rate;
+    g_mutex_unlock(&n->port->rates);
+}
+
+void net_get_count(const struct net *n, enum net_direction direction, struct net_count *count)
+{
+    *count = (struct net_count){.frames = atomic_load(&n->port->frames[direction]),
+                                .bytes = atomic_load(&n->port->bytes[direction])};
+}
+
 /* --- towards the outside --- */
 
 unsigned net_send(struct net *n, const struct net_packet *packets, unsigned count)
@@ -81,14 +167,21 @@ unsigned net_send(struct net *n, const struct net_packet *packets, unsigned coun
     struct net_port *port = n->port;
     if (atomic_load_explicit(&port->down, memory_order_relaxed))
         return count;
-    int done = n->ops->send(n, packets, count);
+    const unsigned allowed = rate_allows(port, packets, count);
+    int done = allowed ? n->ops->send(n, packets, allowed) : 0;
     if (done < 0) {
         atomic_store(&port->down, true);
         wake(port);
         return count;
     }
-    if ((unsigned)done < count)
+    for (int i = 0; i < done; i++)
+        passed(port, NET_FROM_GUEST, frame_bytes(&packets[i]));
+    if ((unsigned)done < allowed) {
         net_again(n);
+    } else if (allowed < count) {
+        atomic_store(&port->limited, true);
+        wake(port);
+    }
     return (unsigned)done;
 }
 
@@ -159,9 +252,16 @@ static bool offer(struct net_port *port, const struct net_slot *slot, unsigned g
 static void offer_all(struct net_port *port)
 {
     unsigned guest = atomic_load(&port->guest), first = port->next;
-    while (port->next < port->count && offer(port, &port->slots[port->next], guest))
+    bool taken = true;
+    while (port->next < port->count && !rate_wait(port, NET_TO_GUEST)) {
+        const struct net_slot *slot = &port->slots[port->next];
+        taken = offer(port, slot, guest);
+        if (!taken)
+            break;
+        passed(port, NET_TO_GUEST, slot->size - MIN(slot->size, sizeof(struct net_header)));
         port->next++;
-    port->busy = port->next < port->count;
+    }
+    port->busy = !taken;
     if (port->next > first)
         port->client->received(port->opaque);
 }
@@ -179,7 +279,7 @@ static void serve_input(struct net_port *port, bool readable)
 {
     if (atomic_exchange(&port->more, false))
         port->busy = false;
-    if (port->busy)
+    if (port->busy || rate_wait(port, NET_TO_GUEST))
         return;
     if (port->next == port->count && readable)
         read_frames(port);
@@ -210,6 +310,39 @@ static void watch(struct net_port *port, GIOCondition what)
     port->watched = what;
 }
 
+/* May a sender that waited for its rate go on? */
+static bool rate_is_over(struct net_port *port)
+{
+    return atomic_load(&port->limited) && !rate_wait(port, NET_FROM_GUEST) &&
+           atomic_exchange(&port->limited, false);
+}
+
+/* For what waits for a rate. True: frames for the guest do, so there is nothing to be read now. */
+static bool set_timer(struct net_port *port)
+{
+    const uint64_t in = rate_wait(port, NET_TO_GUEST);
+    uint64_t out = atomic_load(&port->limited) ? rate_wait(port, NET_FROM_GUEST) : 0;
+    if (!out && atomic_load(&port->limited))
+        out = 1; /* over meanwhile: at once */
+    const uint64_t first = in && out ? MIN(in, out) : MAX(in, out);
+    g_source_set_ready_time(port->timer, first ? (gint64)(first / 1000 + 1) : -1);
+    return in;
+}
+
+struct net_timer {
+    GSource base;
+    struct net_port *port;
+};
+
+static gboolean timer_dispatch(GSource *base, GSourceFunc callback G_GNUC_UNUSED, gpointer data G_GNUC_UNUSED)
+{
+    g_source_set_ready_time(base, -1);
+    wake(((struct net_timer *)(void *)base)->port);
+    return G_SOURCE_CONTINUE;
+}
+
+static GSourceFuncs timer_funcs = {.dispatch = timer_dispatch};
+
 static gboolean port_dispatch(GSource *base, GSourceFunc callback G_GNUC_UNUSED, gpointer data G_GNUC_UNUSED)
 {
     struct net_port *port = (struct net_port *)(void *)base;
@@ -219,7 +352,7 @@ static gboolean port_dispatch(GSource *base, GSourceFunc callback G_GNUC_UNUSED,
     GIOCondition ready = port->tag ? g_source_query_unix_fd(base, port->tag) : 0;
     if (!atomic_load(&port->down))
         serve_input(port, ready & (G_IO_IN | G_IO_HUP | G_IO_ERR));
-    if (ready & G_IO_OUT && atomic_exchange(&port->starved, false))
+    if ((ready & G_IO_OUT && atomic_exchange(&port->starved, false)) || rate_is_over(port))
         port->client->writable(port->opaque);
     if (atomic_load(&port->down)) {
         tell_down(port);
@@ -228,7 +361,8 @@ static gboolean port_dispatch(GSource *base, GSourceFunc callback G_GNUC_UNUSED,
     }
     if (port->busy && atomic_load(&port->more)) /* said while the card was being served */
         wake(port);
-    watch(port, (port->busy ? 0 : G_IO_IN) | (atomic_load(&port->starved) ? G_IO_OUT : 0));
+    const bool wait = set_timer(port);
+    watch(port, (port->busy || wait ? 0 : G_IO_IN) | (atomic_load(&port->starved) ? G_IO_OUT : 0));
     return G_SOURCE_CONTINUE;
 }
 
@@ -254,6 +388,11 @@ struct net *net_new(const struct net_ops *ops, int fd, GMainContext *context, GE
     port->memory = g_malloc(NET_BATCH * (size_t)NET_MESSAGE_MAX);
     for (unsigned i = 0; i < NET_BATCH; i++)
         port->slots[i].bytes = port->memory + i * (size_t)NET_MESSAGE_MAX;
+    g_mutex_init(&port->rates);
+    port->timer = g_source_new(&timer_funcs, sizeof(struct net_timer));
+    ((struct net_timer *)(void *)port->timer)->port = port;
+    g_source_set_static_name(port->timer, "network rate");
+    g_source_attach(port->timer, context);
     g_source_set_static_name(&port->base, "network");
     g_source_attach(&port->base, context);
     return n;
@@ -265,6 +404,9 @@ void net_free(struct net *n)
         return;
     if (n->port) {
         g_free(n->port->memory);
+        g_source_destroy(n->port->timer);
+        g_source_unref(n->port->timer);
+        g_mutex_clear(&n->port->rates);
         g_source_destroy(&n->port->base);
         g_source_unref(&n->port->base);
     }

@@ -20,6 +20,10 @@
  * descriptor does not take now stays with the caller, who is told by `writable`. The card's callbacks run on
  * the main thread with no lock held. net_more() and net_set_offloads() may be called from any thread.
  *
+ * Rates. Each direction may be limited, while the card is in use. What the guest sends beyond its rate stays
+ * with the card, as when the descriptor is full; what is sent to it waits in the descriptor, whose own buffer
+ * then holds back, or drops.
+ *
  * Hostile input. Frames towards the guest are only bounded in size here; their header is checked in net.c, so
  * a card may use it. Frames from the guest pass unseen: whoever reads the other end must check them.
  */
@@ -83,6 +87,17 @@ struct net_ops {
     int (*set_offloads)(struct net *n, unsigned guest);
 };
 
+enum net_direction { NET_TO_GUEST, NET_FROM_GUEST, NET_DIRECTIONS };
+
+struct net_rate {
+    uint64_t bits;  /* a second, of Ethernet frames; 0 = no limit */
+    uint64_t burst; /* bits that may pass at once behind a pause; 0 = a tenth of a second's */
+};
+
+struct net_count {
+    uint64_t frames, bytes; /* of Ethernet */
+};
+
 struct net {
     const struct net_ops *ops;
     int fd;
@@ -117,6 +132,13 @@ void net_more(struct net *n);
 
 /* What the guest can do from now on, at most n->gives. Any thread. */
 void net_set_offloads(struct net *n, unsigned guest);
+
+/* Limits a direction from now on; tells what was set. Main thread. */
+void net_set_rate(struct net *n, enum net_direction direction, const struct net_rate *rate);
+void net_get_rate(const struct net *n, enum net_direction direction, struct net_rate *rate);
+
+/* What has passed since the beginning. Any thread. */
+void net_get_count(const struct net *n, enum net_direction direction, struct net_count *count);
 
 /* Is the other end there? Any thread. */
 bool net_up(const struct net *n);

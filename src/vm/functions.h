@@ -28,4 +28,8 @@ bool vm_functions_add_disks(struct vm *vm, struct guest_options *o, struct vm_fu
 bool vm_functions_add_networks(struct vm *vm, struct guest_options *o, struct vm_functions *f,
                                GError **error);
 
+/* The back end of one of vm->nets. */
+struct vm_network;
+struct net *vm_network_net(const struct vm_network *n);
+
 #endif

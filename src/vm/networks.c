@@ -22,6 +22,11 @@ static void network_free(gpointer data)
     g_free(n);
 }
 
+struct net *vm_network_net(const struct vm_network *n)
+{
+    return n->net;
+}
+
 /* "02:00:5e:00:53:01"; an address of one card, so not of a group. */
 static bool parse_mac(const char *text, uint64_t *mac, GError **error)
 {

@@ -102,6 +102,7 @@ extern const struct qmp_command vm_job_commands[];
 extern const struct qmp_command vm_action_commands[];
 extern const struct qmp_command vm_dump_commands[];
 extern const struct qmp_command vm_memory_commands[];
+extern const struct qmp_command vm_net_commands[];
 extern const struct qmp_command vm_block_commands[];
 
 /* The whole program hostel-vmm: argv as main() has it; the exit code. */

@@ -10,6 +10,7 @@
 #include "base/byteorder.h"
 #include "net/checksum.h"
 #include "net/net.h"
+#include "net/rate.h"
 #include "os/fd.h"
 
 /* A card that keeps count of what it hears. */
@@ -291,6 +292,111 @@ static void test_checksum(void)
     g_assert_cmphex(checksum_update(0xdd2f, before, after, 2), ==, 0x0000);
 }
 
+/* --- rates --- */
+
+enum { RATED_FRAMES = 30, RATED_SIZE = 1014, RATED_BITS = 1000000, RATED_BURST = 40000 };
+
+/* What has passed is no more than the rate and a burst allow, and the frame that was let in last. */
+static void check_rate(uint64_t frames, gint64 since)
+{
+    const uint64_t us = (uint64_t)(g_get_monotonic_time() - since) + 1;
+    g_assert_cmpuint((frames - 1) * RATED_SIZE * 8, <=, us * RATED_BITS / 1000000 + RATED_BURST);
+}
+
+static void test_rate_to_guest(void)
+{
+    struct rig r;
+    struct net_rate rate = {RATED_BITS, RATED_BURST};
+    rig_init(&r);
+    net_set_rate(r.net, NET_TO_GUEST, &rate);
+    for (unsigned i = 0; i < RATED_FRAMES; i++)
+        from_peer(&r, plain, RATED_SIZE);
+    const gint64 began = g_get_monotonic_time();
+    unsigned turns = 0;
+    while (r.card.taken < RATED_FRAMES) {
+        g_main_context_iteration(NULL, TRUE);
+        if (r.card.taken)
+            check_rate(r.card.taken, began);
+        turns++;
+    }
+    g_assert_cmpuint(turns, <, 20 * RATED_FRAMES); /* it slept in between */
+    struct net_count count;
+    net_get_count(r.net, NET_TO_GUEST, &count);
+    g_assert_true(count.frames == RATED_FRAMES && count.bytes == RATED_FRAMES * RATED_SIZE);
+    net_get_rate(r.net, NET_TO_GUEST, &rate);
+    g_assert_true(rate.bits == RATED_BITS && rate.burst == RATED_BURST);
+    net_get_rate(r.net, NET_FROM_GUEST, &rate);
+    g_assert_true(!rate.bits);
+    /* A rate so small that nothing more would pass, taken off again. */
+    rate = (struct net_rate){8, 8};
+    net_set_rate(r.net, NET_TO_GUEST, &rate);
+    for (unsigned i = 0; i < 3; i++)
+        from_peer(&r, plain, RATED_SIZE);
+    spin();
+    g_assert_cmpuint(r.card.taken, ==, RATED_FRAMES + 1); /* the first of a full bucket */
+    from_peer(&r, plain, RATED_SIZE);
+    for (unsigned i = 0; i < 20; i++) /* what waits in the descriptor is not looked at again and again */
+        g_main_context_iteration(NULL, FALSE);
+    g_assert_false(g_main_context_iteration(NULL, FALSE));
+    rate = (struct net_rate){0};
+    net_set_rate(r.net, NET_TO_GUEST, &rate);
+    spin();
+    g_assert_cmpuint(r.card.taken, ==, RATED_FRAMES + 4);
+    rig_fini(&r);
+}
+
+static void test_rate_from_guest(void)
+{
+    struct rig r;
+    struct net_rate rate = {RATED_BITS, RATED_BURST};
+    static uint8_t bytes[12 + RATED_SIZE], got[2048];
+    const struct iovec pieces[2] = {{bytes, 12}, {bytes + 12, RATED_SIZE}};
+    struct net_packet packets[RATED_FRAMES];
+    for (unsigned i = 0; i < RATED_FRAMES; i++)
+        packets[i] = (struct net_packet){pieces, 2};
+    rig_init(&r);
+    fd_set_nonblock(r.peer, true);
+    net_set_rate(r.net, NET_FROM_GUEST, &rate);
+    const gint64 began = g_get_monotonic_time();
+    unsigned sent = net_send(r.net, packets, RATED_FRAMES), writable = 0;
+    g_assert_cmpuint(sent, >=, RATED_BURST / (RATED_SIZE * 8));
+    while (sent < RATED_FRAMES) {
+        check_rate(sent, began);
+        g_main_context_iteration(NULL, TRUE);
+        if (r.card.writable > writable) {
+            const unsigned more = net_send(r.net, packets + sent, RATED_FRAMES - sent);
+            g_assert_cmpuint(more, >, 0); /* it is called when something may pass */
+            sent += more;
+            writable = r.card.writable;
+        }
+    }
+    check_rate(sent, began);
+    struct net_count count;
+    net_get_count(r.net, NET_FROM_GUEST, &count);
+    g_assert_true(count.frames == RATED_FRAMES && count.bytes == RATED_FRAMES * RATED_SIZE);
+    for (unsigned i = 0; i < RATED_FRAMES; i++)
+        g_assert_cmpint(recv(r.peer, got, sizeof(got), 0), ==, 12 + RATED_SIZE);
+    g_assert_cmpint(recv(r.peer, got, sizeof(got), 0), <, 0);
+    rig_fini(&r);
+}
+
+/* Numbers at the edges. */
+static void test_rate_numbers(void)
+{
+    static const struct net_rate rates[] = {
+        {1, 1}, {1, UINT64_MAX}, {UINT64_MAX, 1}, {UINT64_MAX, UINT64_MAX}, {1, 0}};
+    for (unsigned i = 0; i < G_N_ELEMENTS(rates); i++) {
+        struct net_bucket b;
+        uint64_t now = 1000;
+        net_bucket_set(&b, &rates[i]);
+        g_assert_cmpuint(net_bucket_when(&b, now), ==, now);
+        for (unsigned k = 0; k < 100; k++) {
+            net_bucket_take(&b, UINT64_C(1) << 60, now);
+            g_assert_cmpuint(net_bucket_when(&b, now), >=, now);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -302,5 +408,8 @@ int main(int argc, char **argv)
     g_test_add_func("/net/headers", test_headers);
     g_test_add_func("/net/wrong-descriptor", test_wrong_descriptor);
     g_test_add_func("/net/checksum", test_checksum);
+    g_test_add_func("/net/rate-to-guest", test_rate_to_guest);
+    g_test_add_func("/net/rate-from-guest", test_rate_from_guest);
+    g_test_add_func("/net/rate-numbers", test_rate_numbers);
     return g_test_run();
 }
