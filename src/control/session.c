@@ -103,12 +103,16 @@ static void take_request(struct qmp_session *c, struct qmp_request *r)
     request_free(r);
 }
 
+/* Descriptors belong to the message whose bytes they came with; or that comes next, when they came with
+ * blanks alone, as some clients send them. */
 static void take_bytes(struct qmp_session *c, const char *bytes, size_t size)
 {
     const char *reason;
+    bool blank = true;
     enum framer_result result;
     while (c->server && (result = framer_feed(&c->framer, &bytes, &size, &reason)) != FRAMER_MORE) {
         const GString *text = c->framer.message;
+        blank = false;
         struct qmp_request *r = request_new(c, text->str, result == FRAMER_BAD ? 0 : text->len);
         if (result == FRAMER_BAD) {
             json_decref(r->answer);
@@ -118,7 +122,7 @@ static void take_bytes(struct qmp_session *c, const char *bytes, size_t size)
         if (!c->held) /* what it says of the session is true for the messages behind it */
             proceed(c);
     }
-    if (!framer_within(&c->framer))
+    if (!blank && !framer_within(&c->framer))
         pass_close(&c->arrived); /* nobody wanted them */
 }
 

@@ -594,6 +594,19 @@ static void test_descriptors_with_pieces(void)
     expect(c, "{'return':{}}");
     expect(c, "{'return':{}}");
     g_assert_cmpuint(open_descriptors(), ==, before + 2);
+    /* One that comes before its message, with a blank, as Ganeti sends it; the message before wants none. */
+    say(c, "{'execute':'closefd','arguments':{'fdname':'b'}}");
+    expect(c, "{'return':{}}");
+    say_files(c, " ", 1, O_RDONLY);
+    hear(c);
+    say(c, "{'execute':'getfd','arguments':{'fdname':'b'}}\r\n");
+    expect(c, "{'return':{}}");
+    g_assert_cmpuint(open_descriptors(), ==, before + 2);
+    say_files(c, " ", 1, O_RDONLY);
+    hear(c);
+    say(c, "{'execute':'echo'}");
+    expect(c, "{'return':{}}");
+    g_assert_cmpuint(open_descriptors(), ==, before + 2);
     /* Without a word they do not pile up. */
     for (unsigned i = 0; i < 40; i++) {
         say_files(c, "{", 3, O_RDONLY);
