@@ -160,6 +160,7 @@ def test_nothing_is_held_on_to():
     helpers = set(children(row["supervisor-pid"])) - {row["pid"]}
     assert len(helpers) == 1, helpers
     os.kill(row["supervisor-pid"], signal.SIGKILL)
+    until(lambda: not ps("free")["live"], "the end")
     good("start", "free")
     assert not any(alive(pid) for pid in helpers)
     good("rm", "-f", "free")
@@ -369,6 +370,11 @@ def test_who_does_not_read_holds_up_nobody():
         deaf = guest.send(b"O")
         size = lambda: sum(path.stat().st_size for path in (GUESTS / "slow").glob("console.log*"))
         until(lambda: size() > 1 << 20, "a megabyte", 6 * PATIENCE)
+        deaf.settimeout(PATIENCE)
+        heard = b""
+        while b"bytes were lost here" not in heard:
+            heard += deaf.recv(65536)
+        assert len(heard) < 1 << 20, len(heard)
         good("kill", "slow")
         deaf.close()
 
@@ -538,7 +544,9 @@ def test_killed_at_random_moments():
     seed = int(os.environ.get("HOSTEL_SEED", time.time_ns() % 100000))
     chooser = random.Random(seed)
     print(f"# {KILLS} times, HOSTEL_SEED={seed}", flush=True)
-    with Guest("dice", wait=False):
+    disk = HERE / "disk"  # locked by whoever uses it
+    disk.write_bytes(bytes(1 << 20))
+    with Guest("dice", "--disk", f"{disk},format=raw", wait=False):
         good("kill", "dice")
         definition = (GUESTS / "dice/definition").read_bytes()
         for _ in range(KILLS):
