@@ -58,7 +58,8 @@ def ganeti():
     path = source()
     parts = {
         "errors": fake("ganeti.errors", HypervisorError=Error, ProgrammerError=Error, HotplugError=Error),
-        "utils": fake("ganeti.utils", ErrnoOrStr=str, SendFds=lambda sock, data, fds: socket.send_fds(sock, [data], fds)),
+        "utils": fake("ganeti.utils", ErrnoOrStr=str,
+                      SendFds=lambda sock, data, fds: socket.send_fds(sock, [data], fds)),
         "constants": fake("ganeti.constants"),
         "serializer": fake("ganeti.serializer", LoadJson=json.loads,
                            DumpJson=lambda data: json.dumps(data).encode() + b"\n"),
