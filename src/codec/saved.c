@@ -86,6 +86,14 @@ static int write_all(int fd, const void *bytes, size_t size, uint64_t at)
 
 /* --- memory's checksums --- */
 
+/* Adds a page that is not all zeroes to a chunk's checksum. */
+static uint32_t sum_page(uint32_t crc, uint64_t number, const uint8_t *page)
+{
+    uint8_t bytes[4];
+    st32le(bytes, (uint32_t)number);
+    return crc32c(crc32c(crc, bytes, sizeof(bytes)), page, SAVED_PAGE);
+}
+
 /* Sums one chunk as it is in the file: each page that is not all zeroes, with its number before it. What
  * nobody has written is passed over unread. */
 static int sum_chunk(int fd, uint64_t place, uint64_t size, uint8_t *piece, uint32_t *crc)
@@ -105,11 +113,8 @@ static int sum_chunk(int fd, uint64_t place, uint64_t size, uint8_t *piece, uint
         if (status)
             return status;
         for (size_t i = 0; i < here; i += SAVED_PAGE) {
-            uint8_t number[4];
-            if (is_zero(piece + i))
-                continue;
-            st32le(number, (uint32_t)((at + i - place) / SAVED_PAGE));
-            *crc = crc32c(crc32c(*crc, number, sizeof(number)), piece + i, SAVED_PAGE);
+            if (!is_zero(piece + i))
+                *crc = sum_page(*crc, (at + i - place) / SAVED_PAGE, piece + i);
         }
         at += here;
     }
@@ -126,10 +131,24 @@ struct saved_writer {
     GArray *memories; /* of struct memory */
 };
 
+/* The checksum of a chunk so far, as long as its pages are written once and in order. */
+struct chunk {
+    uint32_t crc;
+    uint16_t next; /* the first page that may follow */
+    bool stale;    /* the file has to be read */
+};
+
 struct memory {
     struct saved_memory m;
     char name[SAVED_NAME_MAX + 1];
+    struct chunk *chunk; /* of each chunk */
 };
+
+static void memory_clear(void *opaque)
+{
+    struct memory *memory = opaque;
+    g_free(memory->chunk);
+}
 
 struct saved_writer *saved_writer_new(int fd)
 {
@@ -137,6 +156,7 @@ struct saved_writer *saved_writer_new(int fd)
     w->fd = fd;
     w->sections = g_byte_array_new();
     w->memories = g_array_new(FALSE, TRUE, sizeof(struct memory));
+    g_array_set_clear_func(w->memories, memory_clear);
     w->end = SAVED_PAGE;
     return w;
 }
@@ -174,9 +194,31 @@ uint64_t saved_add_memory(struct saved_writer *w, const char *name, uint64_t bas
     /* What is large begins where the host may use large pages for it. */
     memory.m.place = size >= MEMORY_ALIGN ? align_up(w->end, MEMORY_ALIGN) : w->end;
     g_strlcpy(memory.name, name, sizeof(memory.name));
+    memory.chunk = g_new0(struct chunk, chunks_of(size));
     w->end = memory.m.place + size;
     g_array_append_val(w->memories, memory);
     return memory.m.place;
+}
+
+/* Sums pages that have been written while they are in the processor's cache. A guest that runs may have
+ * changed one since; then it is going to be written again, and its chunk becomes stale. */
+static void sum_written(struct saved_writer *w, uint64_t place, const uint8_t *bytes, uint64_t size,
+                        bool first)
+{
+    enum { PAGES = SAVED_CHUNK / SAVED_PAGE };
+    guint i = 0;
+    struct memory *memory = &g_array_index(w->memories, struct memory, i);
+    while (!range_inside(place, size, memory->m.place, memory->m.size))
+        memory = &g_array_index(w->memories, struct memory, ++i);
+    for (uint64_t at = 0; at < size; at += SAVED_PAGE) {
+        const uint64_t page = (place + at - memory->m.place) / SAVED_PAGE;
+        struct chunk *c = &memory->chunk[page / PAGES];
+        c->stale = c->stale || !first || page % PAGES < c->next;
+        if (c->stale)
+            continue;
+        c->crc = sum_page(c->crc, page % PAGES, bytes + at);
+        c->next = (uint16_t)(page % PAGES + 1);
+    }
 }
 
 int saved_write_pages(struct saved_writer *w, uint64_t place, const uint8_t *bytes, uint64_t size, bool first)
@@ -184,11 +226,14 @@ int saved_write_pages(struct saved_writer *w, uint64_t place, const uint8_t *byt
     for (uint64_t at = 0, end; at < size; at = end) {
         while (first && at < size && is_zero(bytes + at))
             at += SAVED_PAGE;
-        for (end = at; end < size && !(first && is_zero(bytes + end));)
+        for (end = at; end < size && end - at < PIECE && !(first && is_zero(bytes + end));)
             end += SAVED_PAGE;
+        if (at == end)
+            break;
         int status = write_all(w->fd, bytes + at, end - at, place + at);
         if (status)
             return status;
+        sum_written(w, place + at, bytes + at, end - at, first);
     }
     return 0;
 }
@@ -202,9 +247,11 @@ static int add_sums(struct saved_writer *w, const struct memory *memory, uint8_t
     st64le(bytes + MEMORY_LENGTH, m->size);
     st64le(bytes + MEMORY_PLACE, m->place);
     for (uint64_t i = 0; i < chunks; i++) {
-        uint32_t crc;
+        uint32_t crc = memory->chunk[i].crc;
         const uint64_t at = i * SAVED_CHUNK;
-        int status = sum_chunk(w->fd, m->place + at, MIN(SAVED_CHUNK, m->size - at), piece, &crc);
+        int status = 0;
+        if (memory->chunk[i].stale)
+            status = sum_chunk(w->fd, m->place + at, MIN(SAVED_CHUNK, m->size - at), piece, &crc);
         if (status)
             return status;
         st32le(bytes + MEMORY_SIZE + 4 * i, crc);

@@ -105,6 +105,44 @@ static void test_again(void)
     close(fd);
 }
 
+/* Ranges in any order, some written more than once: the sums are those of what is in the file. */
+static void test_any_order(void)
+{
+    enum { WRITES = 6, LENGTH = 60 };
+    g_autofree uint8_t *memory = g_malloc(MEMORY), *read = g_malloc(MEMORY);
+    g_autoptr(GRand) rand = g_rand_new_with_seed(5);
+    for (unsigned round = 0; round < 200; round++) {
+        g_autofree bool *there = g_new0(bool, PAGES);
+        int fd = new_file();
+        fill(memory);
+        AUTO(saved_writer) w = saved_writer_new(fd);
+        const uint64_t place = saved_add_memory(w, "ram", 0, MEMORY);
+        for (unsigned i = 0; i < WRITES; i++) {
+            const size_t from = g_rand_int(rand) % PAGES, length = 1 + g_rand_int(rand) % LENGTH;
+            const size_t end = MIN(from + length, PAGES);
+            bool first = true;
+            for (size_t page = from; page < end; page++) {
+                first = first && !there[page];
+                there[page] = true;
+            }
+            memory[from * SAVED_PAGE + 9] = (uint8_t)g_rand_int(rand);
+            for (size_t page = from; !first && page < end; page++)
+                memset(memory + page * SAVED_PAGE, g_rand_int_range(rand, 0, 3), SAVED_PAGE);
+            g_assert_cmpint(saved_write_pages(w, place + from * SAVED_PAGE, memory + from * SAVED_PAGE,
+                                              (end - from) * SAVED_PAGE, first),
+                            ==, 0);
+        }
+        g_assert_true(saved_finish(w, false, NULL));
+        AUTO(saved) s = saved_open(fd, NULL);
+        g_assert_true(saved_verify(s, NULL));
+        g_assert_cmpint(pread(fd, read, MEMORY, (off_t)place), ==, MEMORY);
+        for (unsigned page = 0; page < PAGES; page++)
+            if (there[page])
+                g_assert_cmpmem(read + page * SAVED_PAGE, SAVED_PAGE, memory + page * SAVED_PAGE, SAVED_PAGE);
+        close(fd);
+    }
+}
+
 static void refused(int fd, const char *why)
 {
     g_autoptr(GError) error = NULL;
@@ -297,6 +335,7 @@ int main(int argc, char **argv)
     g_test_add_func("/saved/damage", test_damage);
     g_test_add_func("/saved/unfinished", test_unfinished);
     g_test_add_func("/saved/hostile", test_hostile);
+    g_test_add_func("/saved/any-order", test_any_order);
     g_test_add_func("/saved/memory-section", test_memory_section);
     g_test_add_func("/saved/refusals", test_refusals);
     g_test_add_func("/saved/verify", test_verify);
