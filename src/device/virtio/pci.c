@@ -284,7 +284,7 @@ static uint32_t config_read(struct virtio_pci *p, unsigned offset, unsigned size
 
 static void config_write(struct virtio_pci *p, unsigned offset, unsigned size, uint32_t value)
 {
-    unsigned at, bytes;
+    unsigned at = 0, bytes = 0;
     device_lock(&p->dev);
     pci_config_write(&p->function, offset, size, value);
     const bool through = in_window(p, offset, size) && window_place(p, &at, &bytes);
