@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "vm/node_jobs.h"
 #include "vm/nodes_int.h"
 #include "vm/vm.h"
 
@@ -70,12 +71,14 @@ static json_t *transaction(void *opaque, json_t *args, GError **error)
     json_t *actions = json_object_get(args, "actions");
     const size_t count = json_array_size(actions);
     if (count > VM_NODES_MAX)
-        return qmp_fail(error, QMP_ERROR_GENERIC, "%zu actions, at most %d are possible", count, VM_NODES_MAX);
+        return qmp_fail(error, QMP_ERROR_GENERIC, "%zu actions, at most %d are possible", count,
+                        VM_NODES_MAX);
     g_autofree struct vm_disk_switch *s = g_new0(struct vm_disk_switch, count + 1);
     for (size_t i = 0; i < count; i++) {
         json_t *action = json_array_get(actions, i);
         if (!strcmp(text(action, "type"), "abort"))
-            return qmp_fail(error, QMP_ERROR_GENERIC, "the transaction was to be aborted, and changed nothing");
+            return qmp_fail(error, QMP_ERROR_GENERIC,
+                            "the transaction was to be aborted, and changed nothing");
         json_t *data = json_object_get(action, "data");
         s[i] = (struct vm_disk_switch){.disk = text(data, "node"), .overlay = text(data, "overlay")};
     }
@@ -117,7 +120,8 @@ static bool take_limit(json_t *args, const char *name, struct block_limit *l, GE
 
 static json_t *set_io_throttle(void *opaque, json_t *args, GError **error)
 {
-    static const char *const bytes[] = {"bps", "bps_rd", "bps_wr"}, *operations[] = {"iops", "iops_rd", "iops_wr"};
+    static const char *const bytes[] = {"bps", "bps_rd", "bps_wr"},
+                             *operations[] = {"iops", "iops_rd", "iops_wr"};
     const char *id = which(args, "device", "id", error);
     struct vm_device *d = id ? vm_device_find(nodes_of(opaque), id, error) : NULL;
     struct block_throttle t = {.operation_bytes = number(args, "iops_size")};
@@ -135,6 +139,74 @@ static json_t *set_io_throttle(void *opaque, json_t *args, GError **error)
     return qmp_done();
 }
 
+/* --- merging --- */
+
+static struct vm_merge_request merge_request(json_t *args)
+{
+    return (struct vm_merge_request){.id = text(args, "job-id"),
+                                     .device = text(args, "device"),
+                                     .top = text(args, "top-node"),
+                                     .base = text(args, "base-node"),
+                                     .backing_file = text(args, "backing-file"),
+                                     .speed = number(args, "speed"),
+                                     .keep = json_is_false(json_object_get(args, "auto-dismiss"))};
+}
+
+static json_t *block_commit(void *opaque, json_t *args, GError **error)
+{
+    struct vm *vm = opaque;
+    const struct vm_merge_request r = merge_request(args);
+    return answer(vm_node_commit(vm->nodes, vm->jobs, &r, error));
+}
+
+static json_t *block_stream(void *opaque, json_t *args, GError **error)
+{
+    struct vm *vm = opaque;
+    const struct vm_merge_request r = merge_request(args);
+    return answer(vm_node_stream(vm->nodes, vm->jobs, &r, error));
+}
+
+static json_t *query_block_jobs(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
+{
+    struct vm *vm = opaque;
+    return vm_node_jobs_json(vm->nodes, vm->jobs);
+}
+
+static json_t *set_speed(void *opaque, json_t *args, GError **error)
+{
+    return answer(vm_node_job_speed(nodes_of(opaque), text(args, "device"), number(args, "speed"), error));
+}
+
+static json_t *with_job(void *opaque, json_t *args, bool (*what)(struct job *job, GError **error),
+                        GError **error)
+{
+    struct job *job = jobs_find(((struct vm *)opaque)->jobs, text(args, "device"), NULL);
+    if (!job)
+        return qmp_fail(error, QMP_ERROR_DEVICE_NOT_ACTIVE,
+                        "there is no job '%s'; query-block-jobs lists them", text(args, "device"));
+    return answer(what(job, error));
+}
+
+static json_t *cancel_job(void *opaque, json_t *args, GError **error)
+{
+    return with_job(opaque, args, job_cancel, error);
+}
+
+static json_t *complete_job(void *opaque, json_t *args, GError **error)
+{
+    return with_job(opaque, args, job_complete, error);
+}
+
+static json_t *pause_job(void *opaque, json_t *args, GError **error)
+{
+    return with_job(opaque, args, job_pause, error);
+}
+
+static json_t *resume_job(void *opaque, json_t *args, GError **error)
+{
+    return with_job(opaque, args, job_resume, error);
+}
+
 #define LIMIT_ARGS(name) ", ?" name "_max: uint64, ?" name "_max_length: uint64"
 
 const struct qmp_command vm_block_commands[] = {
@@ -145,6 +217,19 @@ const struct qmp_command vm_block_commands[] = {
     {"blockdev-del", "node-name: str", NULL, 0, blockdev_del},
     {"blockdev-snapshot", "BlockdevSnapshot", NULL, 0, blockdev_snapshot},
     {"transaction", "actions: [TransactionAction]", NULL, 0, transaction},
+    {"block-commit",
+     "?job-id: str, device: str, ?top-node: str, ?base-node: str, ?backing-file: str, ?speed: uint64, "
+     "?auto-dismiss: bool",
+     NULL, 0, block_commit},
+    {"block-stream",
+     "?job-id: str, device: str, ?base-node: str, ?backing-file: str, ?speed: uint64, ?auto-dismiss: bool",
+     NULL, 0, block_stream},
+    {"query-block-jobs", NULL, "[BlockJobInfo]", 0, query_block_jobs},
+    {"block-job-set-speed", "device: str, speed: uint64", NULL, 0, set_speed},
+    {"block-job-cancel", "device: str, ?force: bool", NULL, 0, cancel_job},
+    {"block-job-complete", "device: str", NULL, 0, complete_job},
+    {"block-job-pause", "device: str", NULL, 0, pause_job},
+    {"block-job-resume", "device: str", NULL, 0, resume_job},
     {"block_resize", "?device: str, ?node-name: str, size: size", NULL, 0, block_resize_now},
     {"block_set_io_throttle",
      "?device: str, ?id: str, bps: uint64, bps_rd: uint64, bps_wr: uint64, iops: uint64, iops_rd: uint64, "

@@ -29,16 +29,18 @@ bool vm_node_name_check(struct vm_nodes *n, const char *name, GError **error)
                            VM_NODE_NAME_MAX);
     for (const char *c = name; *c; c++)
         if (!g_ascii_isalnum(*c) && (c == name || !strchr("-._", *c)))
-            return hostel_fail(error, HOSTEL_ERROR_USAGE,
-                               "node-name '%s': has something else than letters, digits, '-', '.' and '_', or "
-                               "begins with one of these",
-                               name);
+            return hostel_fail(
+                error, HOSTEL_ERROR_USAGE,
+                "node-name '%s': has something else than letters, digits, '-', '.' and '_', or "
+                "begins with one of these",
+                name);
     if (vm_node_find(n, name))
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "there is a node '%s' already; choose another name",
                            name);
     for (guint i = 0; i < n->devices->len; i++)
         if (!strcmp(((struct vm_device *)n->devices->pdata[i])->id, name))
-            return hostel_fail(error, HOSTEL_ERROR_USAGE, "there is a device '%s'; choose another name", name);
+            return hostel_fail(error, HOSTEL_ERROR_USAGE, "there is a device '%s'; choose another name",
+                               name);
     return n->all->len < VM_NODES_MAX ||
            hostel_fail(error, HOSTEL_ERROR_USAGE, "there are %d nodes, which is the most", VM_NODES_MAX);
 }
@@ -165,9 +167,10 @@ struct vm_node *vm_nodes_lookup(struct vm_nodes *n, const char *id, GError **err
     struct vm_device *d = vm_device_find(n, id, NULL);
     if (d)
         return d->node;
-    qmp_fail(error, QMP_ERROR_DEVICE_NOT_FOUND,
-             "there is no node '%s', and no disk of that id; query-named-block-nodes and query-block list them",
-             id);
+    qmp_fail(
+        error, QMP_ERROR_DEVICE_NOT_FOUND,
+        "there is no node '%s', and no disk of that id; query-named-block-nodes and query-block list them",
+        id);
     return NULL;
 }
 
@@ -230,8 +233,8 @@ static void tell(struct vm_device *d, const struct block_trouble *t)
     d->io_error |= t->verdict == BLOCK_VERDICT_KEEP;
     n->ops.event(n->opaque, "BLOCK_IO_ERROR",
                  json_pack("{s:s,s:s,s:s,s:s,s:b,s:s}", "device", d->id, "node-name", d->node->name,
-                           "operation", t->write ? "write" : "read", "action", action_of(t->verdict), "nospace",
-                           t->no_space, "reason", g_strerror(-t->status)));
+                           "operation", t->write ? "write" : "read", "action", action_of(t->verdict),
+                           "nospace", t->no_space, "reason", g_strerror(-t->status)));
 }
 
 static gboolean serve_trouble(GSource *base, GSourceFunc callback G_GNUC_UNUSED, gpointer data G_GNUC_UNUSED)
@@ -283,6 +286,7 @@ struct vm_nodes *vm_nodes_new(const struct vm_nodes_ops *ops, void *opaque)
     n->opaque = opaque;
     n->all = g_ptr_array_new();
     n->devices = g_ptr_array_new_with_free_func(device_free);
+    n->merges = g_ptr_array_new();
     pthread_mutex_init(&n->lock, NULL);
     n->trouble_source = g_source_new(&trouble_funcs, sizeof(struct trouble_source));
     ((struct trouble_source *)(void *)n->trouble_source)->nodes = n;
@@ -304,6 +308,7 @@ void vm_nodes_free(struct vm_nodes *n)
         vm_node_unref(node);
     }
     g_ptr_array_unref(n->all);
+    g_ptr_array_unref(n->merges);
     g_source_destroy(n->trouble_source);
     g_source_unref(n->trouble_source);
     pthread_mutex_destroy(&n->lock);

@@ -51,6 +51,7 @@ struct vm_nodes {
     void *opaque;
     GPtrArray *all;     /* of struct vm_node, in the order they were made */
     GPtrArray *devices; /* of struct vm_device, owned */
+    GPtrArray *merges;  /* what node_jobs.c has under way */
     GSource *trouble_source;
     pthread_mutex_t lock;
     unsigned holds;
@@ -62,7 +63,7 @@ struct vm_nodes {
 struct vm_node *vm_node_new(struct vm_nodes *n, const char *name, const struct block_driver *driver,
                             struct disk *disk, struct vm_link *backing, struct vm_link *file);
 struct vm_node *vm_node_ref(struct vm_node *node);
-void vm_node_unref(struct vm_node *node); /* NULL is fine */
+void vm_node_unref(struct vm_node *node);                           /* NULL is fine */
 struct vm_node *vm_node_find(struct vm_nodes *n, const char *name); /* NULL = none */
 
 /* May a node be called so? False with *error. */
