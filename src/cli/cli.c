@@ -65,6 +65,7 @@ const struct cli_command cli_commands[] = {
     {"kill", "NAME...", "kill guests at once", cli_kill, NULL, 1, ANY},
     {"save", "NAME [FILE]", "put a guest aside, into a file", cli_save, NULL, 1, 2},
     {"restore", "[OPTION]... NAME|FILE", "let a saved guest go on", cli_restore, restore_options, 1, 1},
+    {"dump", "NAME FILE", "write a guest's memory and registers to a file that gdb opens", cli_dump, NULL, 2, 2},
     {"wait", "NAME...", "wait for the end of guests", cli_wait, NULL, 1, ANY},
     {"console", "NAME", "attach this terminal to a guest's console", cli_console, NULL, 1, 1},
     {"logs", "[OPTION]... NAME", "print what happened to a guest", cli_logs, logs_options, 1, 1},

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 
 import guest
-from guest import Qmp, Skip, tap
+from guest import Qmp, Skip, hostel, tap
 
 guest.MONITOR = os.environ["REGISTERS"]
 RAM = 0x80000000
@@ -173,6 +173,29 @@ def test_refusals():
         assert "error" in vmm.command("dump-guest-memory", paging=False, protocol="/etc/passwd")
         assert vmm.command("query-status")["return"]["running"]
         assert vmm.command("query-dump")["return"]["status"] == "none"
+
+
+def test_command():
+    """hostel dump: a new file or none."""
+    for variable, folder in (("XDG_DATA_HOME", "data"), ("XDG_RUNTIME_DIR", "run")):
+        os.environ[variable] = path_of(folder)
+        os.makedirs(path_of(folder), mode=0o700, exist_ok=True)
+    core = path_of("named")
+    done = hostel("run", "--detach", "--name", "dumped", "--isa", "riscv64", "--memory", "16M", "--firmware",
+                  os.environ["REGISTERS"])
+    assert done.returncode == 0, done
+    try:
+        assert hostel("dump", "dumped", core).returncode == 0
+        with open(core, "rb") as file:
+            assert file.read(4) == b"\x7fELF"
+        again = hostel("dump", "dumped", core)
+        assert again.returncode == 1 and "give a name that is not there" in again.stderr, again
+        assert hostel("dump", "nobody", core + "2").returncode != 0 and not os.path.exists(core + "2")
+        hostel("kill", "dumped")
+        assert hostel("dump", "dumped", core + "2").returncode != 0 and not os.path.exists(core + "2")
+    finally:
+        hostel("kill", "dumped")
+        hostel("rm", "dumped")
 
 
 def test_no_room():
