@@ -10,6 +10,8 @@
 #include "cli/guest.h"
 #include "cli/named.h"
 #include "cli/settings.h"
+#include "cli/settings_live.h"
+#include "os/fd.h"
 
 /* The guest, locked, which is not to run. */
 static struct named *open_at_rest(const char *name, const char *what, GError **error)
@@ -43,20 +45,12 @@ int cli_rename(char **argv)
 
 /* --- set --- */
 
-/* A change of one guest, with a connection to its process as soon as that is needed. */
+/* A change of one guest. */
 struct change {
     struct named *guest;
     struct guest_state state;
-    struct guest_call *call;
+    struct setting_live live;
 };
-
-/* Into the guest that runs. */
-static bool apply(struct change *c, const struct setting *s, const char *value, GError **error)
-{
-    if (!c->call)
-        c->call = guest_call_open(c->guest->name, GUEST_CALL_MS, error);
-    return c->call && s->apply(c->call, value, error);
-}
 
 /* "key=value" into the definition. */
 static bool store(struct change *c, const char *word, GError **error)
@@ -76,7 +70,7 @@ static bool bring_about(struct change *c, const char *word, GError **error)
     g_autofree char *key = g_strndup(word, (size_t)(value - 1 - word));
     const struct setting *s = setting_find(key);
     if (s && s->apply)
-        return apply(c, s, *value ? value : NULL, error);
+        return s->apply(&c->live, *value ? value : NULL, error);
     log_info(LOG_CLI, "guest '%s' is running; %s changes when it is started again", c->guest->name, key);
     return true;
 }
@@ -91,13 +85,14 @@ int cli_set(char **argv)
         return code;
     const char *name = args.names[0];
     c.guest = guest_find(name, &c.state, &error) ? named_edit(name, &error) : NULL;
+    c.live = (struct setting_live){.name = name, .state = &c.state};
     bool good = c.guest != NULL;
     for (unsigned i = 1; i < args.n && good; i++) /* first all of it, so that a wrong one changes nothing */
         good = store(&c, args.names[i], &error);
     for (unsigned i = 1; i < args.n && good && c.state.live; i++)
         good = bring_about(&c, args.names[i], &error);
     code = good && named_keep(c.guest, &error) ? CLI_OK : cli_fail(error);
-    guest_call_close(c.call);
+    guest_call_close(c.live.call);
     guest_state_fini(&c.state);
     named_free(c.guest);
     return code;
@@ -115,6 +110,8 @@ static bool remove_one(const struct cli_args *args, const char *name, GError **e
     guest_state_await_death(name); /* its process may still have the disks */
     if (!named_remove(guest, error))
         return false;
+    AUTO_FD runtime = guest_runtime_open(name, NULL);
+    live_forget(runtime);
     guest_runtime_remove(name);
     return true;
 }

@@ -109,7 +109,7 @@ int guest_runtime_open(const char *name, GError **error)
 
 void guest_runtime_remove(const char *name)
 {
-    static const char *const files[] = {"control", "console", "state", "state.new"};
+    static const char *const files[] = {"control", "console", "state", "state.new", "groups"};
     g_autofree char *path = guest_runtime(name);
     for (unsigned i = 0; i < G_N_ELEMENTS(files); i++) {
         g_autofree char *file = g_build_filename(path, files[i], NULL);

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/guest_saved.h"
+#include "cli/settings_live.h"
 #include "os/fd.h"
 
 static double now(void)
@@ -84,6 +85,8 @@ bool keeper_begin(struct keeper *k, struct named *guest, struct guest_options *o
     attach_init(&k->attach, -1);
     guest_state_await_death(guest->name);
     k->runtime = guest_runtime_open(guest->name, error);
+    if (k->runtime >= 0)
+        live_forget(k->runtime); /* of a run that crashed */
     if (k->runtime < 0 || !open_journals(k, console, error) || !open_sockets(k, options, console, error))
         return false;
     k->state = (struct guest_state){
@@ -114,6 +117,8 @@ bool keeper_up(struct keeper *k, GError **error)
     if (k->up)
         return true;
     k->up = named_keep(k->guest, error);
+    if (k->up)
+        settings_start(k->guest, &k->state);
     guest_saved_forget(k->folder); /* it has gone on from there, or was booted instead */
     return k->up;
 }
@@ -215,6 +220,7 @@ static void note_end(struct keeper *k, int status, int code)
 static void close_sockets(struct keeper *k)
 {
     if (k->runtime >= 0) {
+        live_forget(k->runtime);
         unlinkat(k->runtime, "control", 0);
         unlinkat(k->runtime, "console", 0);
     }

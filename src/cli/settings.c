@@ -7,12 +7,26 @@
 #include <string.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "cli/guest_run.h"
+#include "cli/settings_live.h"
 #include "cli/words.h"
 #include "control/guest_options.h"
 
 /* Ends with a NULL name. */
 static const struct setting rows[] = {
+    {"memory-target", "SIZE", "memory that the guest shall do with; it gives the rest back", live_check_size,
+     live_set_memory_target},
+    {"memory-limit", "SIZE", "memory beyond which the host takes some back harder", live_check_size,
+     live_set_memory_limit},
+    {"cpu-affinity", "CPUS", "processors of the host that it may use, as in 0-3,5", live_check_cpus,
+     live_set_affinity},
+    {"cpu-weight", "N", "its share of the host's processors when they are short, next to others' 100",
+     live_check_weight, live_set_weight},
+    {"cpu-cap", "PERCENT", "processor time that it may use at most, in percent of one processor",
+     live_check_cap, live_set_cap},
+    {"nice", "N", "how little it presses for the host's processors, -20 to 19", live_check_nice,
+     live_set_nice},
     {0},
 };
 
@@ -90,8 +104,10 @@ bool setting_store(struct named *guest, const char *key, const char *value, GErr
     const struct setting *s = setting_find(key);
     if (!s)
         return fail_unknown(key, error);
-    if (value && s->check && !s->check(value, error))
+    if (value && s->check && !s->check(value, error)) {
+        g_prefix_error(error, "%s: ", key);
         return false;
+    }
     if (value)
         g_key_file_set_string(guest->definition, group, key, value);
     else
@@ -102,6 +118,19 @@ bool setting_store(struct named *guest, const char *key, const char *value, GErr
 char *setting_load(const struct named *guest, const char *key)
 {
     return g_key_file_get_string(guest->definition, group, key, NULL);
+}
+
+void settings_start(const struct named *guest, const struct guest_state *state)
+{
+    struct setting_live live = {.name = guest->name, .state = state};
+    for (const struct setting *s = rows; s->name; s++) {
+        g_autoptr(GError) error = NULL;
+        g_autofree char *value = s->apply && !option_of(s->name) ? setting_load(guest, s->name) : NULL;
+        if (value && !s->apply(&live, value, &error))
+            log_warn(LOG_CLI, "guest '%s' runs without %s=%s: %s", guest->name, s->name, value,
+                     error->message);
+    }
+    guest_call_close(live.call);
 }
 
 void settings_help(void)

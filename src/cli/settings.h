@@ -13,7 +13,15 @@
 #include <stdbool.h>
 
 #include "cli/guest_call.h"
+#include "cli/guest_state.h"
 #include "cli/named.h"
+
+/* A guest that runs and is to be changed. */
+struct setting_live {
+    const char *name;
+    const struct guest_state *state;
+    struct guest_call *call; /* owned by whoever owns this; NULL until it is needed */
+};
 
 struct setting {
     const char *name; /* the key; of an option, the option's name */
@@ -21,7 +29,7 @@ struct setting {
     /* Is this a value? NULL for an option, whose own check counts. */
     bool (*check)(const char *value, GError **error);
     /* Changes a guest that runs; value NULL = back to the default. NULL = counts from the next start on. */
-    bool (*apply)(struct guest_call *call, const char *value, GError **error);
+    bool (*apply)(struct setting_live *live, const char *value, GError **error);
 };
 
 /* Changes the definition: value NULL = back to the default. False with *error when there is no such key, or
@@ -33,6 +41,9 @@ const struct setting *setting_find(const char *key);
 
 /* The value of a key that is no option, from [settings]; owned by the caller, NULL = not set. */
 char *setting_load(const struct named *guest, const char *key);
+
+/* Brings about in a guest that has just started what its [settings] say. Complains of what cannot be. */
+void settings_start(const struct named *guest, const struct guest_state *state);
 
 /* The list of keys, on standard output. */
 void settings_help(void);

@@ -31,7 +31,7 @@ os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME)
 GUESTS = HERE / "data/hostel/guests"
 MACHINE = ["--isa", "riscv64", "--memory", "16M", "--firmware", MONITOR]
 FRONT = [HOSTEL, "run", *MACHINE]
-F_OFD_GETLK = 36
+F_OFD_GETLK, F_OFD_SETLK = 36, 37
 KILLS = int(os.environ.get("HOSTEL_KILLS", "20"))
 
 
@@ -297,6 +297,69 @@ def test_set():
         assert not any("tuning" in word for word in json.loads(good("info", "-o", "json", "clay"))[0]["options"])
 
 
+def qmp(name, *commands):
+    """What a client of the control socket is answered."""
+    folder = os.open(runtime(name), os.O_RDONLY)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(PATIENCE)
+        connection.connect(f"/proc/self/fd/{folder}/control")
+        os.close(folder)
+        with connection.makefile("rw") as stream:
+            assert "QMP" in json.loads(stream.readline())
+            answers = []
+            for command in ("qmp_capabilities", *commands):
+                stream.write(json.dumps({"execute": command}) + "\n")
+                stream.flush()
+                answer = {}
+                while "return" not in answer and "error" not in answer:
+                    answer = json.loads(stream.readline())
+                answers.append(answer.get("return"))
+            return answers[1:]
+
+
+def nice_of(pid):
+    """The niceness of each thread."""
+    return {os.getpriority(os.PRIO_PROCESS, int(task)) for task in os.listdir(f"/proc/{pid}/task")}
+
+
+def groups_of(pid):
+    return {line.rsplit("/", 1)[1] for line in open(f"/proc/{pid}/cgroup", encoding="ascii").read().split()}
+
+
+def test_set_while_it_runs():
+    one = min(os.sched_getaffinity(0))
+    with Guest("reins"):
+        bad(2, "cpu-cap", "from 1 to", args=["set", "reins", "cpu-cap=0"])
+        bad(2, "nice", args=["set", "reins", "nice=x"])
+        bad(2, "memory-target", args=["set", "reins", "memory-target=8"])
+        assert hostel("set", "reins", "nice=5", f"cpu-affinity={one}", "memory-target=8M").stderr == ""
+        for again in (False, True):
+            if again:
+                good("kill", "reins")
+                good("start", "reins")
+            pid = ps("reins")["pid"]
+            cpus, balloon = qmp("reins", "query-cpus-fast", "x-query-balloon-stats")
+            assert nice_of(pid) == {5}
+            assert [os.sched_getaffinity(cpu["thread-id"]) for cpu in cpus] == [{one}]
+            assert balloon["target"] == 8 << 20, balloon
+        assert hostel("set", "reins", "cpu-affinity=", "memory-target=").stderr == ""
+        assert qmp("reins", "x-query-balloon-stats")[0]["target"] == 16 << 20
+        capped = hostel("set", "reins", "cpu-cap=50")
+        if capped.returncode:
+            assert "control group" in capped.stderr and capped.stderr.count("\n") == 1, capped
+            assert "cpu-cap" not in (GUESTS / "reins/definition").read_text()
+            print(f"# no cap: {capped.stderr.strip()}")
+            return
+        group = f"hostel-reins-{pid}"
+        assert group in groups_of(pid)
+        os.kill(ps("reins")["supervisor-pid"], signal.SIGKILL)
+        until(lambda: not ps("reins")["live"], "the end")
+        good("start", "reins")
+        pid = ps("reins")["pid"]
+        assert group not in groups_of(pid) and f"hostel-reins-{pid}" in groups_of(pid)
+    assert list(pathlib.Path("/sys/fs/cgroup").glob("**/hostel-reins-*")) == []
+
+
 def test_info():
     with Guest("glass"):
         row, = json.loads(good("info", "-o", "json", "glass"))
@@ -497,6 +560,12 @@ def test_a_process_of_the_same_number_is_another():
         state["boot"] = "another"
         path.write_text(json.dumps(state))
         assert ps("ghost")["why"] == "the host was restarted"
+        # Somebody has the lock, but it is not the supervisor that the note names.
+        state["boot"] = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        path.write_text(json.dumps(state))
+        with (GUESTS / ".ghost.lock").open("rb+") as file:
+            fcntl.fcntl(file, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0))
+            assert ps("ghost")["status"] == "busy" and not ps("ghost")["live"], ps("ghost")
         for text in ("", "{", "[]", '{"version":1}', '{"version":2,"status":"running"}', "x" * 100000):
             path.write_text(text)
             assert ps("ghost")["status"] == "off"
