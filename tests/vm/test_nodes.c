@@ -10,7 +10,7 @@
 #include "vm/node_jobs.h"
 #include "vm/nodes_int.h"
 
-enum { SIZE = 4 << 20, WRITERS = 3, STRIPE = 512, PIECE_MAX = 48 * 1024, IMAGES_MAX = 6 };
+enum { SIZE = 4 << 20, WRITERS = 3, STRIPE = 512, CLUSTER = 65536, IMAGES_MAX = 6 };
 
 static bool slow(void)
 {
@@ -145,7 +145,8 @@ static void stream(struct rig *g, const char *base)
 
 /* --- guests that write --- */
 
-/* Each has every WRITERS-th stripe of the disk for itself, and checks what it reads there. */
+/* Each has every WRITERS-th stripe of the disk's first half for itself, and every WRITERS-th cluster of the
+ * second, and checks what it reads there. */
 struct writer {
     struct disk *root;
     unsigned number;
@@ -156,39 +157,53 @@ struct writer {
     GThread *thread;
 };
 
-static void change_or_check(struct writer *w, GRand *rand)
+static void change_or_check(struct writer *w, GRand *rand, int what, uint64_t offset, uint64_t size)
 {
-    uint8_t bytes[STRIPE];
-    const uint64_t stripes = SIZE / STRIPE / WRITERS, run = (uint64_t)g_rand_int_range(rand, 1, 24);
-    uint64_t at = (uint64_t)g_rand_int_range(rand, 0, (gint32)stripes);
-    const int what = g_rand_int_range(rand, 0, 10);
-    for (uint64_t i = 0; i < run && at < stripes; i++, at++) {
-        const uint64_t offset = (at * WRITERS + w->number) * STRIPE;
-        int status;
-        if (what < 5) {
-            memset(w->flat + offset, (int)g_rand_int(rand), STRIPE);
-            memcpy(bytes, w->flat + offset, STRIPE);
-            status = block_pwrite(w->root, bytes, STRIPE, offset);
-        } else if (what < 6) {
-            memset(w->flat + offset, 0, STRIPE);
-            status = block_zero(w->root, offset, STRIPE, g_rand_boolean(rand) ? BLOCK_MAY_UNMAP : 0);
-        } else {
-            status = block_pread(w->root, bytes, STRIPE, offset);
-            g_assert_cmpmem(bytes, STRIPE, w->flat + offset, STRIPE);
-        }
-        g_assert_cmpint(status, ==, 0);
+    g_autofree uint8_t *bytes = g_malloc(size);
+    int status;
+    if (what < 5) {
+        memset(w->flat + offset, (int)g_rand_int(rand), size);
+        memcpy(bytes, w->flat + offset, size);
+        status = block_pwrite(w->root, bytes, size, offset);
+    } else if (what < 6) {
+        memset(w->flat + offset, 0, size);
+        status = block_zero(w->root, offset, size, g_rand_boolean(rand) ? BLOCK_MAY_UNMAP : 0);
+    } else {
+        status = block_pread(w->root, bytes, size, offset);
+        g_assert_cmpmem(bytes, size, w->flat + offset, size);
     }
-    if (what == 9)
-        g_assert_cmpint(block_flush(w->root), ==, 0);
-    w->done++;
+    g_assert_cmpint(status, ==, 0);
+}
+
+static void some_stripes(struct writer *w, GRand *rand, int what)
+{
+    const uint64_t stripes = SIZE / 2 / STRIPE / WRITERS;
+    uint64_t at = (uint64_t)g_rand_int_range(rand, 0, (gint32)stripes);
+    for (int i = g_rand_int_range(rand, 1, 24); i && at < stripes; i--, at++)
+        change_or_check(w, rand, what, (at * WRITERS + w->number) * STRIPE, STRIPE);
+}
+
+static void some_of_a_cluster(struct writer *w, GRand *rand, int what)
+{
+    const int clusters = SIZE / 2 / CLUSTER / WRITERS, sectors = CLUSTER / 512;
+    const uint64_t at =
+        SIZE / 2 + ((uint64_t)g_rand_int_range(rand, 0, clusters) * WRITERS + w->number) * CLUSTER;
+    const int from = what == 5 ? 0 : g_rand_int_range(rand, 0, sectors);
+    const int to = what == 5 ? sectors : g_rand_int_range(rand, from + 1, sectors + 1);
+    change_or_check(w, rand, what, at + (uint64_t)from * 512, (uint64_t)(to - from) * 512);
 }
 
 static gpointer write_on(gpointer opaque)
 {
     struct writer *w = opaque;
     GRand *rand = g_rand_new_with_seed(w->seed);
-    while (!atomic_load(w->end))
-        change_or_check(w, rand);
+    while (!atomic_load(w->end)) {
+        const int what = g_rand_int_range(rand, 0, 10);
+        (g_rand_boolean(rand) ? some_stripes : some_of_a_cluster)(w, rand, what);
+        if (what == 9)
+            g_assert_cmpint(block_flush(w->root), ==, 0);
+        w->done++;
+    }
     g_rand_free(rand);
     return NULL;
 }
@@ -204,11 +219,8 @@ static void writers_begin(struct writers *w, struct disk *root)
     memset(w, 0, sizeof(*w));
     w->flat = g_malloc0(SIZE);
     for (unsigned i = 0; i < WRITERS; i++) {
-        w->writer[i] = (struct writer){.root = root,
-                                       .number = i,
-                                       .seed = (uint32_t)g_test_rand_int(),
-                                       .flat = w->flat,
-                                       .end = &w->end};
+        w->writer[i] = (struct writer){
+            .root = root, .number = i, .seed = (uint32_t)g_test_rand_int(), .flat = w->flat, .end = &w->end};
         w->writer[i].thread = g_thread_new("writer", write_on, &w->writer[i]);
     }
 }
@@ -376,7 +388,8 @@ static void test_full_base(void)
     fill(&g, 0, 65536, 1);
     snapshot(&g);
     fill(&g, 0, SIZE / 2, 2);
-    block_fault_set(fault, BLOCK_FAULT_WRITE, 1, 1, -ENOSPC, 0); /* of data; of metadata it would be the end */
+    block_fault_set(fault, BLOCK_FAULT_WRITE, 1, 1, -ENOSPC,
+                    0); /* of data; of metadata it would be the end */
     commit(&g, NULL, NULL);
     finish(&g, true);
     g_assert_true(saw(&g, "BLOCK_JOB_COMPLETED No space"));
