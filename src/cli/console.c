@@ -205,7 +205,7 @@ static int view(struct viewer *v, const struct guest_state *state)
     tell_size(v);
     while (good && !v->ended_by && !v->detached && (v->fd >= 0 || v->output.length))
         good = turn(v);
-    terminal_give();
+    terminal_leave();
     if (v->ended_by)
         return -v->ended_by;
     if (!good) {

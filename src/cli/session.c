@@ -211,9 +211,9 @@ static void close_inherited(const struct session *s)
 /* Leaves everything that belongs to whoever started us. */
 static void go_to_background(struct session *s)
 {
+    terminal_leave();
     close_inherited(s);
     AUTO_FD null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    terminal_give();
     setsid(); /* fails when we have a session of our own already */
     s->background = true;
     s->terminal = s->input_open = s->output_open = false;
@@ -543,7 +543,7 @@ int session_run(struct vmm_process *vmm, const struct session_how *how)
         s.terminal = vmm->console >= 0 && terminal_take();
     }
     loop(&s);
-    terminal_give();
+    terminal_leave();
     int code = exit_code(&s);
     if (s.keeper)
         keeper_end(s.keeper, s.wait_status, code);

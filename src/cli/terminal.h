@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* The terminal a guest's console borrows: raw while the guest has it, as it was at every other moment. */
+/*
+ * A program that is killed cannot give anything back. So whoever takes the terminal leaves a guard behind it:
+ * a small process that is told by a pipe how the terminal is, and gives it back when the pipe breaks while it
+ * is raw. A shell that has already put itself in front is not disturbed.
+ */
 #ifndef HOSTEL_CLI_TERMINAL_H
 #define HOSTEL_CLI_TERMINAL_H
 
@@ -14,6 +19,9 @@ bool terminal_take(void);
  * its background. */
 void terminal_give(void);
 void terminal_retake(void);
+
+/* Gives it back for good. */
+void terminal_leave(void);
 
 /* Is it raw now? */
 bool terminal_is_raw(void);

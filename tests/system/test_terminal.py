@@ -7,7 +7,7 @@ import os
 import signal
 import time
 
-from guest import Terminal, alive, children, signal_name, status_of, tap, until
+from guest import RUN, Terminal, alive, children, signal_name, status_of, tap, until
 
 MENU = b"\x1d"
 
@@ -74,6 +74,22 @@ def test_restored_after_a_vmm_that_does_not_end():
 def test_restored_after_a_guest_that_never_started():
     with Terminal("--memory", "1M") as guest:
         ends(guest, 2)
+
+
+def test_restored_after_kill():
+    """Nobody asks hostel; the shell that waits for it stays."""
+    shell = ["sh", "-c", '"$@"; echo status $?; read line', "sh"]
+    with Terminal(command=[*shell, *RUN]) as guest:
+        guest.wait_for(b"ready\r\n")
+        until(guest.is_raw, "the terminal")
+        os.kill(children(guest.process.pid)[0], signal.SIGKILL)
+        guest.wait_for(b"status 137")
+        until(guest.is_restored, "the terminal's modes")
+    with Terminal(command=[*shell, *RUN]) as guest:  # in order: the guard does nothing, however late
+        guest.wait_for(b"ready\r\n")
+        guest.send(b"P")
+        guest.wait_for(b"status 0")
+        assert guest.is_restored()
 
 
 def test_every_key_reaches_the_guest():
