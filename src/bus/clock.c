@@ -20,6 +20,9 @@
 #include <time.h>
 #include <unistd.h>
 
+/* Timers fired in one turn of the main loop. */
+enum { CLOCK_BATCH = 64 };
+
 struct clock {
     _Atomic uint32_t sequence; /* odd while start or stop is at work */
     _Atomic bool running;
@@ -101,7 +104,10 @@ static gboolean on_timerfd(int fd, GIOCondition condition, void *opaque)
     (void)ignored;
     g_mutex_lock(&c->lock);
     c->armed = CLOCK_NEVER;
-    while (c->first && atomic_load(&c->running) && c->first->deadline <= clock_now(c)) {
+    /* A timer that is set again and again must not keep the main loop from everything else: the rest comes
+     * with the next turn. */
+    for (unsigned n = 0;
+         n < CLOCK_BATCH && c->first && atomic_load(&c->running) && c->first->deadline <= clock_now(c); n++) {
         struct clock_timer *t = c->first;
         unlink_locked(c, t);
         g_mutex_unlock(&c->lock);

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "os/fd.h"
+#include "vm/dump.h"
 #include "vm/vm.h"
 
 /* The guest is stopped when it has changed no more than this since the last round, or when the rounds do not
@@ -260,8 +261,9 @@ static struct save *new_save(struct vm *vm, struct vm_save_request *request)
 
 bool vm_save_can(const struct vm *vm, GError **error)
 {
-    return !under_way(vm->save) ||
-           hostel_fail(error, HOSTEL_ERROR_USAGE, "the guest is being saved already; wait for its end");
+    return vm_dump_idle(vm, error) &&
+           (!under_way(vm->save) ||
+            hostel_fail(error, HOSTEL_ERROR_USAGE, "the guest is being saved already; wait for its end"));
 }
 
 bool vm_save_start(struct vm *vm, struct vm_save_request *request, GError **error)

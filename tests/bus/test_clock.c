@@ -72,6 +72,34 @@ static void test_again(void)
     clock_timer_free(s.timer);
 }
 
+static gboolean on_turn(gpointer seen)
+{
+    *(bool *)seen = true;
+    return G_SOURCE_REMOVE;
+}
+
+/* A timer that is due again each time it fires leaves the main loop to others in between. */
+static void test_insistent(void)
+{
+    enum { ENDLESS = 100000 };
+    g_autoptr(GMainContext) context = g_main_context_new();
+    g_autoptr(GSource) other = g_timeout_source_new(0);
+    AUTO(clock) c = clock_new(context);
+    struct shot s = {.clock = c, .again = ENDLESS};
+    bool seen = false;
+    s.timer = clock_timer_new(c, on_fire, &s);
+    g_source_set_callback(other, on_turn, &seen, NULL);
+    clock_start(c);
+    clock_timer_set(s.timer, 0);
+    while (!s.count)
+        g_main_context_iteration(context, TRUE);
+    g_source_attach(other, context);
+    while (!seen)
+        g_main_context_iteration(context, TRUE);
+    g_assert_cmpuint(s.count, <, ENDLESS);
+    clock_timer_free(s.timer);
+}
+
 static void test_stands_still(void)
 {
     g_autoptr(GMainContext) context = g_main_context_new();
@@ -98,6 +126,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/clock/order", test_order);
     g_test_add_func("/clock/again", test_again);
+    g_test_add_func("/clock/insistent", test_insistent);
     g_test_add_func("/clock/stands-still", test_stands_still);
     return g_test_run();
 }

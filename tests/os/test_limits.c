@@ -37,7 +37,8 @@ static void host_free(struct host *h)
 }
 
 /* A file below the root, with its folders. */
-static void put(struct host *h, const char *name, const char *format, ...)
+static void __attribute__((format(printf, 3, 4)))
+put(struct host *h, const char *name, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
