@@ -146,6 +146,12 @@ BARS = [
     ("stop and cont over QMP, of QEMU's time", "<=", 1, fraction("control/stop_cont")),
     ("hostel pause, ms", "<=", 5, value("guests/pause")),
     ("hostel resume, ms", "<=", 5, value("guests/resume")),
+    ("a guest of 1 GiB goes on from a file, ms", "<=", 50, value("saved/restore")),
+    ("a guest of 1 GiB goes on from a file, of QEMU's time", "<=", 0.1, fraction("saved/restore")),
+    ("a guest of 1 GiB is saved, of QEMU's time", "<=", 1, fraction("saved/save")),
+    ("a guest of 1 GiB is saved, of QEMU's size", "<=", 1, fraction("saved/size")),
+    ("pause by QMP, ms", "<=", 5, value("saved/pause")),
+    ("resume by QMP, ms", "<=", 5, value("saved/resume")),
     ("emulation, million instructions per second", ">=", 60, value("emulation/mips")),
     ("emulation, boot to user space, s", "<=", 60, value("emulation/boot")),
 ]
