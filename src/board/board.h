@@ -90,6 +90,8 @@ struct board {
     /* Puts firmware, kernel, device tree into RAM and sets the boot registers: at first start and at each
      * reset (then m->booted is set), after chips and vCPUs were reset. All vCPUs are parked. */
     bool (*boot)(struct machine *m, GError **error);
+    /* machine_renew(). */
+    void (*renew)(struct machine *m);
     void (*destroy)(struct machine *m);
 };
 
@@ -140,5 +142,9 @@ bool machine_can_load(struct machine *m, struct saved *s, GError **error);
 /* Makes of the machine the one that was saved in s, whose file is fd (borrowed; memory stays mapped from it).
  * When it fails behind machine_can_load(), the machine is in no state to run. */
 bool machine_load(struct machine *m, struct saved *s, int fd, GError **error);
+
+/* There may be other machines that were loaded from the same, now or later: tells the guest, when it goes on,
+ * that it is one of several. */
+void machine_renew(struct machine *m);
 
 #endif

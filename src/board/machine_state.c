@@ -242,3 +242,8 @@ bool machine_load(struct machine *m, struct saved *s, int fd, GError **error)
     m->booted = true;
     return true;
 }
+
+void machine_renew(struct machine *m)
+{
+    m->board->renew(m);
+}

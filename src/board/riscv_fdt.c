@@ -18,32 +18,16 @@ static uint32_t phandle_intc(unsigned hart)
     return hart + 1;
 }
 
-/* --- seeds --- */
-
-/* SHA-256 of the machine's seed and a label: what it gives away does not tell the seed. */
-static void derive(const uint8_t seed[VIRT_SEED_SIZE], uint8_t label, uint8_t out[32])
-{
-    gsize length = 32;
-    g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
-    g_checksum_update(sum, seed, VIRT_SEED_SIZE);
-    g_checksum_update(sum, &label, 1);
-    g_checksum_get_digest(sum, out, &length);
-}
+/* --- nodes --- */
 
 static void add_seeds(struct machine *m, struct dt *t)
 {
-    struct riscv_virt *v = riscv_virt(m);
-    uint8_t rng[64], kaslr[32], next[32];
-    derive(v->seed, 0, rng);
-    derive(v->seed, 1, rng + 32);
-    derive(v->seed, 2, kaslr);
-    derive(v->seed, 3, next);
-    memcpy(v->seed, next, sizeof(v->seed));
+    uint8_t rng[64], kaslr[8];
+    riscv_seed_draw(riscv_virt(m), rng, sizeof(rng));
+    riscv_seed_draw(riscv_virt(m), kaslr, sizeof(kaslr));
     dt_bytes(t, "rng-seed", rng, sizeof(rng));
-    dt_bytes(t, "kaslr-seed", kaslr, 8);
+    dt_bytes(t, "kaslr-seed", kaslr, sizeof(kaslr));
 }
-
-/* --- nodes --- */
 
 static void add_chosen(struct machine *m, struct dt *t, const struct riscv_layout *layout)
 {
@@ -242,6 +226,9 @@ static void add_soc(struct machine *m, struct dt *t)
     dt_end(t);
     begin_chip(t, "pvpanic", VIRT_PANIC, v->panic, 0);
     dt_string(t, "compatible", "qemu,pvpanic-mmio");
+    dt_end(t);
+    begin_chip(t, "rng", VIRT_GENERATION, v->generation, VIRT_GENERATION_IRQ);
+    dt_string(t, "compatible", "microsoft,vmgenid");
     dt_end(t);
     begin_chip(t, "serial", VIRT_UART, v->uart, VIRT_UART_IRQ);
     dt_string(t, "compatible", "ns16550a");

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 
 #include "base/bits.h"
@@ -16,6 +15,7 @@
 #include "device/pflash.h"
 #include "device/plic.h"
 #include "device/uart16550.h"
+#include "device/vmgenid.h"
 #include "isa/riscv/cpu.h"
 #include "os/fd.h"
 
@@ -71,6 +71,8 @@ static bool add_controllers(struct machine *m, GError **error)
     if (!v->aclint)
         return false;
     v->plic = add_chip(m, "plic", plic_wires, contexts, VIRT_PLIC, error);
+    if (v->plic)
+        plic_set_edge(v->plic, VIRT_GENERATION_IRQ);
     return v->plic;
 }
 
@@ -121,24 +123,41 @@ static bool add_pci(struct machine *m, GError **error)
            machine_add_ports(m, v->pci, m->config.ports, error);
 }
 
+static void begin_generation(struct machine *m, void (*begin)(struct device *, const uint8_t *))
+{
+    uint8_t id[VMGENID_SIZE];
+    riscv_seed_draw(riscv_virt(m), id, sizeof(id));
+    begin(riscv_virt(m)->generation, id);
+}
+
+static void renew(struct machine *m)
+{
+    begin_generation(m, vmgenid_renew);
+}
+
 /* The rest, whose outputs are pins of the PLIC. */
 static bool add_chips(struct machine *m, GError **error)
 {
     struct riscv_virt *v = riscv_virt(m);
     struct irq_line rtc = device_input(v->plic, VIRT_RTC_IRQ), uart = device_input(v->plic, VIRT_UART_IRQ),
-                    watchdog = device_input(v->plic, VIRT_WATCHDOG_IRQ);
+                    watchdog = device_input(v->plic, VIRT_WATCHDOG_IRQ),
+                    generation = device_input(v->plic, VIRT_GENERATION_IRQ);
     const struct device_wires test_wires = {.name = "test"};
     const struct device_wires rtc_wires = {.name = "rtc", .outputs = &rtc, .output_count = 1};
     const struct device_wires uart_wires = {
         .name = "uart", .stream = m->config.console, .outputs = &uart, .output_count = 1};
     const struct device_wires watchdog_wires = {.name = "watchdog", .outputs = &watchdog, .output_count = 1};
     const struct device_wires panic_wires = {.name = "panic"};
+    const struct device_wires generation_wires = {
+        .name = "generation", .outputs = &generation, .output_count = 1};
     if (!(v->test = add_chip(m, "finisher", test_wires, NULL, VIRT_TEST, error)) ||
         !(v->rtc = add_chip(m, "goldfish-rtc", rtc_wires, NULL, VIRT_RTC, error)) ||
         !(v->uart = add_chip(m, "uart16550", uart_wires, NULL, VIRT_UART, error)) ||
         !(v->watchdog = add_chip(m, "sunxi-wdt", watchdog_wires, NULL, VIRT_WATCHDOG, error)) ||
-        !(v->panic = add_chip(m, "pvpanic", panic_wires, NULL, VIRT_PANIC, error)))
+        !(v->panic = add_chip(m, "pvpanic", panic_wires, NULL, VIRT_PANIC, error)) ||
+        !(v->generation = add_chip(m, "vmgenid", generation_wires, NULL, VIRT_GENERATION, error)))
         return false;
+    begin_generation(m, vmgenid_set);
     return add_virtio(m, error) && (!m->config.ports || add_pci(m, error));
 }
 
@@ -223,10 +242,8 @@ static bool build(struct machine *m, GError **error)
 {
     struct riscv_virt *v = g_new0(struct riscv_virt, 1);
     m->state = v;
-    /* Now: later the process may not be allowed to ask. */
-    if (getrandom(v->seed, sizeof(v->seed), 0) != sizeof(v->seed))
-        return hostel_fail(error, HOSTEL_ERROR_HOST, "no random bytes from the host: %s", g_strerror(errno));
-    if (!mem_add(m->mem, "ram", GPA(VIRT_DRAM), m->config.memory, false, error) ||
+    if (!riscv_seed_init(v, error) ||
+        !mem_add(m->mem, "ram", GPA(VIRT_DRAM), m->config.memory, false, error) ||
         !mem_add(m->mem, "rom", GPA(VIRT_ROM), VIRT_ROM_SIZE, true, error) || !add_flash(m, error))
         return false;
     const bool builtin = riscv_virt_is_builtin(m);
@@ -264,5 +281,6 @@ const struct board board_riscv_virt = {
     .max_memory = 512 * GiB,
     .build = build,
     .boot = riscv_boot,
+    .renew = renew,
     .destroy = destroy,
 };

@@ -14,8 +14,9 @@
 #define VIRT_ROM_SIZE UINT64_C(0xf000)
 #define VIRT_TEST UINT64_C(0x100000)
 #define VIRT_RTC UINT64_C(0x101000)
-#define VIRT_WATCHDOG UINT64_C(0x102000) /* these two are where QEMU has nothing */
+#define VIRT_WATCHDOG UINT64_C(0x102000) /* these three are where QEMU has nothing */
 #define VIRT_PANIC UINT64_C(0x103000)
+#define VIRT_GENERATION UINT64_C(0x104000)
 #define VIRT_ACLINT UINT64_C(0x2000000)
 #define VIRT_PLIC UINT64_C(0xc000000)
 #define VIRT_UART UINT64_C(0x10000000)
@@ -37,6 +38,7 @@ enum {
     VIRT_UART_IRQ = 10,
     VIRT_RTC_IRQ = 11,
     VIRT_WATCHDOG_IRQ = 12,
+    VIRT_GENERATION_IRQ = 13, /* an edge */
     VIRT_PCI_BUSES = 32,
     VIRT_PCI_IRQ = 0x20, /* of INTA; three more follow */
     VIRT_UART_HZ = 3686400,
@@ -46,12 +48,11 @@ enum {
 };
 
 struct riscv_virt {
-    struct device *plic, *aclint, *uart, *rtc, *test, *fw_cfg, *watchdog, *panic;
+    struct device *plic, *aclint, *uart, *rtc, *test, *fw_cfg, *watchdog, *panic, *generation;
     struct device *pci; /* NULL: none */
     struct device *flash[MACHINE_FLASH];
     struct device *virtio[VIRT_VIRTIO_SLOTS];
-    uint8_t seed[VIRT_SEED_SIZE]; /* the host's randomness: each boot's seeds are derived from it and it moves
-                                     on */
+    uint8_t seed[VIRT_SEED_SIZE]; /* riscv_seed.c's */
 };
 
 static inline struct riscv_virt *riscv_virt(struct machine *m)
@@ -76,6 +77,10 @@ struct riscv_layout {
 /* riscv_fdt.c: the device tree of this boot, owned by the caller (g_free); NULL when the command line is
  * enormous. */
 void *riscv_fdt(struct machine *m, const struct riscv_layout *layout, size_t *size);
+
+/* riscv_seed.c: asks the host, at set-up; draws bytes that were never drawn before. */
+bool riscv_seed_init(struct riscv_virt *v, GError **error);
+void riscv_seed_draw(struct riscv_virt *v, uint8_t *out, size_t size);
 
 /* riscv_boot.c: board.boot. */
 bool riscv_boot(struct machine *m, GError **error);

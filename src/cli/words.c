@@ -107,8 +107,9 @@ static char *absolute_value(const struct option_row *row, const char *value)
 
 GPtrArray *words_to_keep(const GPtrArray *words)
 {
-    static const char *const of_one_run[] = {"name",  "detach",   "rm",     "help",     "stats",
-                                             "trace", "trace-at", "paused", "incoming", NULL};
+    static const char *const of_one_run[] = {"name",     "detach",          "rm",       "help",
+                                             "stats",    "trace",           "trace-at", "paused",
+                                             "incoming", "same-generation", NULL};
     GPtrArray *out = new_words();
     for (unsigned i = 0; i < words->len; i++) {
         const char *word = words->pdata[i], *equals = strchr(word, '=');

@@ -331,5 +331,7 @@ bool vm_load(struct vm *vm, int fd, bool *ruined, GError **error)
     if (!machine_can_load(vm->machine, s, error))
         return false;
     *ruined = !machine_load(vm->machine, s, fd, error);
+    if (!*ruined && !vm->options->same_generation)
+        machine_renew(vm->machine);
     return !*ruined;
 }

@@ -152,6 +152,55 @@ static void test_back(void)
     machine_free(m);
 }
 
+static void read_generation(struct machine *m, uint64_t id[2])
+{
+    for (unsigned i = 0; i < 2; i++)
+        g_assert_cmpint(bus_read(m->bus, GPA(VIRT_GENERATION + 8 * i), 8, &id[i]), ==, 0);
+}
+
+/* Has the interrupt controller's gateway seen an edge? */
+static bool generation_pending(struct machine *m)
+{
+    uint64_t pending;
+    g_assert_cmpint(bus_read(m->bus, GPA(VIRT_PLIC + 0x1000), 4, &pending), ==, 0);
+    return pending >> VIRT_GENERATION_IRQ & 1;
+}
+
+/* The generation ID: each machine's own; not changed by a reset; after loading, the saved one until it is
+ * renewed; renewed, different in all that were loaded from one file, and each time. */
+static void test_generation(void)
+{
+    enum { COPIES = 3 };
+    struct machine *m = counter(1, false), *other = counter(1, false), *copy[COPIES];
+    uint64_t first[2], seen[COPIES + 2][2] = {{0}}, id[2];
+    read_generation(m, first);
+    read_generation(other, id);
+    g_assert_false(first[0] == id[0] || first[1] == id[1]);
+    g_assert_true(machine_reset(m, NULL));
+    read_generation(m, id);
+    g_assert_cmpmem(id, sizeof(id), first, sizeof(first));
+    g_assert_false(generation_pending(m));
+    int fd = save(m);
+    memcpy(seen[0], first, sizeof(first));
+    for (unsigned i = 0; i < COPIES + 1; i++) {
+        struct machine *c = i < COPIES ? (copy[i] = counter(1, true)) : copy[0];
+        load(c, fd);
+        read_generation(c, id);
+        g_assert_cmpmem(id, sizeof(id), first, sizeof(first));
+        g_assert_false(generation_pending(c));
+        machine_renew(c);
+        g_assert_true(generation_pending(c));
+        read_generation(c, seen[i + 1]);
+        for (unsigned k = 0; k <= i; k++)
+            g_assert_false(seen[i + 1][0] == seen[k][0] || seen[i + 1][1] == seen[k][1]);
+    }
+    for (unsigned i = 0; i < COPIES; i++)
+        machine_free(copy[i]);
+    machine_free(m);
+    machine_free(other);
+    close(fd);
+}
+
 /* What does not fit is refused, and the machine is as before. */
 static void test_refused(void)
 {
@@ -241,6 +290,7 @@ int main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/saved/round", test_round);
     g_test_add_func("/saved/back", test_back);
+    g_test_add_func("/saved/generation", test_generation);
     g_test_add_func("/saved/refused", test_refused);
     g_test_add_func("/saved/wild", test_wild);
     return g_test_run();

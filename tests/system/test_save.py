@@ -92,7 +92,7 @@ def new_disk():
 
 def same_saved_again(saved, disk, *args, cpus):
     """What goes on from a file, saved again before its first instruction, is that file."""
-    with Guest(disk, "--paused", *args, cpus=cpus, incoming=saved) as guest:
+    with Guest(disk, "--paused", "--same-generation", *args, cpus=cpus, incoming=saved) as guest:
         again, answer = guest.save(fast=True)
         assert answer["return"]["status"] == "completed", answer
         assert filecmp.cmp(saved, again, shallow=False)
