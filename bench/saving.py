@@ -144,18 +144,18 @@ def saved(context):
         guests = {system: stack.enter_context(Guest(context, system)) for system in ("hostel", "qemu")}
         for guest in guests.values():
             prepare(guest)
-        for turn in range(context.rounds * 5):
+        for _ in range(context.rounds * 5):
             for system, guest in guests.items():
                 best["pause"].see(system, timed(guest, "stop"))
                 best["resume"].see(system, timed(guest, "cont"))
-        for turn in range(context.rounds):
+        for _ in range(context.rounds * 4):
             for system, guest in guests.items():
                 before = cpu_seconds(guest.pid)
                 best["save"].see(system, guest.save(folder / system) * 1e3)
                 cpu["save"].see(system, (cpu_seconds(guest.pid) - before) * 1e3)
                 best["size"].see(system, (folder / system).stat().st_blocks * 512 / MIB)
                 guest.ask("cont")
-        for turn in range(context.rounds * 3):
+        for _ in range(context.rounds * 3):
             for system in guests:
                 with Guest(context, system, incoming=folder / system) as guest:
                     best["restore"].see(system, guest.wait_status("running") * 1e3)
