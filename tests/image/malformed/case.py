@@ -132,7 +132,7 @@ def qemu_locked(folder, form, options, size):
     """As above, made with the passphrase."""
     path = pathlib.Path(folder) / "made"
     path.unlink(missing_ok=True)
-    for _ in range(5):  # it measures the host, which may be too busy for that
+    for _ in range(50):  # it measures the host, which may be too busy for that
         if not subprocess.run(["qemu-img", "create", "-q", "-f", form, "--object", f"secret,id=s,data={PASSPHRASE}",
                                "-o", options, path, size], stderr=subprocess.DEVNULL).returncode:
             break

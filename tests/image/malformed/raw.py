@@ -144,7 +144,7 @@ def ext(folder, mke2fs, kind, options):
         (root / "a" / "around").symlink_to("around")
     path.unlink(missing_ok=True)
     subprocess.run([mke2fs, "-q", "-F", "-t", kind, *options, "-b", "1024", "-N", "16", "-d", root, path, "1024k"],
-                   check=True, stderr=subprocess.DEVNULL)
+                   check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     sums = bool(options) or kind == "ext2"
     base = Base("raw", f"{kind}{'' if sums else '-summed'}", path.read_bytes(), fields("<", SUPER, KIB))
     base.fields += entries("group-", 2 * KIB, "<", 4, 4)

@@ -22,14 +22,15 @@ def all_bochs(_folder):
         yield from both(base)
         yield Case(base, "two-extents-alike", [(516, base.image[512:516])])
         count = 1 << 22
-        most = [(72, struct.pack("<III", count, 1024, 8 << 20)), (size, struct.pack("<Q", count * (8 << 20)))]
+        most = [(72, struct.pack("<III", count, 2048, 8 << 20)), (size, struct.pack("<Q", count * (8 << 20)))]
         yield Case(base, "largest", [*most, (512, b"\xff" * (4 * count + 512))])
         yield Case(base, "vast", [*most, (512, bytes(4 * count)), (32 * MIB, bytes(512))])
     yield Case(base, "undoable", image=samples.bochs(DISK, kind=b"Undoable"))
 
 
 def all_cloop(_folder):
-    base = Base("cloop", "blocks", samples.cloop(DISK, 1024), fields(">", "magic 0 8\nblock 128 4 0x4000000\nblocks 132 4"))
+    text = "magic 0 8\nblock 128 4 0x4000000\nblocks 132 4"
+    base = Base("cloop", "blocks", samples.cloop(DISK, 1024), fields(">", text))
     base.fields += entries("offset-", 136, ">", 8, 6)
     yield from both(base)
     for size in (64 * KIB, 16 * MIB, 64 * MIB, 64 * MIB + 512, 512 * MIB):
@@ -51,8 +52,8 @@ def dmg_cases(base):
         return data + text + samples.dmg_end(0, len(data), len(data), len(text), 1)
     numbers = (0, 1, 2, 1 << 17, 1 << 31, (1 << 32) - 1, 1 << 53, 1 << 54, 1 << 62, (1 << 63) - 1, 1 << 63,
                (1 << 64) - 1)
-    kinds = (samples.DMG_ZERO, samples.DMG_RAW, samples.DMG_ADC, samples.DMG_ZLIB, samples.DMG_BZIP2, samples.DMG_LZFSE,
-             samples.DMG_LZMA)
+    kinds = (samples.DMG_ZERO, samples.DMG_RAW, samples.DMG_ADC, samples.DMG_ZLIB, samples.DMG_BZIP2,
+             samples.DMG_LZFSE, samples.DMG_LZMA)
     for kind in kinds:
         for place in range(1, 5):
             for number in numbers:
@@ -89,7 +90,7 @@ def dmg_cases(base):
 def all_dmg(_folder):
     image = samples.dmg(DISK, (samples.DMG_ZLIB, samples.DMG_RAW, samples.DMG_ZERO), 3)
     at = len(image) - 512
-    text = f"magic {at} 4\nversion {at + 4} 4 4\nheader {at + 8} 4\nfork {at + 24} 8\nfork-size {at + 32} 8\nlist {at + 216} 8\n"
-    base = Base("dmg", "chunks", image, fields(">", f"{text}list-size {at + 224} 8\nsectors {at + 492} 8"))
+    text = "magic 0 4\nversion 4 4 4\nheader 8 4\nfork 24 8\nfork-size 32 8\nlist 216 8\nlist-size 224 8\nsectors 492 8"
+    base = Base("dmg", "chunks", image, fields(">", text, at))
     yield from both(base, dmg_cases)
 

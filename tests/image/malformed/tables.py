@@ -39,7 +39,7 @@ def all_vdi(folder):
         yield Case(base, "two-blocks-alike", [(at + 8, base.image[at:at + 4])])
         yield Case(base, "huge", [(368, struct.pack("<Q", 1 << 52)), (384, struct.pack("<I", 0xFFFFFFFF))])
         largest = [(376, struct.pack("<I", 1 << 28)), (384, struct.pack("<I", 1 << 24)),
-                   (368, struct.pack("<Q", 1 << 52)), (340, struct.pack("<I", 2 * MIB))]
+                   (368, struct.pack("<Q", 1 << 52)), (340, struct.pack("<II", 2 * MIB, 66 * MIB))]
         yield Case(base, "largest", [*largest, (2 * MIB, b"\xff" * 64 * MIB)])
         yield Case(base, "vast", [*largest, (2 * MIB, bytes(64 * MIB))])
         yield Case(base, "small-blocks", [(376, struct.pack("<I", 1)), (384, struct.pack("<I", 3 * MIB))])
@@ -103,7 +103,7 @@ def all_vpc(folder):
     yield Case(base, "block-is-table", [(table, struct.pack(">I", table // 512))])
     yield Case(base, "block-is-header", [(table, struct.pack(">I", 0))])
     most = [(540, struct.pack(">II", 1 << 24, 1 << 17)), (528, struct.pack(">Q", 2 * MIB)),
-            (40, struct.pack(">QQ", 1 << 41, 1 << 41))]
+            (40, struct.pack(">QQ", 2040 << 30, 2040 << 30))]
     yield Case(base, "largest", [*most, (2 * MIB, b"\xff" * 64 * MIB + image[-512:])])
     yield Case(base, "vast", [*most, (2 * MIB, struct.pack(">I", 66 * MIB // 512) * (1 << 24) + image[-512:])])
     parent = [(60, struct.pack(">I", 4)), (512 + 64, "../canary/backing".encode("utf-16-be"))]
@@ -243,7 +243,7 @@ def all_qed(folder):
                    [(16, struct.pack("<Q", flags)), (56, struct.pack("<II", 64, 17)), (64, b"../canary/backing")])
     yield Case(base, "backing-itself", [(16, struct.pack("<Q", 1)), (56, struct.pack("<II", 64, 5)), (64, b"image")]
                ).following()
-    most = [(4, struct.pack("<II", 1 << 20, 16)), (40, struct.pack("<QQ", 16 * MIB, 1 << 62))]
+    most = [(4, struct.pack("<II", 1 << 20, 16)), (40, struct.pack("<QQ", 16 * MIB, 1 << 60))]
     for name, entry in ("largest", bytes(8)), ("vast", struct.pack("<Q", 32 * MIB)):
         yield Case(base, name, [*most, (16 * MIB, entry * (2 << 20)),
                                 (32 * MIB, struct.pack("<Q", 48 * MIB) * (2 << 20)), (49 * MIB - 8, bytes(8))])
