@@ -58,7 +58,7 @@ _hostel_guest()
             mapfile -t COMPREPLY < <(compgen -W "$(_hostel_settings)" -- "$current")
         fi
         ;;
-    rename:* | console:*)
+    dump:* | rename:* | console:*)
         [ "$named" != "$current" ] || mapfile -t COMPREPLY < <(compgen -W "$(_hostel_guests)" -- "$current")
         ;;
     pause:* | resume:* | reset:* | shutdown:* | stop:* | kill:* | top:*)
@@ -189,8 +189,8 @@ _hostel()
     fi
     case "${COMP_WORDS[1]}" in
     run) ;;
-    ps | info | top | start | pause | resume | reset | shutdown | stop | kill | wait | console | logs | rename | set | \
-        rm | guests | remove)
+    ps | info | top | start | pause | resume | reset | shutdown | stop | kill | wait | dump | console | logs | rename | \
+        set | rm | guests | remove)
         _hostel_guest "${COMP_WORDS[1]}" "$current" "$previous"
         return
         ;;
@@ -217,13 +217,14 @@ _hostel()
     --board) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names boards)" -- "$current") ;;
     --method) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_names methods)" -- "$current") ;;
     --console-via) mapfile -t COMPREPLY < <(compgen -W "uart virtio" -- "$current") ;;
-    --rng | --power-button) mapfile -t COMPREPLY < <(compgen -W "on off" -- "$current") ;;
+    --watchdog | --panic) mapfile -t COMPREPLY < <(compgen -W "reset pause poweroff dump none" -- "$current") ;;
+    --balloon | --rng | --power-button) mapfile -t COMPREPLY < <(compgen -W "on off" -- "$current") ;;
     --console) mapfile -t COMPREPLY < <(compgen -W "stdio none file=" -- "$current") ;;
     --trace)
         mapfile -t COMPREPLY < <(compgen -W "all $(hostel help run 2>/dev/null | sed -n 's/^Areas for --trace: //p')" \
             -- "$current")
         ;;
-    --kernel | --initrd | --firmware | --password-file | --ssh-key | --user-data)
+    --kernel | --initrd | --firmware | --dump-file | --password-file | --ssh-key | --user-data)
         compopt -o filenames 2>/dev/null
         mapfile -t COMPREPLY < <(compgen -f -- "$current")
         ;;
