@@ -437,7 +437,7 @@ def test_who_does_not_read_holds_up_nobody():
         heard = b""
         while b"bytes were lost here" not in heard:
             heard += deaf.recv(65536)
-        assert len(heard) < 1 << 20, len(heard)
+            assert len(heard) < 1 << 20, len(heard)
         good("kill", "slow")
         deaf.close()
 
