@@ -18,4 +18,10 @@ int block_file_open(const char *path, bool readonly, GError **error);
  * *error. */
 bool block_file_claim(int fd, const char *name, bool readonly, bool locked, uint64_t *size, GError **error);
 
+struct disk;
+
+/* The image b, which was open for writing, is flushed and is only read from now on: so may others read its
+ * file. */
+void block_file_share(const struct disk *b);
+
 #endif

@@ -31,11 +31,11 @@ struct cli_option {
 struct cli_args {
     char **names; /* what is no option; ends with NULL; the array is owned */
     unsigned n;
-    bool all, attach, console, follow, force, fresh, once, verify;
+    bool all, attach, console, follow, force, fresh, no_start, once, verify;
     const char *output; /* "table" unless told otherwise */
-    const char *name;
+    const char *name, *note;
     double timeout, delay;
-    unsigned lines;
+    unsigned lines, count;
 };
 
 #define CLI_AT(member) offsetof(struct cli_args, member)

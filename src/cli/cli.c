@@ -31,6 +31,18 @@ static const struct cli_option restore_options[] = {
     CLI_OPT(0, "verify", NULL, CLI_FLAG, verify, "read all of its memory first, and compare checksums"),
     CLI_OPT_END,
 };
+static const struct cli_option snapshot_options[] = {
+    CLI_OPT('m', "note", "TEXT", CLI_TEXT, note, "create: what is to be remembered of it"),
+    CLI_OPT('f', "force", NULL, CLI_FLAG, force, "revert: lose what the guest is now"),
+    CLI_OPT(0, "no-start", NULL, CLI_FLAG, no_start, "revert: do not let it go on yet"),
+    CLI_OPT('a', "attach", NULL, CLI_FLAG, attach, "revert: run it in the foreground"),
+    CLI_OPT_OUTPUT,
+    CLI_OPT_END,
+};
+static const struct cli_option clone_options[] = {
+    CLI_OPT('c', "count", "N", CLI_COUNT, count, "make so many, called NEW-1, NEW-2, and so on"),
+    CLI_OPT_END,
+};
 static const struct cli_option stop_options[] = {
     CLI_OPT('t', "timeout", "SECONDS", CLI_SECONDS, timeout,
             "that it has before it is killed, 60 by default"),
@@ -66,6 +78,10 @@ const struct cli_command cli_commands[] = {
     {"save", "NAME [FILE]", "put a guest aside, into a file", cli_save, NULL, 1, 2},
     {"restore", "[OPTION]... NAME|FILE", "let a saved guest go on", cli_restore, restore_options, 1, 1},
     {"dump", "NAME FILE", "write a guest's memory and registers to a file that gdb opens", cli_dump, NULL, 2, 2},
+    {"snapshot", "create|list|revert|delete [OPTION]... NAME [SNAPSHOT]",
+     "keep moments of a guest, and go back to them", cli_snapshot, snapshot_options, 2, 3},
+    {"clone", "[OPTION]... NAME NEW", "make guests that go on from where one is", cli_clone, clone_options, 2,
+     2},
     {"wait", "NAME...", "wait for the end of guests", cli_wait, NULL, 1, ANY},
     {"console", "NAME", "attach this terminal to a guest's console", cli_console, NULL, 1, 1},
     {"logs", "[OPTION]... NAME", "print what happened to a guest", cli_logs, logs_options, 1, 1},

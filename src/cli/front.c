@@ -33,6 +33,7 @@
 #include "cli/front_link.h"
 #include "cli/keeper.h"
 #include "cli/launch.h"
+#include "cli/layers.h"
 #include "cli/session.h"
 #include "cli/terminal.h"
 #include "os/fd.h"
@@ -64,7 +65,7 @@ static int supervise(const struct front_run *run, int link)
     if (saved)
         run->options->incoming.name = saved;
     bool started = keeper_begin(&keeper, run->guest, run->options, !run->detach, &error) &&
-                   launch_vmm(run->options, &vmm, &error);
+                   layers_apply(run->guest, run->options, &error) && launch_vmm(run->options, &vmm, &error);
     keeper.discard = run->discard;
     guest_options_fini(run->options);
     if (!started) {

@@ -79,7 +79,8 @@ int guest_run_again(struct named *guest, const GPtrArray *more, bool attach)
     int code;
     if (option_parse(guest_option_rows, OPTION_CLI, argv, &options, &error)) {
         options.name = name;
-        code = front_run(&(struct front_run){.guest = guest, .options = &options, .detach = !attach});
+        code = front_run(&(struct front_run){
+            .guest = guest, .options = &options, .detach = !attach, .discard = options.rm});
     } else {
         g_prefix_error(&error, "guest '%s': ", name);
         named_free(guest);

@@ -82,10 +82,29 @@ static bool follow(struct guest_options *options, unsigned i, GError **error)
     return b != NULL;
 }
 
+/* Opens the layers of a disk; *count: how many there are. Only the last is written. */
+static bool open_layers(struct guest_options *options, unsigned disk, unsigned *count, GError **error)
+{
+    struct disk_layer_options *layers = options->disk_layers.items;
+    unsigned last = 0;
+    *count = 0;
+    for (unsigned i = 0; i < options->disk_layers.count; i++)
+        if (layers[i].disk == disk) {
+            last = i;
+            ++*count;
+        }
+    for (unsigned i = 0; *count && i < options->disk_layers.count; i++)
+        if (layers[i].disk == disk && !open_image(&layers[i].file, "layer", i != last, error))
+            return false;
+    return true;
+}
+
 bool launch_disk(struct guest_options *options, unsigned i, GError **error)
 {
     struct disk_options *o = (struct disk_options *)options->disks.items + i;
-    return open_image(&o->file, "file", o->readonly, error) &&
+    unsigned layers;
+    return open_layers(options, i + 1, &layers, error) &&
+           open_image(&o->file, "file", o->readonly || layers, error) &&
            (!o->base.name || open_image(&o->base, "base", true, error)) &&
            launch_open_input("disk key", &o->key, error) &&
            (!strcmp(o->follow, "off") || follow(options, i, error));

@@ -3,6 +3,7 @@
 /* `hostel run`: one guest, in the foreground or in the background. */
 #include "base/error.h"
 #include "cli/cli.h"
+#include "cli/clone.h"
 #include "cli/debian.h"
 #include "cli/guest_run.h"
 #include "cli/launch.h"
@@ -29,6 +30,11 @@ int cli_run(char **argv)
     g_autofree char **word_argv = words_argv(words);
     guest_options_init(&options);
     const bool good = option_parse(guest_option_rows, OPTION_CLI, word_argv, &options, &error);
+    if (good && !options.help && options.from) {
+        const int code = clone_run_from(&options);
+        guest_options_fini(&options);
+        return code;
+    }
     if (good && !options.help)
         return options.name || options.detach ? guest_run_new(words, &options) : run_unnamed(&options);
     guest_options_fini(&options);

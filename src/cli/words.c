@@ -109,7 +109,7 @@ GPtrArray *words_to_keep(const GPtrArray *words)
 {
     static const char *const of_one_run[] = {"name",     "detach",          "rm",       "help",
                                              "stats",    "trace",           "trace-at", "paused",
-                                             "incoming", "same-generation", NULL};
+                                             "incoming", "same-generation", "from",     NULL};
     GPtrArray *out = new_words();
     for (unsigned i = 0; i < words->len; i++) {
         const char *word = words->pdata[i], *equals = strchr(word, '=');

@@ -31,6 +31,13 @@ static const struct option_row disk_file_options_keys[] = {
 };
 #undef LIST_STRUCT
 
+#define LIST_STRUCT disk_layer_options
+static const struct option_row disk_layer_options_keys[] = {
+#include "control/disk_layer_options.def"
+    {0},
+};
+#undef LIST_STRUCT
+
 #define LIST_STRUCT channel_options
 static const struct option_row channel_options_keys[] = {
 #include "control/channel_options.def"

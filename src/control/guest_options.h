@@ -20,6 +20,13 @@ struct disk_file_options {
 #undef LIST_KEY
 };
 
+/* One --disk-layer. */
+struct disk_layer_options {
+#define LIST_KEY(field, name, TYPE, WHO, how, arg, value, choice, help) OPTION_C_TYPE_##TYPE field;
+#include "control/disk_layer_options.def"
+#undef LIST_KEY
+};
+
 /* One --channel. */
 struct channel_options {
 #define LIST_KEY(field, name, TYPE, WHO, how, arg, value, choice, help) OPTION_C_TYPE_##TYPE field;

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "control/fds.h"
+#include "vm/nodes.h"
 #include "vm/vm.h"
 
 static json_int_t ms(uint64_t ns)
@@ -66,7 +67,9 @@ static json_t *migrate_cancel(void *opaque, json_t *args G_GNUC_UNUSED, GError *
 
 struct call {
     struct vm *vm;
-    struct qmp_request *request; /* held */
+    struct qmp_request *request;     /* held */
+    json_t *disks;                   /* that are to go on in overlays; NULL = none */
+    struct vm_disk_switch *switches; /* their names are those in disks */
 };
 
 static void on_saved(void *opaque, const GError *error)
@@ -77,6 +80,27 @@ static void on_saved(void *opaque, const GError *error)
     c->request = NULL;
 }
 
+/* The guest stands and its state was taken. */
+static bool switch_disks(void *opaque, GError **error)
+{
+    const struct call *c = opaque;
+    return vm_disks_switch(c->vm->nodes, c->switches, (unsigned)json_array_size(c->disks), error);
+}
+
+static void take_disks(struct call *c, json_t *disks)
+{
+    size_t i;
+    json_t *row;
+    c->disks = json_incref(disks);
+    c->switches = g_new(struct vm_disk_switch, json_array_size(disks));
+    json_array_foreach(disks, i, row)
+    {
+        c->switches[i] =
+            (struct vm_disk_switch){.disk = json_string_value(json_object_get(row, "disk")),
+                                    .overlay = json_string_value(json_object_get(row, "overlay"))};
+    }
+}
+
 static void drop_call(void *opaque)
 {
     struct call *c = opaque;
@@ -84,6 +108,8 @@ static void drop_call(void *opaque)
         qmp_request_finish(
             c->request, NULL,
             g_error_new_literal(HOSTEL_ERROR, HOSTEL_ERROR_HOST, "the guest ended before it was saved"));
+    json_decref(c->disks);
+    g_free(c->switches);
     g_free(c);
 }
 
@@ -106,6 +132,10 @@ static json_t *x_save(void *opaque, json_t *args, GError **error)
     request.done = on_saved;
     request.drop = drop_call;
     request.opaque = c;
+    if (json_object_get(args, "disks")) {
+        take_disks(c, json_object_get(args, "disks"));
+        request.stopped = switch_disks;
+    }
     vm_save_start(vm, &request, NULL);
     return NULL;
 }
@@ -114,6 +144,7 @@ const struct qmp_command vm_save_commands[] = {
     {"migrate", "uri: str, ?blk: bool, ?inc: bool, ?detach: bool, ?resume: bool", NULL, 0, migrate},
     {"migrate_cancel", NULL, NULL, QMP_OOB, migrate_cancel},
     {"query-migrate", NULL, "MigrationInfo", QMP_OOB, query_migrate},
-    {"x-save", "fdname: str, ?about: str, ?run-on: bool, ?fast: bool", "MigrationInfo", 0, x_save},
+    {"x-save", "fdname: str, ?about: str, ?run-on: bool, ?fast: bool, ?disks: [XDiskSwitch]", "MigrationInfo",
+     0, x_save},
     {0},
 };

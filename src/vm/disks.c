@@ -19,6 +19,7 @@ enum { DISK_SERIAL_MAX = 20, DISK_KEY_MAX = 64 * 1024 };
 struct handed {
     struct block_refs refs;
     struct option_list *files;
+    const struct option_list *layers;
     unsigned disk; /* from 1 */
     unsigned next; /* in the list */
     struct vm_nodes *nodes;
@@ -113,6 +114,55 @@ static struct disk *open_base(struct disk_options *o, struct handed *h, GError *
     return b ? new_backing(h, driver, b, depth, o->base.name) : NULL;
 }
 
+/* The node that the device has. */
+static struct vm_node *new_image(struct handed *h, const struct block_driver *driver, struct disk *disk,
+                                 const char *place)
+{
+    g_autofree char *name = g_strdup_printf("%s-image", h->id);
+    struct vm_node *node = vm_node_new(h->nodes, name, driver, disk, STEAL(h->link), NULL);
+    node->place = g_strdup(place);
+    return node;
+}
+
+/* --- layers --- */
+
+/* The next --disk-layer of this disk at or behind *at; NULL = there is none. */
+static struct disk_layer_options *next_layer(const struct handed *h, unsigned *at)
+{
+    struct disk_layer_options *layers = h->layers->items;
+    for (; *at < h->layers->count; ++*at)
+        if (layers[*at].disk == h->disk)
+            return &layers[(*at)++];
+    return NULL;
+}
+
+static bool has_layers(const struct handed *h)
+{
+    unsigned at = 0;
+    return next_layer(h, &at) != NULL;
+}
+
+/* Takes the image, which is only read from now on. The last layer is the device's node. */
+static struct vm_node *open_layers(struct handed *h, const struct block_driver *driver, struct disk *disk,
+                                   const char *place, GError **error)
+{
+    const struct block_driver *qcow2 = block_driver_find("qcow2");
+    unsigned at = 0;
+    struct disk_layer_options *layer = next_layer(h, &at), *above;
+    for (; disk && layer; layer = above) {
+        above = next_layer(h, &at);
+        struct block_config config = {.name = layer->file.name,
+                                      .fd = fd_steal(&layer->file.fd),
+                                      .readonly = above != NULL,
+                                      .base = new_backing(h, driver, disk, ++h->depth, place)};
+        disk = block_open(qcow2, &config, error);
+        fd_close(&config.fd);
+        driver = qcow2;
+        place = layer->file.name;
+    }
+    return disk ? new_image(h, driver, disk, place) : NULL;
+}
+
 static struct vm_node *open_image(struct disk_options *o, struct handed *h, const GString *key,
                                   GError **error)
 {
@@ -121,7 +171,7 @@ static struct vm_node *open_image(struct disk_options *o, struct handed *h, cons
         return NULL;
     struct block_config config = {.name = o->file.name,
                                   .fd = fd_steal(&o->file.fd),
-                                  .readonly = o->readonly,
+                                  .readonly = o->readonly || has_layers(h),
                                   .refs = &h->refs,
                                   .key = o->key.name ? (const uint8_t *)key->str : NULL,
                                   .key_size = key->len};
@@ -129,12 +179,7 @@ static struct vm_node *open_image(struct disk_options *o, struct handed *h, cons
     if (!o->base.name || (config.base = open_base(o, h, error)))
         disk = block_open(driver, &config, error);
     fd_close(&config.fd);
-    if (!disk)
-        return NULL;
-    g_autofree char *name = g_strdup_printf("%s-image", h->id);
-    struct vm_node *node = vm_node_new(h->nodes, name, driver, disk, STEAL(h->link), NULL);
-    node->place = g_strdup(o->file.name);
-    return node;
+    return disk ? open_layers(h, driver, disk, o->file.name, error) : NULL;
 }
 
 /* The image, and the device's root over it; NULL with *error. */
@@ -144,6 +189,7 @@ static struct disk *open_disk(struct vm *vm, struct guest_options *options, unsi
     g_autofree char *id = o->id ? g_strdup(o->id) : g_strdup_printf("disk%u", i);
     struct handed handed = {.refs = {.open = open_handed},
                             .files = &options->disk_files,
+                            .layers = &options->disk_layers,
                             .disk = i + 1,
                             .nodes = vm->nodes,
                             .id = id};

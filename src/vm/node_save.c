@@ -2,6 +2,7 @@
 /* Copyright (C) the Hostel authors */
 /* What saving a guest asks of its disks: standing still, and going on in overlays. */
 #include "base/error.h"
+#include "block/file.h"
 #include "vm/nodes_int.h"
 
 /* --- standing still --- */
@@ -12,8 +13,8 @@ bool vm_disks_flush(struct vm_nodes *n, GError **error)
         struct vm_device *d = n->devices->pdata[i];
         int status = block_flush(d->root);
         if (status)
-            return hostel_fail(error, HOSTEL_ERROR_HOST, "disk %s: cannot make what it has durable: %s", d->id,
-                               g_strerror(-status));
+            return hostel_fail(error, HOSTEL_ERROR_HOST, "disk %s: cannot make what it has durable: %s",
+                               d->id, g_strerror(-status));
     }
     return true;
 }
@@ -96,8 +97,8 @@ static bool check_overlay(const struct vm_device *d, const struct vm_node *overl
                            overlay->name, d->id);
     if (overlay->disk->facts.size != d->root->facts.size)
         return hostel_fail(error, HOSTEL_ERROR_USAGE,
-                           "node '%s' has a disk of %" G_GUINT64_FORMAT " bytes, and '%s' one of %" G_GUINT64_FORMAT
-                           "; make it of the same size",
+                           "node '%s' has a disk of %" G_GUINT64_FORMAT
+                           " bytes, and '%s' one of %" G_GUINT64_FORMAT "; make it of the same size",
                            overlay->name, (guint64)overlay->disk->facts.size, d->id,
                            (guint64)d->root->facts.size);
     if (MAX(node->disk->facts.alignment, overlay->disk->facts.alignment) >
@@ -129,10 +130,11 @@ static bool find_turns(struct vm_nodes *n, const struct vm_disk_switch *s, unsig
     return true;
 }
 
-/* The overlay takes over. Closed. Of this nothing can fail. */
+/* The overlay takes over; what it lies over was flushed. Closed. Of this nothing can fail. */
 static void turn(const struct turn *t)
 {
     struct vm_device *d = t->device;
+    block_file_share(d->node->disk);
     vm_link_turn(t->overlay->backing, d->node);
     vm_device_turn(d, t->overlay);
 }

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "os/fd.h"
 #include "vm/dump.h"
+#include "vm/nodes.h"
 #include "vm/vm.h"
 
 /* The guest is stopped when it has changed no more than this since the last round, or when the rounds do not
@@ -187,6 +188,9 @@ static bool take_state(struct save *s)
     }
     if (s->request.about)
         saved_add(s->writer, SAVED_ABOUT, "guest", 1, s->request.about, strlen(s->request.about));
+    /* What goes on from the file finds its disks as they are now, also after a power cut. */
+    if (!s->request.run_on && !s->request.fast && !vm_disks_flush(s->vm->nodes, &s->error))
+        return false;
     return !s->request.stopped || s->request.stopped(s->request.opaque, &s->error);
 }
 
@@ -203,7 +207,9 @@ static void copy_done(struct vm_work *work)
     const uint64_t stopped = now_ns();
     s->was_running = s->vm->state == VM_RUNNING;
     vm_pause(s->vm);
+    vm_disks_hold(s->vm->nodes);
     const bool taken = take_state(s);
+    vm_disks_release(s->vm->nodes);
     if (s->was_running && (s->request.run_on || !taken))
         vm_resume(s->vm);
     atomic_store(&s->down_ns, now_ns() - stopped);

@@ -73,6 +73,17 @@ static bool file_open(struct disk *b, struct block_config *config, GError **erro
     return true;
 }
 
+extern const struct block_driver block_driver_file;
+
+void block_file_share(const struct disk *b)
+{
+    struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    while (b->below)
+        b = b->below;
+    if (b->driver == &block_driver_file)
+        fcntl(((const struct file_disk *)(const void *)b)->fd, F_OFD_SETLK, &whole);
+}
+
 static void file_close(struct disk *b)
 {
     pthread_mutex_destroy(&file_disk(b)->known);

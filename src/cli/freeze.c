@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* A running guest as it is at one moment. */
+#include "cli/freeze.h"
+
+#include <fcntl.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "block/file.h"
+#include "cli/guest_saved.h"
+#include "cli/layers.h"
+#include "os/fd.h"
+
+/* Gives the VMM the last layer of disk i as a node with the name of its file. */
+static bool add_node(const struct named *guest, struct guest_call *call, const json_t *layers, size_t i,
+                     GError **error)
+{
+    const char *file = layers_top(layers, i);
+    g_autofree char *path = layers_path(guest, file);
+    AUTO_FD fd = block_file_open(path, false, error);
+    if (fd < 0)
+        return false;
+    json_t *set = guest_call_fds(call, "add-fd", NULL, &fd, 1, NULL, NULL, error);
+    if (!set)
+        return false;
+    const json_int_t id = json_integer_value(json_object_get(set, "fdset-id"));
+    json_decref(set);
+    g_autofree char *name = g_strdup_printf("/dev/fdset/%" JSON_INTEGER_FORMAT, id);
+    const bool added = guest_call_do(call, "blockdev-add",
+                                     json_pack("{s:s,s:s,s:{s:s,s:s},s:n}", "driver", "qcow2", "node-name",
+                                               file, "file", "driver", "file", "filename", name, "backing"),
+                                     error);
+    guest_call_do(call, "remove-fd", json_pack("{s:I}", "fdset-id", id), NULL);
+    return added;
+}
+
+/* One disk of the guest: a new layer, as a node, and a row of what is to be switched. */
+static bool prepare(const struct named *guest, struct guest_call *call, json_t *layers, size_t i,
+                    json_t *device, json_t *switches, GError **error)
+{
+    json_t *inserted = json_object_get(device, "inserted");
+    const char *id = json_string_value(json_object_get(device, "device"));
+    const json_int_t size =
+        json_integer_value(json_object_get(json_object_get(inserted, "image"), "virtual-size"));
+    if (!inserted || json_is_true(json_object_get(inserted, "ro")))
+        return true;
+    if (!layers_push(guest, layers, i, (uint64_t)size, error))
+        return false;
+    json_array_append_new(switches, json_pack("{s:s,s:s}", "disk", id, "overlay", layers_top(layers, i)));
+    return add_node(guest, call, layers, i, error);
+}
+
+static bool prepare_all(const struct named *guest, struct guest_call *call, json_t *layers, json_t *switches,
+                        GError **error)
+{
+    json_t *devices = guest_call(call, "query-block", NULL, error), *device;
+    bool good = devices != NULL;
+    size_t i;
+    json_array_foreach(devices, i, device)
+    {
+        good = good && prepare(guest, call, layers, i, device, switches, error);
+    }
+    json_decref(devices);
+    return good;
+}
+
+/* Do we know that no disk of the guest is in a new layer? */
+static bool is_unchanged(struct guest_call *call, const json_t *switches)
+{
+    json_t *devices = guest_call(call, "query-block", NULL, NULL), *device, *row;
+    bool unchanged = devices != NULL;
+    size_t i, k;
+    json_array_foreach(devices, i, device)
+    {
+        json_t *node = json_object_get(json_object_get(device, "inserted"), "node-name");
+        json_array_foreach(switches, k, row)
+        {
+            unchanged = unchanged && !json_equal(node, json_object_get(row, "overlay"));
+        }
+    }
+    json_decref(devices);
+    return unchanged;
+}
+
+/* Nothing came of it: layers that the guest is not in go again, the file that says so first. */
+static void undo(const struct named *guest, struct guest_call *call, json_t *layers, json_t *before,
+                 const json_t *switches)
+{
+    size_t i;
+    json_t *row;
+    if (!is_unchanged(call, switches))
+        return;
+    json_array_foreach(switches, i, row)
+    {
+        const char *node = json_string_value(json_object_get(row, "overlay"));
+        guest_call_do(call, "blockdev-del", json_pack("{s:s}", "node-name", node), NULL);
+    }
+    json_object_update(layers, before);
+    if (layers_store(guest, layers, NULL))
+        layers_sweep(guest, layers);
+}
+
+bool freeze_guest(const struct named *guest, struct guest_call *call, json_t *layers, const char *path,
+                  GError **error)
+{
+    json_t *before = json_deep_copy(layers), *switches = json_array(), *about = guest_about(guest);
+    bool good = prepare_all(guest, call, layers, switches, error) && layers_store(guest, layers, error);
+    json_t *more = json_pack("{s:b}", "run-on", 1);
+    if (json_array_size(switches))
+        json_object_set(more, "disks", switches);
+    if (good)
+        good = guest_save_to(call, path, about, more, error);
+    else
+        json_decref(more);
+    if (!good)
+        undo(guest, call, layers, before, switches);
+    json_decref(about);
+    json_decref(switches);
+    json_decref(before);
+    return good;
+}

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* What a guest's disks have become (layers.h has the theory). */
+#include "cli/layers.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <glib/gstdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "block/block.h"
+#include "cli/image/image.h"
+#include "os/fd.h"
+
+#define FILE_NAME "layers.json"
+
+/* --- the file --- */
+
+static json_t *empty(void)
+{
+    return json_pack("{s:[],s:[],s:n,s:{}}", "disks", "sizes", "current", "snapshots");
+}
+
+/* A file of the folder, not a way out of it. */
+static bool is_file(const json_t *value)
+{
+    const char *name = json_string_value(value);
+    return name && *name && *name != '.' && !strchr(name, '/');
+}
+
+static bool are_disks(const json_t *owner)
+{
+    const json_t *disks = json_object_get(owner, "disks"), *sizes = json_object_get(owner, "sizes");
+    if (!json_is_array(disks) || !json_is_array(sizes) || json_array_size(disks) != json_array_size(sizes))
+        return false;
+    size_t i, k;
+    json_t *disk, *file;
+    json_array_foreach(disks, i, disk)
+    {
+        if (!json_is_array(disk) || !json_is_integer(json_array_get(sizes, i)))
+            return false;
+        json_array_foreach(disk, k, file)
+        {
+            if (!is_file(file))
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool is_whole(json_t *layers)
+{
+    const char *name;
+    json_t *snapshot, *snapshots = json_object_get(layers, "snapshots");
+    if (!are_disks(layers) || !json_is_object(snapshots))
+        return false;
+    json_object_foreach(snapshots, name, snapshot)
+    {
+        if (!named_is_valid(name) || !are_disks(snapshot))
+            return false;
+    }
+    return true;
+}
+
+json_t *layers_load(const struct named *guest, GError **error)
+{
+    g_autofree char *path = named_path(guest, FILE_NAME);
+    json_error_t why;
+    if (faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW) && errno == ENOENT)
+        return empty();
+    json_t *layers = json_load_file(path, JSON_REJECT_DUPLICATES, &why);
+    if (layers && is_whole(layers))
+        return layers;
+    json_decref(layers);
+    hostel_fail(error, HOSTEL_ERROR_INPUT, "%s: is damaged: %s", path,
+                layers ? "not what Hostel writes" : why.text);
+    return NULL;
+}
+
+bool layers_store(const struct named *guest, const json_t *layers, GError **error)
+{
+    g_autofree char *path = named_path(guest, FILE_NAME);
+    char *text = json_dumps(layers, JSON_INDENT(1) | JSON_SORT_KEYS);
+    const bool written = g_file_set_contents_full(
+        path, text, -1, G_FILE_SET_CONTENTS_CONSISTENT | G_FILE_SET_CONTENTS_DURABLE, 0600, error);
+    free(text);
+    AUTO_FD folder = written ? open(guest->folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    return written && ((folder >= 0 && !fsync(folder)) ||
+                       hostel_fail(error, HOSTEL_ERROR_HOST, "cannot write %s: %s", path, g_strerror(errno)));
+}
+
+char *layers_path(const struct named *guest, const char *file)
+{
+    return g_build_filename(guest->folder, "layers", file, NULL);
+}
+
+char *layers_snapshot_path(const struct named *guest, const char *snapshot)
+{
+    return g_build_filename(guest->folder, "snapshots", snapshot, NULL);
+}
+
+int layers_lock(const struct named *guest, GError **error)
+{
+    g_autofree char *path = named_path(guest, ".layers.lock");
+    AUTO_FD fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fd >= 0 && !fcntl(fd, F_OFD_SETLK, &whole))
+        return fd_steal(&fd);
+    hostel_fail(error, HOSTEL_ERROR_HOST,
+                fd < 0 ? "guest '%s': its layers cannot be locked: %s"
+                       : "guest '%s': another hostel changes its snapshots; wait for it (%s)",
+                guest->name, g_strerror(errno));
+    return -1;
+}
+
+/* --- sweeping --- */
+
+static void keep_files(GHashTable *kept, const json_t *owner)
+{
+    size_t i, k;
+    json_t *disk, *file;
+    json_array_foreach(json_object_get(owner, "disks"), i, disk)
+    {
+        json_array_foreach(disk, k, file)
+        {
+            g_hash_table_add(kept, (gpointer)(uintptr_t)json_string_value(file));
+        }
+    }
+}
+
+static void remove_others(const struct named *guest, const char *folder, GHashTable *kept)
+{
+    g_autofree char *path = named_path(guest, folder);
+    g_autoptr(GDir) dir = g_dir_open(path, 0, NULL);
+    for (const char *name; dir && (name = g_dir_read_name(dir));) {
+        g_autofree char *file = g_build_filename(path, name, NULL);
+        if (!g_hash_table_contains(kept, name))
+            unlink(file);
+    }
+}
+
+void layers_sweep(const struct named *guest, const json_t *layers)
+{
+    g_autoptr(GHashTable) files = g_hash_table_new(g_str_hash, g_str_equal);
+    g_autoptr(GHashTable) states = g_hash_table_new(g_str_hash, g_str_equal);
+    json_t *snapshots = json_object_get(layers, "snapshots"), *snapshot;
+    const char *name;
+    keep_files(files, layers);
+    json_object_foreach(snapshots, name, snapshot)
+    {
+        keep_files(files, snapshot);
+        g_hash_table_add(states, (gpointer)(uintptr_t)name);
+    }
+    remove_others(guest, "layers", files);
+    remove_others(guest, "snapshots", states);
+}
+
+/* --- layers --- */
+
+/* That of disk i, which comes into being. */
+static json_t *disk_at(json_t *layers, size_t i)
+{
+    json_t *disks = json_object_get(layers, "disks"), *sizes = json_object_get(layers, "sizes");
+    while (json_array_size(disks) <= i) {
+        json_array_append_new(disks, json_array());
+        json_array_append_new(sizes, json_integer(0));
+    }
+    return json_array_get(disks, i);
+}
+
+json_t *layers_moment(const json_t *disks, const json_t *sizes)
+{
+    json_t *all = json_deep_copy(disks);
+    while (json_array_size(all) < json_array_size(sizes))
+        json_array_append_new(all, json_array());
+    return json_pack("{s:o,s:o}", "disks", all, "sizes", json_deep_copy(sizes));
+}
+
+static bool make_layer(const char *path, uint64_t size, GError **error)
+{
+    const struct image_make make = {.format = block_driver_find("qcow2"), .size = size};
+    AUTO(image_output) output = image_output_new(path, error);
+    return output && image_make(output, path, &make, NULL, NULL, error) &&
+           image_output_publish(output, true, error);
+}
+
+bool layers_push(const struct named *guest, json_t *layers, size_t i, uint64_t size, GError **error)
+{
+    g_autofree char *folder = named_path(guest, "layers");
+    g_autofree char *file = NULL, *path = NULL;
+    json_t *disk = disk_at(layers, i);
+    if (g_mkdir_with_parents(folder, 0700))
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", folder, g_strerror(errno));
+    do { /* a number that no file has */
+        g_free(file);
+        g_free(path);
+        file = g_strdup_printf("disk%zu-%08x.qcow2", i, g_random_int());
+        path = layers_path(guest, file);
+    } while (!faccessat(AT_FDCWD, path, F_OK, AT_SYMLINK_NOFOLLOW));
+    if (!make_layer(path, size, error))
+        return false;
+    json_array_append_new(disk, json_string(file));
+    json_array_set_new(json_object_get(layers, "sizes"), i, json_integer((json_int_t)size));
+    return true;
+}
+
+const char *layers_top(const json_t *layers, size_t i)
+{
+    const json_t *disk = json_array_get(json_object_get(layers, "disks"), i);
+    return json_string_value(json_array_get(disk, json_array_size(disk) - 1));
+}
+
+/* --- for a run --- */
+
+static const struct option_row *layers_row(void)
+{
+    const struct option_row *row = guest_option_rows;
+    while (strcmp(row->name, "disk-layer") != 0)
+        row++;
+    return row;
+}
+
+bool layers_apply(const struct named *guest, struct guest_options *options, GError **error)
+{
+    json_t *layers = layers_load(guest, error), *disk, *file;
+    size_t i, k;
+    if (!layers)
+        return false;
+    json_array_foreach(json_object_get(layers, "disks"), i, disk)
+    {
+        json_array_foreach(disk, k, file)
+        {
+            g_autofree char *path = layers_path(guest, json_string_value(file));
+            struct disk_layer_options *o = option_list_add(layers_row(), &options->disk_layers);
+            o->disk = (unsigned)i + 1;
+            o->file = (struct option_file){.name = option_list_keep(&options->disk_layers, path), .fd = -1};
+        }
+    }
+    const bool fits = json_array_size(json_object_get(layers, "disks")) <= options->disks.count;
+    json_decref(layers);
+    return fits ||
+           hostel_fail(error, HOSTEL_ERROR_USAGE,
+                       "guest '%s' has snapshots of more disks than it is given now; give it back its disks, "
+                       "or delete the snapshots",
+                       guest->name);
+}

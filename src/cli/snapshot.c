@@ -1,0 +1,320 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* `hostel snapshot`: moments of a guest, memory and disks, to which it can go back. */
+#include <errno.h>
+#include <glib/gstdio.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "cli/cli.h"
+#include "cli/freeze.h"
+#include "cli/guest.h"
+#include "cli/guest_run.h"
+#include "cli/guest_saved.h"
+#include "cli/layers.h"
+#include "cli/table.h"
+#include "os/fd.h"
+
+/* What every action needs. */
+struct moment {
+    const struct cli_args *args;
+    const char *name;     /* of the guest */
+    const char *snapshot; /* NULL = none was given */
+    json_t *layers;
+};
+
+static json_t *find_snapshot(const struct moment *m, GError **error)
+{
+    json_t *found =
+        m->snapshot ? json_object_get(json_object_get(m->layers, "snapshots"), m->snapshot) : NULL;
+    if (found)
+        return found;
+    if (!m->snapshot)
+        hostel_fail(error, HOSTEL_ERROR_USAGE, "which snapshot? 'hostel snapshot list %s' lists them",
+                    m->name);
+    else
+        hostel_fail(error, HOSTEL_ERROR_USAGE,
+                    "guest '%s' has no snapshot '%.60s'; 'hostel snapshot list %s' lists them", m->name,
+                    m->snapshot, m->name);
+    return NULL;
+}
+
+/* --- create --- */
+
+static char *new_name(const json_t *snapshots)
+{
+    for (unsigned i = (unsigned)json_object_size(snapshots) + 1;; i++) {
+        char *name = g_strdup_printf("snapshot-%u", i);
+        if (!json_object_get(snapshots, name))
+            return name;
+        g_free(name);
+    }
+}
+
+static bool check_new_name(const json_t *snapshots, const char *name, GError **error)
+{
+    if (!named_is_valid(name))
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "'%.80s' is no name for a snapshot: letters, digits, '.', '_' and '-', at most 63",
+                           name);
+    return !json_object_get(snapshots, name) ||
+           hostel_fail(error, HOSTEL_ERROR_USAGE, "there is a snapshot '%s' already; choose another name",
+                       name);
+}
+
+/* Adds a moment at which disks had these layers to the tree, below where the guest came from. */
+static void note_moment(const struct moment *m, const char *name, const json_t *disks)
+{
+    g_autoptr(GDateTime) now = g_date_time_new_now_utc();
+    g_autofree char *time = g_date_time_format_iso8601(now);
+    g_autofree char *note = g_utf8_make_valid(m->args->note ? m->args->note : "", -1);
+    json_t *moment = layers_moment(disks, json_object_get(m->layers, "sizes"));
+    json_object_set(moment, "parent", json_object_get(m->layers, "current"));
+    json_object_set_new(moment, "time", json_string(time));
+    json_object_set_new(moment, "note", json_string(note));
+    json_object_set_new(json_object_get(m->layers, "snapshots"), name, moment);
+    json_object_set_new(m->layers, "current", json_string(name));
+}
+
+static bool create(struct moment *m, GError **error)
+{
+    AUTO_STATE state = {0};
+    AUTO(named) guest = guest_find_live(m->name, &state, error) ? named_look(m->name, error) : NULL;
+    json_t *snapshots = json_object_get(m->layers, "snapshots");
+    g_autofree char *made_up = m->snapshot ? NULL : new_name(snapshots);
+    const char *name = made_up ? made_up : m->snapshot;
+    if (!guest || !check_new_name(snapshots, name, error))
+        return false;
+    g_autofree char *folder = named_path(guest, "snapshots"), *path = layers_snapshot_path(guest, name);
+    if (g_mkdir_with_parents(folder, 0700))
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", folder, g_strerror(errno));
+    AUTO(guest_call) call = guest_call_open(m->name, GUEST_CALL_MS, error);
+    json_t *disks = json_deep_copy(json_object_get(m->layers, "disks"));
+    const bool taken = call && freeze_guest(guest, call, m->layers, path, error);
+    if (taken)
+        note_moment(m, name, disks);
+    json_decref(disks);
+    if (!taken || !layers_store(guest, m->layers, error))
+        return false;
+    layers_sweep(guest, m->layers);
+    printf("%s\n", name);
+    return true;
+}
+
+/* --- list --- */
+
+/* Names in the order of the tree, each behind its parent; those whose parent is gone are roots. Borrowed
+ * names, with their depths. */
+struct branch {
+    const char *name;
+    unsigned depth;
+};
+
+static void add_below(GArray *out, json_t *snapshots, const char *parent, unsigned depth)
+{
+    const char *name;
+    json_t *snapshot;
+    json_object_foreach(snapshots, name, snapshot)
+    {
+        const char *own = json_string_value(json_object_get(snapshot, "parent"));
+        const char *known = own && json_object_get(snapshots, own) ? own : NULL;
+        if (g_strcmp0(known, parent) != 0 || depth > json_object_size(snapshots))
+            continue;
+        const struct branch branch = {name, depth};
+        g_array_append_val(out, branch);
+        add_below(out, snapshots, name, depth + 1);
+    }
+}
+
+static GArray *tree(json_t *snapshots)
+{
+    GArray *out = g_array_new(FALSE, FALSE, sizeof(struct branch));
+    add_below(out, snapshots, NULL, 0);
+    return out;
+}
+
+static double bytes_of(const struct named *guest, const char *name)
+{
+    g_autofree char *path = layers_snapshot_path(guest, name);
+    struct stat status;
+    return stat(path, &status) ? 0 : (double)status.st_blocks * 512;
+}
+
+static void list_table(const struct named *guest, const struct moment *m)
+{
+    static const char *const titles[] = {"SNAPSHOT", "PARENT", "TIME", ">MEMORY", "NOTE", NULL};
+    struct table *t = table_new(titles);
+    json_t *snapshots = json_object_get(m->layers, "snapshots");
+    const char *current = json_string_value(json_object_get(m->layers, "current"));
+    g_autoptr(GArray) branches = tree(snapshots);
+    for (guint i = 0; i < branches->len; i++) {
+        const struct branch *branch = &g_array_index(branches, struct branch, i);
+        const char *name = branch->name;
+        const json_t *snapshot = json_object_get(snapshots, name);
+        g_autofree char *memory = table_bytes(bytes_of(guest, name));
+        g_autofree char *shown = g_strdup_printf("%*s%s%s", (int)(2 * branch->depth), "", name,
+                                                 !g_strcmp0(name, current) ? " *" : "");
+        const char *parent = json_string_value(json_object_get(snapshot, "parent"));
+        table_add(t, (const char *const[]){shown, parent ? parent : "-",
+                                           json_string_value(json_object_get(snapshot, "time")), memory,
+                                           json_string_value(json_object_get(snapshot, "note"))});
+    }
+    table_print(t);
+}
+
+static json_t *list_json(const struct named *guest, const struct moment *m)
+{
+    json_t *out = json_array(), *snapshot;
+    const char *name;
+    json_t *current = json_object_get(m->layers, "current");
+    json_object_foreach(json_object_get(m->layers, "snapshots"), name, snapshot)
+    {
+        json_t *row =
+            json_pack("{s:s,s:O,s:O,s:O,s:f}", "name", name, "parent", json_object_get(snapshot, "parent"),
+                      "time", json_object_get(snapshot, "time"), "note", json_object_get(snapshot, "note"),
+                      "memory", bytes_of(guest, name));
+        json_object_set_new(row, "current", json_boolean(!g_strcmp0(json_string_value(current), name)));
+        json_array_append_new(out, row);
+    }
+    return out;
+}
+
+static bool list(struct moment *m, GError **error)
+{
+    AUTO(named) guest = named_look(m->name, error);
+    if (!guest)
+        return false;
+    if (!strcmp(m->args->output, "json")) {
+        table_json(list_json(guest, m));
+    } else if (!strcmp(m->args->output, "name")) {
+        const char *name;
+        json_t *snapshot;
+        json_object_foreach(json_object_get(m->layers, "snapshots"), name, snapshot)
+        {
+            printf("%s\n", name);
+        }
+    } else {
+        list_table(guest, m);
+    }
+    return true;
+}
+
+/* --- revert --- */
+
+/* Empty layers over those of the snapshot. */
+static bool go_back(const struct named *guest, const struct moment *m, json_t *snapshot, GError **error)
+{
+    const json_t *sizes = json_object_get(snapshot, "sizes");
+    json_object_update_new(m->layers, layers_moment(json_object_get(snapshot, "disks"), sizes));
+    json_object_set_new(m->layers, "current", json_string(m->snapshot));
+    for (size_t i = 0; i < json_array_size(sizes); i++) {
+        const json_int_t size = json_integer_value(json_array_get(sizes, i));
+        if (size > 0 && !layers_push(guest, m->layers, i, (uint64_t)size, error))
+            return false;
+    }
+    return layers_store(guest, m->layers, error);
+}
+
+static bool revert(struct moment *m, GError **error)
+{
+    AUTO_STATE state = {0};
+    json_t *snapshot = find_snapshot(m, error);
+    if (!snapshot || !guest_find(m->name, &state, error))
+        return false;
+    if (state.live && !m->args->force)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "guest '%s' is %s, and what it is now would be lost; --force kills it first",
+                           m->name, state.status);
+    if (state.live && !guest_kill(m->name, error))
+        return false;
+    AUTO(named) guest = named_open_made(m->name, error);
+    g_autofree char *saved = guest ? guest_saved_path(guest) : NULL;
+    if (!guest)
+        return false;
+    if (saved && !m->args->force)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "guest '%s' is saved, and that would be lost; --force does it all the same",
+                           m->name);
+    if (saved)
+        unlink(saved);
+    g_autofree char *path = layers_snapshot_path(guest, m->snapshot);
+    if (!go_back(guest, m, snapshot, error) || !guest_saved_link(guest, path, error))
+        return false;
+    layers_sweep(guest, m->layers);
+    return m->args->no_start || guest_run_again(STEAL(guest), NULL, m->args->attach) == CLI_OK ||
+           hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s' is at the snapshot, and could not be started",
+                       m->name);
+}
+
+/* --- delete --- */
+
+/* Those below get its parent. */
+static bool delete (struct moment *m, GError **error)
+{
+    AUTO(named) guest = named_look(m->name, error);
+    json_t *snapshot = guest ? find_snapshot(m, error) : NULL;
+    if (!snapshot)
+        return false;
+    json_t *snapshots = json_object_get(m->layers, "snapshots"), *other;
+    json_t *parent = json_incref(json_object_get(snapshot, "parent"));
+    const char *name;
+    json_object_foreach(snapshots, name, other)
+    {
+        if (!g_strcmp0(json_string_value(json_object_get(other, "parent")), m->snapshot))
+            json_object_set(other, "parent", parent);
+    }
+    if (!g_strcmp0(json_string_value(json_object_get(m->layers, "current")), m->snapshot))
+        json_object_set(m->layers, "current", parent);
+    json_decref(parent);
+    json_object_del(snapshots, m->snapshot);
+    if (!layers_store(guest, m->layers, error))
+        return false;
+    layers_sweep(guest, m->layers);
+    return true;
+}
+
+/* --- the command --- */
+
+static const struct {
+    const char *word;
+    bool (*act)(struct moment *m, GError **error);
+    bool changes;
+} actions[] = {
+    {"create", create, true},
+    {"list", list, false},
+    {"revert", revert, true},
+    {"delete", delete, true},
+};
+
+static bool act(struct moment *m, unsigned i, GError **error)
+{
+    AUTO(named) guest = named_look(m->name, error);
+    if (!guest)
+        return false;
+    AUTO_FD lock = actions[i].changes ? layers_lock(guest, error) : -1;
+    if (actions[i].changes && lock < 0)
+        return false;
+    m->layers = layers_load(guest, error);
+    const bool good = m->layers && actions[i].act(m, error);
+    json_decref(m->layers);
+    return good;
+}
+
+int cli_snapshot(char **argv)
+{
+    GError *error = NULL;
+    AUTO_ARGS args = {.output = "table"};
+    int code;
+    if (!cli_args_parse(&args, argv, &code))
+        return code;
+    struct moment m = {.args = &args, .name = args.names[1], .snapshot = args.names[2]};
+    for (unsigned i = 0; i < G_N_ELEMENTS(actions); i++)
+        if (!strcmp(actions[i].word, args.names[0]))
+            return act(&m, i, &error) ? CLI_OK : cli_fail(error);
+    hostel_fail(&error, HOSTEL_ERROR_USAGE, "snapshot '%s': must be create, list, revert or delete",
+                args.names[0]);
+    return cli_fail(error);
+}
