@@ -7,15 +7,8 @@
  * section, a place in it (16 bits), a value (32 bits). Checksums are made true again behind the edits, so
  * that they reach what stands behind the checks of the file's layout; one edit spoils them.
  */
-#include <sys/socket.h>
-#include <sys/stat.h>
-
-#include "../tests/board/bench.h"
-#include "block/block.h"
-#include "board/ports.h"
+#include "../tests/board/full.h"
 #include "codec/crc32c.h"
-#include "codec/saved.h"
-#include "net/net.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 const char *__lsan_default_suppressions(void);
@@ -48,8 +41,7 @@ enum edit {
     CUT,
     EDITS
 };
-enum { STEP = 8, STEPS_MAX = 64, VCPUS = 2, HEAD_SIZE = 64, SECTION_SIZE = 80, KIND = 16, NAME = 48 };
-enum { RAM = 8 << 20, CODE = 1 << 20, DATA = 2 << 20, FUZZ_DISK = 64 << 10 };
+enum { STEP = 8, STEPS_MAX = 64, HEAD_SIZE = 64, SECTION_SIZE = 80, KIND = 16, NAME = 48 };
 
 struct section {
     uint8_t head[SECTION_SIZE]; /* as codec/saved.h lays it out: kind, name, version, size, CRC */
@@ -59,125 +51,20 @@ struct section {
 
 static struct machine *machine;
 static int original;   /* the file that is edited */
-static uint8_t *pages; /* its memory where there is any: the head of RAM */
+static uint8_t *pages; /* what is in its memory */
 static struct saved_memory ram;
 static uint64_t memory_end;
-
-/* --- the machine --- */
-
-/* It counts, and looks at a register of a chip each time round. */
-static void put_program(struct machine *m)
-{
-    static const uint32_t loop[] = {
-        0x00150513, /* addi a0, a0, 1 */
-        0x00a13023, /* sd a0, 0(sp) */
-        0x0005a603, /* lw a2, 0(a1) */
-        0xff5ff06f, /* j back */
-    };
-    g_assert_cmpint(mem_write(m->mem, GPA(VIRT_DRAM + CODE), loop, sizeof(loop)), ==, 0);
-    struct env *env = vcpus_env(m->vcpus, 0);
-    env->pc = VIRT_DRAM + CODE;
-    env->reg[RISCV_REG_X0 + 2] = VIRT_DRAM + DATA;
-    env->reg[RISCV_REG_X0 + 11] = VIRT_VIRTIO;
-}
-
-static struct disk *new_disk(void)
-{
-    struct block_config config = {.name = "fuzz", .fd = -1, .size = FUZZ_DISK};
-    return block_open(block_driver_find("memory"), &config, NULL);
-}
-
-static struct net *new_net(void)
-{
-    int pair[2];
-    g_assert_cmpint(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), ==, 0);
-    return net_new(net_backend_find("user"), pair[0], NULL, NULL); /* the other end stays open, and silent */
-}
-
-static struct machine *new_machine(void)
-{
-    g_autoptr(GByteArray) kernel = make_image(8192, 0x200000, 0);
-    g_autoptr(GError) error = NULL;
-    struct machine_config c = bench_config(&(struct parts){.kernel = kernel, .vcpus = VCPUS, .memory = RAM});
-    const struct machine_virtio functions[] = {
-        {.type = "virtio-blk", .wires = {.disk = new_disk(), .serial = "fuzz"}},
-        {.type = "virtio-net", .wires = {.net = new_net()}},
-        {.type = "virtio-console", .wires = {.stream = stream_new_null()}},
-        {.type = "virtio-rng"},
-        {.type = "virtio-balloon"},
-        {.type = "virtio-input"},
-    };
-    c.virtio = functions;
-    c.n_virtio = G_N_ELEMENTS(functions);
-    c.console = stream_new_null();
-    c.ports = 1;
-    struct machine *m = machine_new(board_find("riscv-virt", NULL), &c, &error);
-    g_assert_no_error(error);
-    const struct machine_virtio plugged = {.type = "virtio-rng"};
-    machine_plug(m, machine_port(m, 1), &plugged, true, &error);
-    g_assert_no_error(error);
-    put_program(m);
-    return m;
-}
-
-static void run(struct machine *m)
-{
-    enum { LOOKS = 50, ENOUGH = 100 };
-    const uint64_t from = vcpus_env(m->vcpus, 0)->icount;
-    for (unsigned i = 0; i < LOOKS && vcpus_env(m->vcpus, 0)->icount - from < ENOUGH; i++) {
-        machine_start(m);
-        for (unsigned k = 0; k < 20 && g_main_context_iteration(NULL, FALSE); k++)
-            continue;
-        g_thread_yield();
-        machine_pause(m);
-    }
-}
-
-static int new_file(void)
-{
-    int fd = memfd_create("saved", MFD_CLOEXEC);
-    g_assert_cmpint(fd, >=, 0);
-    return fd;
-}
-
-static int save(struct machine *m)
-{
-    unsigned count;
-    int fd = new_file();
-    AUTO(saved_writer) w = saved_writer_new(fd);
-    const struct mem_block *blocks = mem_blocks(m->mem, &count);
-    uint64_t places[MEM_MAX_BLOCKS], start, end;
-    for (unsigned i = 0; i < count; i++)
-        places[i] = saved_add_memory(w, blocks[i].name, blocks[i].base.v, blocks[i].size);
-    machine_save(m, w);
-    for (unsigned i = 0; i < count; i++)
-        for (uint64_t at = 0; mem_next_data(&blocks[i], at, &start, &end); at = end)
-            g_assert_cmpint(
-                saved_write_pages(w, places[i] + start, blocks[i].host + start, end - start, true), ==, 0);
-    g_assert_true(saved_finish(w, false, NULL));
-    return fd;
-}
-
-/* Loading what a machine has saved itself. */
-static void load(struct machine *m, int fd)
-{
-    g_autoptr(GError) error = NULL;
-    AUTO(saved) s = saved_open(fd, &error);
-    g_assert_no_error(error);
-    machine_load(m, s, fd, &error);
-    g_assert_no_error(error);
-}
 
 static void set_up(void)
 {
     uint8_t head[HEAD_SIZE];
-    machine = new_machine();
-    run(machine);
-    original = save(machine);
+    machine = full_machine(false);
+    full_run(machine);
+    original = full_save(machine);
     AUTO(saved) s = saved_open(original, NULL);
     g_assert_true(saved_find_memory(s, "ram", &ram, NULL));
-    pages = g_malloc(RAM);
-    g_assert_cmpint(pread(original, pages, RAM, (off_t)ram.place), ==, RAM);
+    pages = g_malloc(FULL_RAM);
+    g_assert_cmpint(pread(original, pages, FULL_RAM, (off_t)ram.place), ==, FULL_RAM);
     g_assert_cmpint(pread(original, head, HEAD_SIZE, 0), ==, HEAD_SIZE);
     memory_end = ld64le(head + 16);
 }
@@ -266,7 +153,8 @@ static void edit_file(struct file *f, enum edit what, unsigned i, uint16_t place
     st32le(word, value);
     switch (what) {
     case MEMORY: /* programs and queues */
-        if (pwrite(f->fd, word, 4, (off_t)(ram.place + (place & 1 ? CODE : DATA) + (place >> 1))) < 0)
+        if (pwrite(f->fd, word, 4, (off_t)(ram.place + (place & 1 ? FULL_CODE : FULL_DATA) + (place >> 1))) <
+            0)
             g_error("a memory file cannot be written");
         break;
     case DROP: g_ptr_array_remove_index(f->sections, i); break;
@@ -320,9 +208,9 @@ static void write_file(struct file *f)
 
 static int copy_memory(void)
 {
-    int fd = new_file();
+    int fd = full_file();
     g_assert_cmpint(ftruncate(fd, (off_t)memory_end), ==, 0);
-    for (uint64_t at = 0; at < RAM; at += SAVED_PAGE)
+    for (uint64_t at = 0; at < FULL_RAM; at += SAVED_PAGE)
         if (pages[at] || memcmp(pages + at, pages + at + 1, SAVED_PAGE - 1) != 0)
             g_assert_cmpint(pwrite(fd, pages + at, SAVED_PAGE, (off_t)(ram.place + at)), ==, SAVED_PAGE);
     return fd;
@@ -334,12 +222,12 @@ static int copy_memory(void)
 static void check_guest(bool runs)
 {
     if (runs)
-        run(machine);
-    int fd = save(machine);
-    load(machine, fd);
+        full_run(machine);
+    int fd = full_save(machine);
+    full_load(machine, fd);
     close(fd);
     g_assert_true(machine_reset(machine, NULL));
-    run(machine);
+    full_run(machine);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -356,7 +244,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             edit_file(&f, what, data[1] % f.sections->len, ld16le(data + 2), ld32le(data + 4));
     }
     write_file(&f);
-    load(machine, original);
+    full_load(machine, original);
     AUTO(saved) s = saved_open(f.fd, &error);
     if (s && machine_can_load(machine, s, &error)) {
         saved_verify(s, NULL);
