@@ -596,7 +596,8 @@ def kill_once(chooser):
             os.kill(victim, signal.SIGKILL)
         except ProcessLookupError:
             pass
-    assert ps("dice")["status"] in ("starting", "running", "ending", "crashed", "off", "busy", "failed"), ps("dice")
+    now = ps("dice")["status"]
+    assert now in ("starting", "prelaunch", "running", "shutdown", "ending", "crashed", "off", "busy", "failed"), now
     if victim != front.pid and "--attach" not in front.args:
         front.wait(PATIENCE)
     # What still runs is told to end; then nothing is left, and nobody says that it runs.
