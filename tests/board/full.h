@@ -55,6 +55,7 @@ static inline struct disk *full_disk(void)
 static inline struct machine *full_machine(bool incoming)
 {
     g_autoptr(GByteArray) firmware = make_bytes(64, 0);
+    st32le(firmware->data, 0x0000006f); /* 0: j 0b, for both after a reset */
     g_autoptr(GError) error = NULL;
     struct machine_config c =
         bench_config(&(struct parts){.firmware = firmware, .vcpus = FULL_VCPUS, .memory = FULL_RAM});
@@ -84,7 +85,7 @@ static inline struct machine *full_machine(bool incoming)
 /* For a while: until the first CPU has run a little, unless it does not run. */
 static inline void full_run(struct machine *m)
 {
-    enum { LOOKS = 50, ENOUGH = 100 };
+    enum { LOOKS = 10, ENOUGH = 100 };
     const uint64_t from = vcpus_env(m->vcpus, 0)->icount;
     for (unsigned i = 0; i < LOOKS && vcpus_env(m->vcpus, 0)->icount - from < ENOUGH; i++) {
         machine_start(m);
