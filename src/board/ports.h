@@ -18,11 +18,14 @@ struct machine_port {
     struct device *transport, *function; /* NULL: the slot is empty */
 };
 
-/* For boards: adds root ports 1 to n in the same slots of the host bridge's root bus. */
+/* For boards: adds root ports 1 to n to the host bridge's root bus. */
 bool machine_add_ports(struct machine *m, struct device *host, unsigned n, GError **error);
 
 /* The port numbered from 1 on; NULL when there is none. */
 struct machine_port *machine_port(struct machine *m, unsigned number);
+
+/* The number of the port that f is; 0: it is none. */
+unsigned machine_port_number(struct machine *m, const struct pci_function *f);
 
 /* The tree they are in; there is a port. */
 struct pci *machine_pci(struct machine *m);

@@ -4,21 +4,22 @@
 /*
  * Its registers are the configuration space of all functions, a megabyte for each bus (PCI Express Base 4.0,
  * 7.2.2, ECAM). Its input pins are the interrupt pins of all devices, its output pins the lines INTA to INTD.
- * A device's INTA# goes to the line of its slot's number modulo four; what comes through a bridge is counted
- * by the device's slot on the bridge's bus (0 behind a root port) and then by the bridge's (PCI-to-PCI Bridge
- * 1.2, 9.1). So both end up on the same line, and a line is high while any of its devices wants it to be.
+ * A device's INTA# goes to the line of its slot's number modulo four, INTB# to the next one, and so on; what
+ * comes through a bridge is counted by the device's slot on the bridge's bus (0 behind a root port) and then
+ * by the bridge's (PCI-to-PCI Bridge 1.2, 9.1). A line is high while any of its devices wants it to be.
  */
 #include "device/pci_host.h"
 
 #include "base/bits.h"
 
+/* Of a line: each slot's own device, and what is behind it. */
 enum { SOURCES = 2 * PCI_SLOTS, BUS_SIZE = 1 << 20, BUSES_MAX = 256 };
 
 struct pci_host {
     struct device dev;
     struct pci *pci;
-    uint16_t buses; /* option */
-    uint64_t level; /* of the input pins */
+    uint16_t buses;                 /* option */
+    uint64_t level[PCI_HOST_LINES]; /* of the input pins, SOURCES for each line */
 };
 
 static struct pci_host *host_of(struct device *d)
@@ -31,24 +32,26 @@ struct pci *pci_host_tree(struct device *d)
     return host_of(d)->pci;
 }
 
-struct irq_line pci_host_line(struct device *d, unsigned slot, bool behind)
+struct irq_line pci_host_line(struct device *d, unsigned slot, bool behind, unsigned pin)
 {
-    return device_input(d, slot + (behind ? PCI_SLOTS : 0));
+    const unsigned line = (slot + pin - 1) % PCI_HOST_LINES;
+    return device_input(d, line * SOURCES + slot + (behind ? PCI_SLOTS : 0));
 }
 
 static void update_locked(struct pci_host *h)
 {
     for (unsigned line = 0; line < PCI_HOST_LINES; line++)
-        device_pin(&h->dev, line, h->level & UINT64_C(0x1111111111111111) << line);
+        device_pin(&h->dev, line, h->level[line]);
 }
 
 static void host_input(void *device, unsigned pin, bool level)
 {
     struct pci_host *h = device;
-    if (pin >= SOURCES)
+    if (pin >= SOURCES * PCI_HOST_LINES)
         return;
     device_lock(&h->dev);
-    h->level = bits_set(h->level, pin, 1, level);
+    uint64_t *word = &h->level[pin / SOURCES];
+    *word = bits_set(*word, pin % SOURCES, 1, level);
     update_locked(h);
     device_release(&h->dev);
 }

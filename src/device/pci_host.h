@@ -13,8 +13,8 @@ enum { PCI_HOST_LINES = 4 };
 /* The tree behind the bridge; lives as long. */
 struct pci *pci_host_tree(struct device *d);
 
-/* Where the interrupt pin (INTA#) of a device is wired to: of the one in a slot of the root bus, or of the
+/* Where an interrupt pin (1 INTA# to 4 INTD#) is wired to: of the device in a slot of the root bus, or of the
  * one behind the root port there. */
-struct irq_line pci_host_line(struct device *d, unsigned slot, bool behind);
+struct irq_line pci_host_line(struct device *d, unsigned slot, bool behind, unsigned pin);
 
 #endif

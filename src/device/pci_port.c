@@ -86,7 +86,7 @@ struct pci_port {
     struct device dev;
     struct pci_function function;
     struct pci_bus below;
-    uint8_t slot; /* option: the number on the slot */
+    uint8_t slot, pin; /* options: the number on the slot; 1 is INTA# */
     uint8_t express;
     bool present; /* a device is in the slot */
     bool asked;   /* the button was pressed */
@@ -239,7 +239,9 @@ bool pci_port_plug(struct device *d, struct pci_function *f, GError **error)
         return false;
     device_lock(d);
     set_present(p, true);
-    raise_event(p, SLOT_PRESENCE_CHANGED | (update_link(p) ? SLOT_LINK_CHANGED : 0));
+    /* Drivers of slots with a button do not listen to presence: who puts a card in presses it, too. Where the
+     * slot has power the link tells them. */
+    raise_event(p, SLOT_PRESENCE_CHANGED | (update_link(p) ? SLOT_LINK_CHANGED : SLOT_BUTTON));
     update_pin(p);
     device_release(d);
     return true;
@@ -366,6 +368,7 @@ static bool port_init(struct device *d, GError **error G_GNUC_UNUSED)
     static const struct pci_identity id = {.vendor = 0x1b36, .device = 0x000c, .class = 0x060400};
     struct pci_port *p = port_of(d);
     pci_bridge_init(&p->function, &id, &port_ops, p, reset_function, &p->below);
+    pci_register(&p->function, PCI_INTERRUPT_PIN, 1, p->pin, 0);
     add_express(p);
     return true;
 }
@@ -383,6 +386,13 @@ static const struct device_option port_options[] = {
      .value = 1,
      .min = 1,
      .max = UINT8_MAX},
+    {.name = "pin",
+     .help = "its interrupt pin, 1 (INTA) to 4 (INTD)",
+     .type = STATE_U8,
+     .offset = offsetof(struct pci_port, pin),
+     .value = 1,
+     .min = 1,
+     .max = 4},
     {0},
 };
 
