@@ -33,8 +33,9 @@ struct sandbox_call {
     const char *name;
     int answer;           /* 0: allowed; else it is not done and the caller is told this errno */
     int arg;              /* -1: whatever the arguments are */
-    bool unless;          /* holds when the condition does not */
-    uint64_t mask, value; /* the condition: (argument & mask) == value; with unless the mask is all ones */
+    bool unless;          /* another condition: the argument is outside of value .. last */
+    uint64_t mask, value; /* the condition: (argument & mask) == value */
+    uint64_t last;
 };
 
 /* What a kind of process keeps. */

@@ -23,8 +23,8 @@ static const struct sandbox_call vmm_calls[] = {
 #define ALLOW_IF(call, number, bits, wanted)                                                                 \
     {.name = #call, .arg = (number), .mask = (bits), .value = (wanted)},
 #define ANSWER(call, code) {.name = #call, .answer = (code), .arg = -1},
-#define ANSWER_UNLESS(call, number, unwanted, code)                                                          \
-    {.name = #call, .answer = (code), .arg = (number), .unless = true, .value = (unwanted)},
+#define ANSWER_UNLESS(call, number, from, to, code)                                                          \
+    {.name = #call, .answer = (code), .arg = (number), .unless = true, .value = (from), .last = (to)},
 #include "os/seccomp_list.def"
 #undef ALLOW
 #undef ALLOW_IF
@@ -45,8 +45,13 @@ static int add_call(scmp_filter_ctx filter, const struct sandbox_call *c, unsign
     if (c->arg < 0)
         return seccomp_rule_add_array(filter, action, number, 0, NULL);
     struct scmp_arg_cmp cmp = {(unsigned)c->arg, SCMP_CMP_MASKED_EQ, c->mask, c->value};
-    if (c->unless)
-        cmp = (struct scmp_arg_cmp){(unsigned)c->arg, SCMP_CMP_NE, c->value, 0};
+    if (c->unless) {
+        cmp = (struct scmp_arg_cmp){(unsigned)c->arg, SCMP_CMP_LT, c->value, 0};
+        int status = seccomp_rule_add_array(filter, action, number, 1, &cmp);
+        if (status)
+            return status;
+        cmp = (struct scmp_arg_cmp){(unsigned)c->arg, SCMP_CMP_GT, c->last, 0};
+    }
     return seccomp_rule_add_array(filter, action, number, 1, &cmp);
 }
 

@@ -32,7 +32,12 @@ static const struct sandbox_call calls[] = {
     {.name = #call, .arg = (number), .mask = (bits), .value = (wanted)},
 #define ANSWER(call, code) {.name = #call, .answer = (code), .arg = -1},
 #define ANSWER_UNLESS(call, number, unwanted, code)                                                          \
-    {.name = #call, .answer = (code), .arg = (number), .unless = true, .value = (unwanted)},
+    {.name = #call,                                                                                          \
+     .answer = (code),                                                                                       \
+     .arg = (number),                                                                                        \
+     .unless = true,                                                                                         \
+     .value = (unwanted),                                                                                    \
+     .last = (unwanted)},
 #include "block/serve/calls.def"
 #undef ALLOW
 #undef ALLOW_IF
