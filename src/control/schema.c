@@ -15,12 +15,14 @@ const struct qmp_type qmp_types[] = {
 #define QMP_UNION(type, members, member, variants)                                                           \
     {.kind = QMP_UNION, .name = #type, .what = members, .tag = member, .cases = variants},
 #define QMP_EVENT(event, data) {.kind = QMP_EVENT, .name = #event, .what = data},
+#define QMP_EVENT_LIMITED(event, data) {.kind = QMP_EVENT, .name = #event, .what = data, .limited = true},
 #include "control/schema.def"
 #undef QMP_STRUCT
 #undef QMP_ENUM
 #undef QMP_ALTERNATE
 #undef QMP_UNION
 #undef QMP_EVENT
+#undef QMP_EVENT_LIMITED
     {0},
 };
 
@@ -208,7 +210,7 @@ static void define(struct qmp_schema *s, const struct qmp_type *row)
 {
     if (row->kind == QMP_EVENT) {
         struct qmp_event_shape *event = g_new(struct qmp_event_shape, 1);
-        *event = (struct qmp_event_shape){row->name, read_args(s, row->name, row->what)};
+        *event = (struct qmp_event_shape){row->name, read_args(s, row->name, row->what), row->limited};
         g_ptr_array_add(s->events, event);
         return;
     }
@@ -275,14 +277,26 @@ const struct qmp_method *qmp_schema_command(const struct qmp_schema *s, const ch
     return g_hash_table_lookup(s->by_name, name);
 }
 
-const struct qmp_shape *qmp_schema_event(const struct qmp_schema *s, const char *name)
+static const struct qmp_event_shape *find_event(const struct qmp_schema *s, const char *name)
 {
     for (unsigned i = 0; i < s->events->len; i++) {
         const struct qmp_event_shape *event = s->events->pdata[i];
         if (!strcmp(event->name, name))
-            return event->data;
+            return event;
     }
     return NULL;
+}
+
+const struct qmp_shape *qmp_schema_event(const struct qmp_schema *s, const char *name)
+{
+    const struct qmp_event_shape *event = find_event(s, name);
+    return event ? event->data : NULL;
+}
+
+bool qmp_schema_event_limited(const struct qmp_schema *s, const char *name)
+{
+    const struct qmp_event_shape *event = find_event(s, name);
+    return event && event->limited;
 }
 
 const struct qmp_shape *qmp_schema_type(const struct qmp_schema *s, const char *name)

@@ -39,7 +39,8 @@ struct qmp_type {
     const char *what;
     const char *tag; /* union: the member, an enum, that says which case it is */
     const char
-        *cases; /* union: MEMBERS, each a word of that enum and the struct added then; others add none */
+        *cases;   /* union: MEMBERS, each a word of that enum and the struct added then; others add none */
+    bool limited; /* event: a guest can cause it as often as it likes */
 };
 
 /* The rows of schema.def, ending with a NULL name. */
@@ -69,6 +70,9 @@ bool qmp_schema_check(const struct qmp_shape *shape, json_t *value, GError **err
 /* The shape of the data of an event, or of a TYPE; NULL when the schema has none of that name. */
 const struct qmp_shape *qmp_schema_event(const struct qmp_schema *s, const char *name);
 const struct qmp_shape *qmp_schema_type(const struct qmp_schema *s, const char *name);
+
+/* Is it an event that a guest can cause as often as it likes? */
+bool qmp_schema_event_limited(const struct qmp_schema *s, const char *name);
 
 /* All commands by name: [{"name": ...}], as query-commands answers. Owned by the caller. */
 json_t *qmp_schema_commands(const struct qmp_schema *s);

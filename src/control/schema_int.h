@@ -45,6 +45,7 @@ struct qmp_schema {
 struct qmp_event_shape {
     const char *name;
     const struct qmp_shape *data;
+    bool limited;
 };
 
 /* The builtin that query-qmp-schema names for this one: all integers are int. */

@@ -133,6 +133,17 @@ void qmp_server_listen(struct qmp_server *s, int fd)
 
 /* --- events --- */
 
+static void tell_all(void *server, const char *text)
+{
+    struct qmp_server *s = server;
+    /* A client that is cut off leaves the list, so those behind it move up. */
+    g_autoptr(GPtrArray) all = g_ptr_array_new_full(s->sessions->len, (GDestroyNotify)session_unref);
+    for (unsigned i = 0; i < s->sessions->len; i++)
+        g_ptr_array_add(all, session_ref(s->sessions->pdata[i]));
+    for (unsigned i = 0; i < all->len; i++)
+        session_event(all->pdata[i], text);
+}
+
 void qmp_server_event(struct qmp_server *s, const char *name, json_t *data)
 {
     gint64 now = g_get_real_time();
@@ -142,14 +153,12 @@ void qmp_server_event(struct qmp_server *s, const char *name, json_t *data)
     if (data)
         json_object_set_new(event, "data", data);
     char *text = json_dumps(event, JSON_COMPACT);
-    json_decref(event);
-    /* A client that is cut off leaves the list, so those behind it move up. */
-    g_autoptr(GPtrArray) all = g_ptr_array_new_full(s->sessions->len, (GDestroyNotify)session_unref);
-    for (unsigned i = 0; i < s->sessions->len; i++)
-        g_ptr_array_add(all, session_ref(s->sessions->pdata[i]));
-    for (unsigned i = 0; i < all->len; i++)
-        session_event(all->pdata[i], text);
+    if (qmp_schema_event_limited(s->schema, name))
+        limiter_event(s->limiter, name, data, text);
+    else
+        tell_all(s, text);
     free(text);
+    json_decref(event);
 }
 
 /* --- life --- */
@@ -171,6 +180,7 @@ struct qmp_server *qmp_server_new(GMainContext *context, const struct qmp_comman
         .sessions = g_ptr_array_new(),
         .listener = -1,
     };
+    s->limiter = limiter_new(context, tell_all, s, LIMITER_PERIOD_MS);
     json_object_seed(0); /* reads random numbers, perhaps from a file: now, while that is possible */
     return s;
 }
@@ -186,6 +196,8 @@ void qmp_server_free(struct qmp_server *s)
         return;
     stop_accepting(s);
     fd_close(&s->listener);
+    limiter_flush(s->limiter);
+    limiter_free(s->limiter);
     while (s->sessions->len) {
         struct qmp_session *c = s->sessions->pdata[0];
         c->closed = NULL;

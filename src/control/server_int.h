@@ -6,6 +6,7 @@
 
 #include "control/fds.h"
 #include "control/framer.h"
+#include "control/limiter.h"
 #include "control/outbox.h"
 #include "control/schema.h"
 #include "control/server.h"
@@ -23,6 +24,7 @@ struct qmp_server {
     struct control_fdsets *fdsets;
     void *opaque;
     const char *early;
+    struct limiter *limiter;
     GPtrArray *sessions;         /* of struct qmp_session; each is a reference */
     struct qmp_request *current; /* the one whose command runs */
     int listener;

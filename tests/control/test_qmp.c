@@ -247,6 +247,109 @@ static void test_deaf_client(void)
     close(pair[1]);
 }
 
+/* --- anything --- */
+
+static json_t *run_echo(void *opaque G_GNUC_UNUSED, json_t *args, GError **error G_GNUC_UNUSED)
+{
+    return json_incref(args);
+}
+
+static json_t *run_fail(void *opaque G_GNUC_UNUSED, json_t *args G_GNUC_UNUSED, GError **error)
+{
+    return qmp_fail(error, QMP_ERROR_DEVICE_NOT_FOUND, "as you wish");
+}
+
+static const struct qmp_command wild_commands[] = {
+    {"echo", "?text: str, ?list: [uint8], ?word: RunState, ?inner: SchemaInfo", "any", 0, run_echo},
+    {"peek", "?text: str", "any", QMP_OOB, run_echo},
+    {"fail", "which: uint8", NULL, 0, run_fail},
+    {0},
+};
+
+static const struct qmp_command *const wild_tables[] = {wild_commands, NULL};
+
+/* A few words that messages are made of, right ones and wrong ones. */
+static const char *const words[] = {
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ",",
+    "\"execute\"",
+    "\"exec-oob\"",
+    "\"id\"",
+    "\"arguments\"",
+    "\"echo\"",
+    "\"peek\"",
+    "\"fail\"",
+    "\"getfd\"",
+    "\"add-fd\"",
+    "\"fdname\"",
+    "\"which\"",
+    "\"text\"",
+    "\"list\"",
+    "\"word\"",
+    "\"inner\"",
+    "\"running\"",
+    "\"name\"",
+    "\"meta-type\"",
+    "\"enum\"",
+    "1",
+    "-1",
+    "255",
+    "256",
+    "1e9",
+    "null",
+    "true",
+    "\"x\"",
+    "\"\\u0041\"",
+    "\"\xc3\xa9\"",
+    "\xff",
+    " ",
+    "\n",
+};
+
+static char *random_message(GRand *rand)
+{
+    GString *s = g_string_new(NULL);
+    if (g_rand_int_range(rand, 0, 4))
+        g_string_append_printf(s, "{%s:%s,\"arguments\":{", words[g_rand_int_range(rand, 0, 4) ? 6 : 7],
+                               words[g_rand_int_range(rand, 10, 15)]);
+    int count = g_rand_int_range(rand, 0, 12);
+    for (int i = 0; i < count; i++)
+        g_string_append(s, words[g_rand_int_range(rand, i % 4 == 1 ? 4 : 0, ARRAY_SIZE(words))]);
+    if (g_rand_int_range(rand, 0, 4))
+        g_string_append(s, "}}");
+    return g_string_free(s, FALSE);
+}
+
+/* Each message has one answer, of one of two forms, and it is true to its id. */
+static void test_random(void)
+{
+    enum { COUNT = 100000 };
+    AUTO(qmp_server) server = qmp_server_new(NULL, wild_tables, NULL);
+    GRand *rand = g_rand_new_with_seed(g_test_rand_int() & 0x7fffffff);
+    struct qmp_session *session = qmp_server_add(server, -1, NULL, NULL);
+    static const char hello[] = "{\"execute\":\"qmp_capabilities\",\"arguments\":{\"enable\":[\"oob\"]}}";
+    json_decref(qmp_session_answer(session, hello, strlen(hello)));
+    unsigned good = 0;
+    for (unsigned i = 0; i < COUNT; i++) {
+        g_autofree char *text = random_message(rand);
+        json_t *answer = qmp_session_answer(session, text, strlen(text));
+        json_t *error = json_object_get(answer, "error"), *value = json_object_get(answer, "return");
+        g_assert_true((error != NULL) != (value != NULL));
+        g_assert_cmpuint(json_object_size(answer), ==, json_object_get(answer, "id") ? 2 : 1);
+        if (error)
+            g_assert_cmpuint(json_object_size(error), ==, 2);
+        good += value != NULL;
+        json_decref(answer);
+    }
+    g_test_message("%u of %d messages were commands", good, COUNT);
+    g_assert_cmpuint(good, >, 100);
+    g_rand_free(rand);
+}
+
 int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN);
@@ -256,5 +359,6 @@ int main(int argc, char **argv)
     g_test_add_func("/qmp/answers", test_answers);
     g_test_add_func("/qmp/conversation", test_conversation);
     g_test_add_func("/qmp/deaf-client", test_deaf_client);
+    g_test_add_func("/qmp/random", test_random);
     return g_test_run();
 }

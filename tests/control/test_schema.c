@@ -11,14 +11,14 @@
 #include "control/schema.h"
 
 static const struct qmp_type types[] = {
-    {QMP_STRUCT, "Point", "x: int8, ?y: uint16", NULL, NULL},
-    {QMP_ENUM, "Colour", "red light-green", NULL, NULL},
-    {QMP_STRUCT, "Tree", "name: str, ?children: [Tree]", NULL, NULL},
-    {QMP_ALTERNATE, "Ref", "by-name: str, by-number: int, whole: Tree, none: null", NULL, NULL},
-    {QMP_ENUM, "Kind", "point tree other", NULL, NULL},
-    {QMP_UNION, "Thing", "kind: Kind, ?note: str", "kind", "point: Point, tree: Tree"},
-    {QMP_EVENT, "MOVED", "Point", NULL, NULL},
-    {QMP_EVENT, "DONE", NULL, NULL, NULL},
+    {QMP_STRUCT, "Point", "x: int8, ?y: uint16", NULL, NULL, false},
+    {QMP_ENUM, "Colour", "red light-green", NULL, NULL, false},
+    {QMP_STRUCT, "Tree", "name: str, ?children: [Tree]", NULL, NULL, false},
+    {QMP_ALTERNATE, "Ref", "by-name: str, by-number: int, whole: Tree, none: null", NULL, NULL, false},
+    {QMP_ENUM, "Kind", "point tree other", NULL, NULL, false},
+    {QMP_UNION, "Thing", "kind: Kind, ?note: str", "kind", "point: Point, tree: Tree", false},
+    {QMP_EVENT, "MOVED", "Point", NULL, NULL, false},
+    {QMP_EVENT, "DONE", NULL, NULL, NULL, false},
     {0},
 };
 
