@@ -161,6 +161,7 @@ const struct qmp_command *const vm_command_tables[] = {
     vm_job_commands,
     vm_action_commands,
     vm_dump_commands,
+    vm_device_commands,
     vm_memory_commands,
     vm_net_commands,
     vm_save_commands,

@@ -28,6 +28,12 @@ bool vm_functions_add_disks(struct vm *vm, struct guest_options *o, struct vm_fu
 bool vm_functions_add_networks(struct vm *vm, struct guest_options *o, struct vm_functions *f,
                                GError **error);
 
+/* A card's address as people write it; the one it has when nobody says anything: the same at each start of a
+ * guest with a name; and what an MTU may be. Messages speak of --net. */
+bool vm_mac_parse(const char *text, uint64_t *mac, GError **error);
+uint64_t vm_mac_default(const char *name, unsigned index);
+bool vm_mtu_check(unsigned mtu, GError **error);
+
 /* The back end of one of vm->nets. */
 struct vm_network;
 struct net *vm_network_net(const struct vm_network *n);

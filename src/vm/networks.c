@@ -28,7 +28,7 @@ struct net *vm_network_net(const struct vm_network *n)
 }
 
 /* "02:00:5e:00:53:01"; an address of one card, so not of a group. */
-static bool parse_mac(const char *text, uint64_t *mac, GError **error)
+bool vm_mac_parse(const char *text, uint64_t *mac, GError **error)
 {
     *mac = 0;
     const char *c = text;
@@ -47,7 +47,7 @@ static bool parse_mac(const char *text, uint64_t *mac, GError **error)
 /* Locally administered (the second bit of the first byte), so nobody's hardware has it; the same for each
  * start of a guest with a name, whose own files may remember the card by it. A guest without one has no such
  * files. */
-static uint64_t default_mac(const char *name, unsigned index)
+uint64_t vm_mac_default(const char *name, unsigned index)
 {
     uint8_t digest[32];
     gsize size = sizeof(digest);
@@ -64,7 +64,7 @@ static uint64_t default_mac(const char *name, unsigned index)
     return mac;
 }
 
-static bool check_mtu(unsigned mtu, GError **error)
+bool vm_mtu_check(unsigned mtu, GError **error)
 {
     return !mtu || (mtu >= NET_MTU_MIN && mtu <= NET_MTU_MAX) ||
            hostel_fail(error, HOSTEL_ERROR_USAGE, "--net mtu=%u: must be %d to %d", mtu, NET_MTU_MIN,
@@ -75,7 +75,7 @@ static bool add_network(struct vm *vm, struct net_options *o, unsigned index, st
                         GError **error)
 {
     uint64_t mac = 0, mtu = o->mtu;
-    if (!check_mtu(o->mtu, error) || (o->mac && !parse_mac(o->mac, &mac, error)))
+    if (!vm_mtu_check(o->mtu, error) || (o->mac && !vm_mac_parse(o->mac, &mac, error)))
         return false;
     if (o->link.fd < 0)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "--net %s: link=fd:N is missing", o->backend);
@@ -87,7 +87,7 @@ static bool add_network(struct vm *vm, struct net_options *o, unsigned index, st
     struct vm_network *n = g_new0(struct vm_network, 1);
     *n = (struct vm_network){
         .net = net,
-        .values = {{"mac", o->mac ? mac : default_mac(vm->options->name, index)}, {"mtu", mtu}, {0}},
+        .values = {{"mac", o->mac ? mac : vm_mac_default(vm->options->name, index)}, {"mtu", mtu}, {0}},
     };
     g_ptr_array_add(vm->nets, n);
     const struct device_wires wires = {.net = net};

@@ -16,6 +16,7 @@
 #include "os/fd.h"
 #include "vm/dump.h"
 #include "vm/functions.h"
+#include "vm/hotplug.h"
 #include "vm/notices.h"
 
 enum { POWER_SEEN = 1 << 16 };
@@ -300,6 +301,7 @@ static struct machine *build_machine(struct vm *vm, struct guest_options *o, GEr
         return NULL;
     config.virtio = functions.row;
     config.n_virtio = functions.count;
+    config.ports = o->hotplug;
     return machine_new(board, &config, error);
 }
 
@@ -338,6 +340,7 @@ struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, GError
     vm->machine = build_machine(vm, options, error);
     if (!vm->machine)
         return NULL;
+    vm->hotplug = vm_hotplug_new(vm);
     vm->control = qmp_server_new(NULL, vm_command_tables, vm);
     if (options->control.fd >= 0)
         qmp_server_add(vm->control, fd_steal(&options->control.fd), on_closed, vm);
@@ -364,6 +367,7 @@ void vm_free(struct vm *vm)
         vm_save_free(vm);
     vm_dump_free(vm);
     machine_free(vm->machine);
+    vm_hotplug_free(vm->hotplug);
     vm_nodes_free(vm->nodes);
     if (vm->channels)
         g_ptr_array_unref(vm->channels);

@@ -51,6 +51,7 @@ struct vm {
     GPtrArray *channels;       /* of struct stream, likewise */
     struct device_port *ports; /* of the channels; the machine borrows them */
     GPtrArray *nets;           /* of the network cards' back ends, likewise */
+    struct vm_hotplug *hotplug;
     struct qmp_server *control;
     struct sandbox *sandbox;  /* borrowed: what is in force */
     struct vm_worker *worker; /* does what takes long */
@@ -101,6 +102,7 @@ extern const struct qmp_command vm_about_commands[];
 extern const struct qmp_command vm_job_commands[];
 extern const struct qmp_command vm_action_commands[];
 extern const struct qmp_command vm_dump_commands[];
+extern const struct qmp_command vm_device_commands[];
 extern const struct qmp_command vm_memory_commands[];
 extern const struct qmp_command vm_net_commands[];
 extern const struct qmp_command vm_block_commands[];
