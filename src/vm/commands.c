@@ -73,6 +73,9 @@ static json_t *system_powerdown(void *opaque, json_t *args G_GNUC_UNUSED, GError
     if (!button)
         return qmp_fail(error, QMP_ERROR_DEVICE_NOT_FOUND,
                         "this guest has no power button; use quit, or power off inside the guest");
+    if (vm->state != VM_RUNNING) /* its memory must not change now */
+        return qmp_fail(error, QMP_ERROR_GENERIC,
+                        "a guest that stands still hears nothing; let it go on first, with cont");
     if (!virtio_input_press_power(button))
         return qmp_fail(error, QMP_ERROR_DEVICE_NOT_ACTIVE,
                         "nobody in the guest listens to the power button (Linux: virtio_input); use quit, "

@@ -153,6 +153,9 @@ def test_wrong_messages_change_nothing():
                         b'{"a":' + b"[" * 40 + b"]" * 40 + b"}\n", b'{"a":"' + b"x" * 70000 + b'"}\n'):
             assert error_class(vmm.send(message)) == "GenericError", message
         assert error_class(vmm.command("system_powerdown")) == "DeviceNotActive"
+        vmm.command("stop")
+        assert "stands still" in vmm.command("system_powerdown")["error"]["desc"]
+        vmm.command("cont")
         assert error_class(vmm.command("no-such-command")) == "CommandNotFound"
         assert vmm.command("query-status")["return"]["status"] == "running"
 
