@@ -351,6 +351,7 @@ int mem_restore(struct mem *m, const struct mem_block *block, int fd, uint64_t p
     b->fd = fd;
     b->place = place;
     b->private = true;
+    atomic_store(&m->pieces, 0); /* RAM is one block; the others are never discarded */
     for (uint64_t i = 0; i < block_pages(b); i++)
         if (atomic_load_explicit(&b->track[i], memory_order_relaxed))
             atomic_store(&b->track[i], MEM_DIRTY);

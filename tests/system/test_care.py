@@ -4,12 +4,13 @@
 """What a running guest gives back, and what is noticed of it: Debian's drivers at the balloon and the watchdog, the
 notice of a panic, and what is done about them."""
 
+import hashlib
 import os
 import socket
 import subprocess
 
 from debian import BOOT, SCRATCH, files, initramfs
-from guest import VMM, Qmp, tap, until
+from guest import VMM, Qmp, status_of, tap, until
 
 MIB = 1 << 20
 
@@ -107,6 +108,49 @@ def test_memory_comes_back():
         assert "error" in vmm.command("balloon", value=0)
         vmm.ask("system_reset")
         assert vmm.ask("query-balloon")["actual"] == 512 * MIB
+        vmm.ask("quit")
+
+
+RESTORED = r"""
+echo "ready"
+read -r line
+dd if=/dev/zero of=/big bs=1M count=180 2>/dev/null
+echo "filled $(md5sum </big)"
+read -r line
+rm /big
+echo "freed"
+read -r line
+dd if=/dev/zero of=/big bs=1M count=180 2>/dev/null
+echo "again $(md5sum </big)"
+"""
+ZEROES = hashlib.md5(bytes(180 * MIB)).hexdigest().encode()
+
+
+def private_bytes(vmm):
+    return int(status_of(vmm.process.pid)["RssAnon"].split()[0]) * 1024
+
+
+def test_memory_comes_back_from_a_restored_guest():
+    """Its memory lies over the file it was saved in, so what it gives back is not that file's."""
+    path = f"{SCRATCH.name}/saved"
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    with Machine(RESTORED, "virtio,virtio_balloon", memory="512M") as vmm:
+        vmm.wait_for(b"ready")
+        socket.send_fds(vmm.socket, [b'{"execute": "getfd", "arguments": {"fdname": "saved"}}\n'], [fd])
+        assert vmm.answer() == {"return": {}}
+        vmm.ask("x-save", fdname="saved")
+        vmm.ask("quit")
+    with Machine(RESTORED, "virtio,virtio_balloon", "--incoming", f"fd:{fd}:saved", memory="512M", keep=[fd]) as vmm:
+        os.close(fd)
+        vmm.say(b"\n")
+        vmm.wait_for(b"filled " + ZEROES)
+        full = private_bytes(vmm)
+        assert full > 180 * MIB, full
+        vmm.say(b"\n")
+        vmm.wait_for(b"freed")
+        until(lambda: private_bytes(vmm) < full - 150 * MIB, "free memory given back", BOOT)
+        vmm.say(b"\n")
+        vmm.wait_for(b"again " + ZEROES)
         vmm.ask("quit")
 
 
