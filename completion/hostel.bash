@@ -45,11 +45,34 @@ _hostel_guest()
         mapfile -t COMPREPLY < <(compgen -W "table json name" -- "$current")
         return
         ;;
-    -t | --timeout | -d | --delay | -n | --lines) return ;;
+    -t | --timeout | -d | --delay | -n | --lines | -m | --note | -c | --count | --name)
+        [ "$command:$previous" = logs:-c ] || return
+        ;;
     esac
     case "$command:$current" in
     *:-*) mapfile -t COMPREPLY < <(compgen -W "$(_hostel_own_options "$command")" -- "$current") ;;
     ps:* | guests:*) ;;
+    snapshot:*)
+        if [ "$COMP_CWORD" -eq 2 ]; then
+            mapfile -t COMPREPLY < <(compgen -W "create list revert delete" -- "$current")
+        elif [ "$previous" = "$named" ]; then
+            mapfile -t COMPREPLY < <(compgen -W "$(_hostel_guests)" -- "$current")
+        elif [ "$named" != create ]; then
+            mapfile -t COMPREPLY < <(compgen -W "$(hostel snapshot list -o name "$previous" 2>/dev/null)" -- "$current")
+        fi
+        ;;
+    save:* | dump:*)
+        compopt -o filenames 2>/dev/null
+        if [ "$COMP_CWORD" -eq 2 ]; then
+            mapfile -t COMPREPLY < <(compgen -W "$(hostel ps -o name 2>/dev/null)" -- "$current")
+        else
+            mapfile -t COMPREPLY < <(compgen -f -- "$current")
+        fi
+        ;;
+    restore:*)
+        compopt -o filenames 2>/dev/null
+        mapfile -t COMPREPLY < <(compgen -W "$(_hostel_guests)" -- "$current"; compgen -f -- "$current")
+        ;;
     set:*)
         if [ "$COMP_CWORD" -eq 2 ]; then
             mapfile -t COMPREPLY < <(compgen -W "$(_hostel_guests)" -- "$current")
@@ -189,8 +212,8 @@ _hostel()
     fi
     case "${COMP_WORDS[1]}" in
     run) ;;
-    ps | info | top | start | pause | resume | reset | shutdown | stop | kill | wait | dump | console | logs | rename | \
-        set | rm | guests | remove)
+    ps | info | top | start | pause | resume | reset | shutdown | stop | kill | save | restore | snapshot | clone | \
+        wait | dump | console | logs | rename | set | rm | guests | remove)
         _hostel_guest "${COMP_WORDS[1]}" "$current" "$previous"
         return
         ;;

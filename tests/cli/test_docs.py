@@ -206,6 +206,10 @@ def test_completion_offers_guests():
         for command in ("ps", "info", "logs", "stop", "rm", "top", "start"):
             assert complete("hostel", command, "--") == {f"--{name}" for name in own_options(command)}, command
         assert complete("hostel", "ps", "-o", "") == {"table", "json", "name"}
+        assert complete("hostel", "snapshot", "re") == {"revert"}
+        assert complete("hostel", "snapshot", "create", "") == complete("hostel", "clone", "") == {"web", "mail"}
+        assert complete("hostel", "restore", "m") >= {"mail"}
+        assert str(MANUAL) in complete("hostel", "dump", "web", str(MANUAL)[:-2])
         assert {"memory=", "cpus=", "append="} <= complete("hostel", "set", "web", "")
         assert complete("hostel", "set", "web", "memory", "=", "") == set()
         assert complete("hostel", "run", "--name", "") == {"web", "mail"}
