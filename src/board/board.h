@@ -28,6 +28,9 @@ struct machine_virtio {
     const struct device_value *values;
     struct device_wires wires;
     bool optional; /* left out when there is no room for it */
+    /* For whoever fills ports (ports.h), which number from 1 on; 0 = it has a slot of the board's own. */
+    unsigned port;
+    const char *id;
 };
 
 /* Which mode begins with what is in flash. */

@@ -255,6 +255,8 @@ bool vm_functions_add_disks(struct vm *vm, struct guest_options *o, struct vm_fu
         const struct device_wires wires = {.disk = root, .serial = items[i].serial};
         if (!vm_functions_add(f, "virtio-blk", disk_values(o->cpus), &wires, error))
             return false;
+        f->row[f->count - 1].port = items[i].port;
+        f->row[f->count - 1].id = items[i].id;
     }
     return true;
 }

@@ -69,6 +69,20 @@ static bool add_optional(struct vm_functions *f, const char *type, GError **erro
     return true;
 }
 
+unsigned vm_functions_split(struct vm_functions *f)
+{
+    struct vm_functions all = *f;
+    unsigned n = 0, own;
+    for (unsigned i = 0; i < all.count; i++)
+        if (!all.row[i].port)
+            f->row[n++] = all.row[i];
+    own = n;
+    for (unsigned i = 0; i < all.count; i++)
+        if (all.row[i].port)
+            f->row[n++] = all.row[i];
+    return own;
+}
+
 bool vm_functions_collect(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error)
 {
     f->count = 0;

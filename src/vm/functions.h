@@ -23,6 +23,9 @@ bool vm_functions_add(struct vm_functions *f, const char *type, const struct dev
  * to vm. Main thread, before the machine is built. */
 bool vm_functions_collect(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error);
 
+/* Puts those for ports behind the others, without changing any order; how many the others are. */
+unsigned vm_functions_split(struct vm_functions *f);
+
 /* Of these, the disks (disks.c); and the networks (networks.c). */
 bool vm_functions_add_disks(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error);
 bool vm_functions_add_networks(struct vm *vm, struct guest_options *o, struct vm_functions *f,

@@ -200,7 +200,7 @@ static struct machine_port *empty_port(struct vm_hotplug *h, const char *bus, un
 }
 
 /* Puts it into the port. Takes d, which in case of failure is let go. */
-static bool put(struct vm_hotplug *h, struct hot_device *d, struct machine_virtio *f, bool cold,
+static bool put(struct vm_hotplug *h, struct hot_device *d, const struct machine_virtio *f, bool cold,
                 GError **error)
 {
     struct machine_port *p = port_of(h, d);
@@ -300,19 +300,22 @@ bool vm_hotplug_add(struct vm_hotplug *h, const struct vm_hotplug_request *r, GE
     return drivers[i].add(h, r, d, error);
 }
 
-bool vm_hotplug_put(struct vm_hotplug *h, const struct vm_hotplug_cold *c, GError **error)
+bool vm_hotplug_put(struct vm_hotplug *h, const struct machine_virtio *f, GError **error)
 {
-    const struct machine_port *p = machine_port(h->vm->machine, c->port);
-    struct machine_virtio f = {.type = c->type, .values = c->values, .wires = *c->back_ends};
+    const struct machine_port *p = machine_port(h->vm->machine, f->port);
     if (!p)
         return hostel_fail(error, HOSTEL_ERROR_USAGE,
-                           "%s: there is no port %u; start the guest with --hotplug %u", c->id, c->port,
-                           c->port);
+                           "port=%u: there is no such port; --hotplug says how many there are", f->port);
     if (p->transport)
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: port %u is taken", c->id, c->port);
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "port=%u: is given twice", f->port);
+    const char *id = f->id ? f->id : p->name;
+    if (!check_id(id, error))
+        return false;
+    if (find_device(h, id))
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "there is a device '%.40s' already", id);
     struct hot_device *d = g_new0(struct hot_device, 1);
-    *d = (struct hot_device){.id = g_strdup(c->id), .port = c->port};
-    return put(h, d, &f, true, error);
+    *d = (struct hot_device){.id = g_strdup(id), .port = f->port, .root = f->wires.disk};
+    return put(h, d, f, true, error);
 }
 
 /* --- network back ends --- */

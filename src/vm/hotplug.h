@@ -24,8 +24,7 @@
 
 struct vm;
 struct vm_hotplug;
-struct device_wires;
-struct device_value;
+struct machine_virtio;
 
 /* For the machine of vm, which is built. Main thread, as all below. */
 struct vm_hotplug *vm_hotplug_new(struct vm *vm);
@@ -44,14 +43,9 @@ struct vm_hotplug_request {
 bool vm_hotplug_add(struct vm_hotplug *h, const struct vm_hotplug_request *r, GError **error);
 bool vm_hotplug_remove(struct vm_hotplug *h, const char *id, GError **error);
 
-/* A device that is there from the start. port is numbered from 1 on. */
-struct vm_hotplug_cold {
-    const char *id, *type;
-    unsigned port;
-    const struct device_wires *back_ends;
-    const struct device_value *values;
-};
-bool vm_hotplug_put(struct vm_hotplug *h, const struct vm_hotplug_cold *c, GError **error);
+/* A device that is there from the start, in the port that f names. Without an id it is called after the port.
+ */
+bool vm_hotplug_put(struct vm_hotplug *h, const struct machine_virtio *f, GError **error);
 
 /* fd is taken in any case. */
 bool vm_netdev_add(struct vm_hotplug *h, const char *id, const char *backend, int fd, GError **error);

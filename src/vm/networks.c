@@ -91,7 +91,10 @@ static bool add_network(struct vm *vm, struct net_options *o, unsigned index, st
     };
     g_ptr_array_add(vm->nets, n);
     const struct device_wires wires = {.net = net};
-    return vm_functions_add(f, "virtio-net", n->values, &wires, error);
+    if (!vm_functions_add(f, "virtio-net", n->values, &wires, error))
+        return false;
+    f->row[f->count - 1].port = o->port;
+    return true;
 }
 
 bool vm_functions_add_networks(struct vm *vm, struct guest_options *o, struct vm_functions *f, GError **error)

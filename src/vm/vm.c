@@ -264,17 +264,25 @@ static bool take_fw_files(struct guest_options *o, struct machine_config *c, GEr
     return true;
 }
 
-static struct machine *build_machine(struct vm *vm, struct guest_options *o, GError **error)
+/* The machine is built; its ports are filled before it starts. */
+static bool fill_ports(struct vm *vm, const struct machine_virtio *rows, unsigned n, GError **error)
+{
+    vm->hotplug = vm_hotplug_new(vm);
+    for (unsigned i = 0; i < n; i++)
+        if (!vm_hotplug_put(vm->hotplug, &rows[i], error))
+            return false;
+    return true;
+}
+
+static bool build_machine(struct vm *vm, struct guest_options *o, GError **error)
 {
     const struct accel *accel = choose_method(o->method, error);
     const struct board *board = accel ? choose_board(o, error) : NULL;
     if (!board)
-        return NULL;
-    if (o->kernel.fd < 0 && o->firmware.fd < 0 && !o->flash.count) {
-        hostel_fail(error, HOSTEL_ERROR_USAGE,
-                    "nothing to boot: give --kernel FILE, --firmware FILE, both, or --flash FILE");
-        return NULL;
-    }
+        return false;
+    if (o->kernel.fd < 0 && o->firmware.fd < 0 && !o->flash.count)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "nothing to boot: give --kernel FILE, --firmware FILE, both, or --flash FILE");
     struct machine_config config = {
         .accel = accel,
         .vcpus = o->cpus,
@@ -295,14 +303,16 @@ static struct machine *build_machine(struct vm *vm, struct guest_options *o, GEr
         .opaque = vm,
     };
     if (!take_flash(o, &config, error) || !take_fw_files(o, &config, error))
-        return NULL;
+        return false;
     struct vm_functions functions;
     if (!vm_functions_collect(vm, o, &functions, error))
-        return NULL;
+        return false;
+    const unsigned own = vm_functions_split(&functions);
     config.virtio = functions.row;
-    config.n_virtio = functions.count;
+    config.n_virtio = own;
     config.ports = o->hotplug;
-    return machine_new(board, &config, error);
+    vm->machine = machine_new(board, &config, error);
+    return vm->machine && fill_ports(vm, functions.row + own, functions.count - own, error);
 }
 
 static void on_job_event(void *opaque, const char *name, json_t *data)
@@ -337,10 +347,8 @@ struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, GError
     if (!vm->jobs)
         return NULL;
     vm->console = open_console(&options->console);
-    vm->machine = build_machine(vm, options, error);
-    if (!vm->machine)
+    if (!build_machine(vm, options, error))
         return NULL;
-    vm->hotplug = vm_hotplug_new(vm);
     vm->control = qmp_server_new(NULL, vm_command_tables, vm);
     if (options->control.fd >= 0)
         qmp_server_add(vm->control, fd_steal(&options->control.fd), on_closed, vm);

@@ -20,7 +20,7 @@ import threading
 
 from debian import BOOT, files, initramfs
 from frames import checksum
-from guest import Qmp, Skip, VMM, tap
+from guest import Qmp, Skip, VMM, tap, until
 
 SCRIPT = """stty -echo
 echo "<ready>"
@@ -32,10 +32,11 @@ DISK_BYTES = 8 << 20
 class Guest(Qmp):
     """A guest with a shell on its console."""
 
-    def __init__(self, *args, kernel=None, modules="virtio", ports=2, memory="256M"):
+    def __init__(self, *args, kernel=None, modules="virtio", ports=2, memory="256M", keep=()):
         self.socket, theirs = socket.socketpair()
         self.console, their_console = socket.socketpair()
         opened = [os.open(name, os.O_RDONLY) for name in (kernel or files() / "kernel", initramfs(SCRIPT, modules))]
+        opened += keep
         keep = [theirs.fileno(), their_console.fileno(), *opened]
         ports = ["--hotplug", str(ports)] if ports else []
         self.process = subprocess.Popen(
@@ -244,6 +245,53 @@ def test_reset_agrees():
         guest.ready()
         assert guest.shell("cat /sys/bus/pci/devices/*/device").split() == ["0x000c", "0x000c", "0x1041"]
         guest.do("blockdev-del", **{"node-name": "image"})
+
+
+def disk_words(file, keep, **more):
+    """--disk for a VMM; keep gets the descriptor."""
+    keep.append(os.open(file.name, os.O_RDWR))
+    words = "".join(f",{key}={value}" for key, value in more.items())
+    return ["--disk", f"file=fd:{keep[-1]}:image,format=raw{words}"]
+
+
+def test_there_from_the_start():
+    with image() as file:
+        keep = []
+        with Guest(*disk_words(file, keep, port=2, id="cold"), keep=keep) as guest:
+            guest.ready()
+            guest.until("[ -e /dev/vda ]")
+            assert functions(guest) == {"cold": 0x1042}
+            use_disk(guest, file, "vda")
+            guest.shell("echo 1 > /sys/bus/pci/devices/0000:02:00.0/remove")
+            guest.do("device_del", id="cold")
+            guest.wait_event("DEVICE_DELETED")
+
+
+def test_saved_and_restored():
+    """What came while the guest ran is there again when it goes on, from options that say the port."""
+    with image() as file, tempfile.TemporaryFile() as saved:
+        with Guest() as guest:
+            guest.ready()
+            guest.add_node("image", file.name)
+            guest.do("device_add", driver="virtio-blk-pci", id="hot", drive="image")
+            guest.shell("echo 1 > /sys/bus/pci/rescan")
+            guest.until("[ -e /dev/vda ]")
+            use_disk(guest, file, "vda")
+            guest.shell("echo kept > /note")
+            guest.hand("file", saved.fileno())
+            guest.do("migrate", uri="fd:file")
+            until(lambda: guest.do("query-migrate")["status"] in ("completed", "failed"), "the end of saving", BOOT)
+            assert guest.do("query-migrate")["status"] == "completed", guest.do("query-migrate")
+            assert "saved" in guest.fails("device_del", id="hot")["desc"]
+        keep = [os.dup(saved.fileno())]
+        with Guest(*disk_words(file, keep, port=1, id="hot"), "--incoming", f"fd:{keep[0]}", keep=keep) as guest:
+            guest.do("cont")
+            assert guest.shell("cat /note").strip() == "kept"
+            use_disk(guest, file, "vda")
+            assert functions(guest) == {"hot": 0x1042}
+            guest.shell("echo 1 > /sys/bus/pci/devices/0000:01:00.0/remove")
+            guest.do("device_del", id="hot")
+            guest.wait_event("DEVICE_DELETED")
 
 
 # --- a kernel that does it by itself ---
