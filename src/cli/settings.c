@@ -27,6 +27,9 @@ static const struct setting rows[] = {
      live_check_cap, live_set_cap},
     {"nice", "N", "how little it presses for the host's processors, -20 to 19", live_check_nice,
      live_set_nice},
+    {"net-in", "BITS", "what each of its network cards may receive in a second, as in 10M", live_check_rate,
+     live_set_net_in},
+    {"net-out", "BITS", "what each of them may send", live_check_rate, live_set_net_out},
     {0},
 };
 

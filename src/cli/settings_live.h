@@ -12,6 +12,7 @@ bool live_check_cpus(const char *value, GError **error);
 bool live_check_weight(const char *value, GError **error);
 bool live_check_cap(const char *value, GError **error);
 bool live_check_nice(const char *value, GError **error);
+bool live_check_rate(const char *value, GError **error); /* settings_net.c */
 
 bool live_set_memory_target(struct setting_live *live, const char *value, GError **error);
 bool live_set_affinity(struct setting_live *live, const char *value, GError **error);
@@ -19,6 +20,8 @@ bool live_set_weight(struct setting_live *live, const char *value, GError **erro
 bool live_set_cap(struct setting_live *live, const char *value, GError **error);
 bool live_set_nice(struct setting_live *live, const char *value, GError **error);
 bool live_set_memory_limit(struct setting_live *live, const char *value, GError **error);
+bool live_set_net_in(struct setting_live *live, const char *value, GError **error);
+bool live_set_net_out(struct setting_live *live, const char *value, GError **error);
 
 /* Removes the control groups that a run left behind, which nobody is in any more. runtime: its open folder.
  */

@@ -326,6 +326,24 @@ def groups_of(pid):
     return {line.rsplit("/", 1)[1] for line in open(f"/proc/{pid}/cgroup", encoding="ascii").read().split()}
 
 
+def test_rates_of_networks():
+    with Guest("wired", "--net", "user", "--net", "user"):
+        for word in ("net-in=", "net-out=5"):
+            assert good("set", "wired", word) == ""
+        for wrong in ("0", "10Q", "10MM", "-1", "x", "99999999999999999999", "9999999999G"):
+            bad(2, "10M", args=["set", "wired", f"net-in={wrong}"])
+        good("set", "wired", "net-in=2M", "net-out=3k")
+        for again in (False, True):  # they are kept
+            if again:
+                good("kill", "wired")
+                good("start", "wired")
+            cards = until(lambda: [(card["id"], card["rx-bits"], card["tx-bits"]) for card in qmp(
+                "wired", "x-query-net")[0] if card["rx-bits"]], "the rates")
+            assert cards == [("net0", 2000000, 3000), ("net1", 2000000, 3000)], cards
+        good("set", "wired", "net-in=", "net-out=")
+        assert {card["rx-bits"] + card["tx-bits"] for card in qmp("wired", "x-query-net")[0]} == {0}
+
+
 def test_set_while_it_runs():
     one = min(os.sched_getaffinity(0))
     with Guest("reins"):
