@@ -19,7 +19,8 @@ import subprocess
 import tempfile
 import time
 
-from guest import HOSTEL, MONITOR, PATIENCE, SANITIZED, Pipes, Terminal, alive, children, hostel, tap, until
+import debian
+from guest import HOSTEL, MONITOR, PATIENCE, SANITIZED, Pipes, Skip, Terminal, alive, children, hostel, tap, until
 
 SCRATCH = tempfile.TemporaryDirectory()
 HERE = pathlib.Path(SCRATCH.name)
@@ -239,6 +240,30 @@ def test_stop_and_kill():
         row = ps("stone")
         assert row["status"] == "crashed" and row["signal"] == 9 and "signal 9" in row["why"], row
         assert hostel("wait", "stone").returncode == 125
+
+
+LISTENER = r"""
+exec 3</dev/input/event0
+echo "listening"
+dd bs=24 count=1 <&3 >/dev/null 2>&1
+echo "going"
+"""
+
+
+def test_stop_asks_first():
+    """Linux hears the power button, which `shutdown` and `stop` press, and powers off by itself."""
+    if SANITIZED:
+        raise Skip("Linux takes too long under sanitizers")
+    linux = ["run", "-d", "--name", "ear", "--isa", "riscv64", "--memory", "256M",
+             "--kernel", str(debian.files() / "kernel"), "--append", "console=ttyS0 quiet",
+             "--initrd", str(debian.initramfs(LISTENER, "virtio,virtio_input,evdev"))]
+    for way in (["stop", "-t", str(debian.BOOT)], ["shutdown"]):
+        good(*linux)
+        until(lambda: "listening" in said("ear"), "Linux", debian.BOOT)
+        assert good(*way, "ear") == ""
+        until(lambda: status("ear") == "off", "the end", debian.BOOT)
+        assert ps("ear")["why"] == "it powered off" and "going" in said("ear"), ps("ear")
+        good("rm", "ear")
 
 
 def test_wait():
