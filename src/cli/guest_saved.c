@@ -116,23 +116,32 @@ static bool write_state(struct guest_call *call, int fd, const json_t *about, js
     return done;
 }
 
+/* A file without a name, of which nothing is left when we are killed; where there are none, one with a
+ * temporary name. */
+static int open_new(const char *folder, const char *temporary, bool *nameless)
+{
+    int fd = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    *nameless = fd >= 0;
+    return fd >= 0 ? fd : open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+}
+
 bool guest_save_to(struct guest_call *call, const char *path, const json_t *about, json_t *more,
                    GError **error)
 {
     g_autofree char *folder = g_path_get_dirname(path), *file = g_path_get_basename(path);
-    g_autofree char *temporary = g_strdup_printf("%s/.%s.XXXXXX", folder, file);
-    AUTO_FD fd = mkostemp(temporary, O_CLOEXEC);
+    g_autofree char *temporary = g_strdup_printf("%s/.%s.%08x", folder, file, g_random_int());
+    bool nameless;
+    AUTO_FD fd = open_new(folder, temporary, &nameless);
     if (fd < 0) {
         json_decref(more);
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", path, g_strerror(errno));
     }
-    if (!write_state(call, fd, about, more, error)) {
+    g_autofree char *own = g_strdup_printf("/proc/self/fd/%d", fd);
+    bool good = write_state(call, fd, about, more, error);
+    if (good && ((nameless && linkat(AT_FDCWD, own, AT_FDCWD, temporary, AT_SYMLINK_FOLLOW)) ||
+                 rename(temporary, path)))
+        good = hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", path, g_strerror(errno));
+    if (!good)
         unlink(temporary);
-        return false;
-    }
-    if (!rename(temporary, path))
-        return sync_folder_of(path, error);
-    hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", path, g_strerror(errno));
-    unlink(temporary);
-    return false;
+    return good && sync_folder_of(path, error);
 }

@@ -167,19 +167,26 @@ static void list_table(const struct named *guest, const struct moment *m)
 
 static json_t *list_json(const struct named *guest, const struct moment *m)
 {
-    json_t *out = json_array(), *snapshot;
-    const char *name;
-    json_t *current = json_object_get(m->layers, "current");
-    json_object_foreach(json_object_get(m->layers, "snapshots"), name, snapshot)
-    {
-        json_t *row =
-            json_pack("{s:s,s:O,s:O,s:O,s:f}", "name", name, "parent", json_object_get(snapshot, "parent"),
-                      "time", json_object_get(snapshot, "time"), "note", json_object_get(snapshot, "note"),
-                      "memory", bytes_of(guest, name));
-        json_object_set_new(row, "current", json_boolean(!g_strcmp0(json_string_value(current), name)));
-        json_array_append_new(out, row);
+    json_t *out = json_array(), *snapshots = json_object_get(m->layers, "snapshots");
+    const char *current = json_string_value(json_object_get(m->layers, "current"));
+    g_autoptr(GArray) branches = tree(snapshots);
+    for (guint i = 0; i < branches->len; i++) {
+        const char *name = g_array_index(branches, struct branch, i).name;
+        json_t *snapshot = json_object_get(snapshots, name);
+        json_array_append_new(out, json_pack("{s:s,s:O,s:O,s:O,s:f,s:b}", "name", name, "parent",
+                                             json_object_get(snapshot, "parent"), "time",
+                                             json_object_get(snapshot, "time"), "note",
+                                             json_object_get(snapshot, "note"), "memory",
+                                             bytes_of(guest, name), "current", !g_strcmp0(current, name)));
     }
     return out;
+}
+
+static void list_names(const struct moment *m)
+{
+    g_autoptr(GArray) branches = tree(json_object_get(m->layers, "snapshots"));
+    for (guint i = 0; i < branches->len; i++)
+        printf("%s\n", g_array_index(branches, struct branch, i).name);
 }
 
 static bool list(struct moment *m, GError **error)
@@ -190,12 +197,7 @@ static bool list(struct moment *m, GError **error)
     if (!strcmp(m->args->output, "json")) {
         table_json(list_json(guest, m));
     } else if (!strcmp(m->args->output, "name")) {
-        const char *name;
-        json_t *snapshot;
-        json_object_foreach(json_object_get(m->layers, "snapshots"), name, snapshot)
-        {
-            printf("%s\n", name);
-        }
+        list_names(m);
     } else {
         list_table(guest, m);
     }

@@ -82,6 +82,10 @@ bool qmp_request_reply_fd(struct qmp_request *r, int fd);
  */
 struct qmp_request *qmp_request_hold(struct qmp_server *s);
 
+/* Has the client gone, so that nobody waits for the answer? One that has only closed its sending half waits.
+ */
+bool qmp_request_is_orphan(const struct qmp_request *r);
+
 /* Answers a held request with value or, if that is NULL, error (both taken), and lets go of it; nobody minds
  * when its client has gone. Not from within run(). */
 void qmp_request_finish(struct qmp_request *r, json_t *value, GError *error);

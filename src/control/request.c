@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* A message from its text to its answer. */
+#include <poll.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -222,6 +223,13 @@ struct qmp_request *qmp_request_hold(struct qmp_server *s)
     g_assert(s->current && !s->current->oob);
     s->current->held = true;
     return s->current;
+}
+
+bool qmp_request_is_orphan(const struct qmp_request *r)
+{
+    struct pollfd end = {r->session->fd, 0, 0};
+    return !r->session->server || r->session->fd < 0 ||
+           (poll(&end, 1, 0) > 0 && end.revents & (POLLHUP | POLLERR));
 }
 
 void qmp_request_finish(struct qmp_request *r, json_t *value, GError *error)

@@ -80,6 +80,11 @@ static void on_saved(void *opaque, const GError *error)
     c->request = NULL;
 }
 
+static bool is_wanted(void *opaque)
+{
+    return !qmp_request_is_orphan(((const struct call *)opaque)->request);
+}
+
 /* The guest stands and its state was taken. */
 static bool switch_disks(void *opaque, GError **error)
 {
@@ -129,6 +134,7 @@ static json_t *x_save(void *opaque, json_t *args, GError **error)
     }
     struct call *c = g_new(struct call, 1);
     *c = (struct call){.vm = vm, .request = qmp_request_hold(vm->control)};
+    request.wanted = is_wanted;
     request.done = on_saved;
     request.drop = drop_call;
     request.opaque = c;

@@ -134,8 +134,16 @@ static void copy(struct vm_work *work)
 
 /* --- the end --- */
 
+static bool is_wanted(const struct save *s)
+{
+    return !s->request.wanted || s->request.wanted(s->request.opaque);
+}
+
 static void finished(struct save *s)
 {
+    if (!s->error && !s->request.run_on && !is_wanted(s))
+        hostel_fail(&s->error, HOSTEL_ERROR_HOST,
+                    "whoever wanted the guest saved has gone before the end; it goes on");
     enum vm_save_status state = !s->error ? SAVE_COMPLETED : cancelled(s) ? SAVE_CANCELLED : SAVE_FAILED;
     s->total_ns = now_ns() - s->began;
     atomic_store(&s->state, state);
@@ -199,6 +207,8 @@ static void copy_done(struct vm_work *work)
     struct save *s = (struct save *)(void *)work;
     if (s->vm->state == VM_ENDED)
         return;
+    if (!s->status && !is_wanted(s))
+        s->status = -ECANCELED;
     if (s->status) {
         fail(s, s->status);
         finished(s);

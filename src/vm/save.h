@@ -50,6 +50,8 @@ struct vm_save_request {
     /* Called while the guest stands and its state has been taken, before it goes on. False with *error undoes
      * the saving. Optional. */
     bool (*stopped)(void *opaque, GError **error);
+    /* Does anybody still want it? If not, it is undone. Optional. */
+    bool (*wanted)(void *opaque);
     /* On the main thread, behind everything; the error is borrowed, NULL = saved. Not when the guest ends
      * before. Optional. */
     void (*done)(void *opaque, const GError *error);

@@ -1,0 +1,289 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) the Hostel authors
+"""Moments of whole guests: saved, kept as snapshots, gone back to, cloned, through crashes of whoever does it.
+
+The guest writes to a file system and to a disk without one, and compares both with what it remembers: memory and disks
+that are not of one moment show themselves. HOSTEL_KILLS=N sets how often commands are killed at random moments (20).
+"""
+
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+
+from debian import BOOT, files, initramfs
+from guest import HOSTEL, PATIENCE, Skip, hostel, tap, until
+
+SCRATCH = tempfile.TemporaryDirectory()
+HERE = pathlib.Path(SCRATCH.name)
+RUNTIME = HERE / "run"
+RUNTIME.mkdir(mode=0o700)
+os.environ["XDG_DATA_HOME"] = f"{HERE}/data"
+os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME)
+GUESTS = HERE / "data/hostel/guests"
+KILLS = int(os.environ.get("HOSTEL_KILLS", "20"))
+SIZE = 32 << 20
+
+# /dev/vda has a file system, /dev/vdb a number in its first sector.
+WRITER = """
+mkdir /mnt
+mount -t ext4 /dev/vda /mnt || exit 1
+i=0
+while :; do
+  i=$((i + 1))
+  printf '%-512d' $i | dd of=/dev/vdb conv=notrunc,fsync 2>/dev/null
+  echo "$i" > /mnt/file$((i % 50))
+  head -c 30000 /dev/urandom > /mnt/data$((i % 7))
+  md5sum /mnt/data$((i % 7)) > /mnt/sum$((i % 7))
+  [ $((i % 5)) = 0 ] && sync
+  echo 1 > /proc/sys/vm/drop_caches
+  [ "$(($(head -c 512 /dev/vdb)))" = $i ] || echo BROKEN disk
+  [ "$(cat /mnt/file$((i % 50)))" = $i ] || echo BROKEN file
+  md5sum -c /mnt/sum$((i % 7)) > /dev/null || echo BROKEN sum
+  echo "round $i"
+done
+"""
+
+
+def good(*args, **more):
+    done = hostel(*args, **more)
+    assert done.returncode == 0, (args, done)
+    return done.stdout
+
+
+def bad(word, *args):
+    """Refused, with a reason on one line."""
+    done = hostel(*args)
+    assert done.returncode and done.stderr.count("\n") == 1 and word in done.stderr, (args, done)
+
+
+def status(name):
+    return {row["name"]: row["status"] for row in json.loads(good("ps", "-a", "-o", "json"))}.get(name)
+
+
+def said(name):
+    """What the guest has said in all its runs."""
+    journals = sorted(GUESTS.glob(f"{name}/console.log*"), reverse=True)
+    return "".join(path.read_text(errors="replace") for path in journals)
+
+
+def last_round(name):
+    rounds = re.findall(r"round (\d+)\s", said(name))
+    return int(rounds[-1]) if rounds else 0
+
+
+def goes_on(name, beyond=None):
+    """Wait until the guest has got on for three rounds; it found nothing wrong."""
+    before = last_round(name) if beyond is None else beyond
+    until(lambda: last_round(name) >= before + 3 or "BROKEN" in said(name) or "panic" in said(name),
+          f"{name} beyond round {before}: {said(name)[-300:]}", BOOT)
+    text = said(name)
+    assert "BROKEN" not in text and "panic" not in text, text[-2000:]
+
+
+class Guest:
+    """One that writes; nothing is left of it."""
+
+    def __init__(self, name):
+        self.name = name
+        self.disks = [HERE / f"{name}-a.img", HERE / f"{name}-b.img"]
+        mkfs = shutil.which("mkfs.ext4", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+        if not mkfs:
+            raise Skip("mkfs.ext4 is not installed")
+        for disk in self.disks:
+            with disk.open("wb") as file:
+                file.truncate(SIZE)
+        subprocess.run([mkfs, "-q", self.disks[0]], check=True)
+        good("run", "-d", "--name", name, "--isa", "riscv64", "--memory", "128M", "--kernel", files() / "kernel",
+             "--initrd", initramfs(WRITER, "virtio,ext4"), "--append", "console=ttyS0 quiet",
+             *(word for disk in self.disks for word in ("--disk", f"file={disk},format=raw")))
+
+    def __enter__(self):
+        goes_on(self.name, 0)
+        return self
+
+    def __exit__(self, *unused):
+        for path in GUESTS.iterdir():
+            if not path.name.startswith("."):
+                hostel("rm", "--force", path.name)
+        assert not [path for path in GUESTS.iterdir() if not path.name.startswith(".")]
+
+
+def snapshots(name):
+    return json.loads(good("snapshot", "list", "-o", "json", name))
+
+
+def file_system(guest, layers):
+    """The first disk as it was below these layers, on its own, mended as a mount would; then it must be clean."""
+    raw = HERE / "look.img"
+    chain = [(guest.disks[0], "raw")]
+    for i, layer in enumerate(layers):
+        copy = HERE / f"look{i}.qcow2"
+        shutil.copy(GUESTS / guest.name / "layers" / layer, copy)
+        subprocess.run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-b", chain[-1][0], "-F", chain[-1][1], copy],
+                       check=True)
+        chain.append((copy, "qcow2"))
+    subprocess.run(["qemu-img", "convert", "-f", chain[-1][1], "-O", "raw", chain[-1][0], raw], check=True)
+    fsck = shutil.which("e2fsck", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    assert subprocess.run([fsck, "-fy", raw], capture_output=True, check=False).returncode in (0, 1)
+    assert subprocess.run([fsck, "-fn", raw], capture_output=True, check=False).returncode == 0
+    raw.unlink()
+
+
+def layers(name):
+    return json.loads((GUESTS / name / "layers.json").read_text())
+
+
+def test_save_and_restore():
+    with Guest("a"):
+        good("save", "a")
+        assert status("a") == "saved"
+        seen = last_round("a")
+        bad("not running", "pause", "a")
+        good("start", "a")
+        goes_on("a", seen)
+        assert not (GUESTS / "a/saved").exists()
+        file = HERE / "a.saved"
+        good("save", "a", str(file))
+        seen = last_round("a")
+        damaged = HERE / "damaged"
+        damaged.write_bytes(file.read_bytes()[:-100])
+        bad("bytes and should have", "restore", str(damaged))
+        assert status("a") == "saved"
+        good("restore", "--verify", str(file))
+        goes_on("a", seen)
+        good("pause", "a")
+        good("save", "a")
+        good("start", "--fresh", "a")  # the file system is mended, the numbers begin again
+        until(lambda: said("a").count("round 3\n") + said("a").count("round 3\r") >= 2, "a boot", BOOT)
+        assert "BROKEN" not in said("a")
+
+
+def test_tree():
+    with Guest("a") as guest:
+        rounds = {}
+        for name in ("one", "two", "three"):
+            assert good("snapshot", "create", "a", name, "-m", f"note {name}") == f"{name}\n"
+            rounds[name] = last_round("a")
+            goes_on("a")
+        assert [(row["name"], row["parent"]) for row in snapshots("a")] == [
+            ("one", None), ("two", "one"), ("three", "two")]
+        bad("already", "snapshot", "create", "a", "two")
+        bad("no snapshot", "snapshot", "revert", "--force", "a", "four")
+        bad("--force", "snapshot", "revert", "a", "one")
+        for name in ("two", "one", "three"):
+            good("snapshot", "revert", "--force", "a", name)
+            mark = len(said("a"))
+            until(lambda: re.search(r"round \d+\s", said("a")[mark:]), f"the guest at {name}", BOOT)
+            back = int(re.search(r"round (\d+)\s", said("a")[mark:])[1])
+            assert rounds[name] - 1 <= back <= rounds[name] + 3, (name, back, rounds)
+            goes_on("a", back)
+        good("snapshot", "create", "a")
+        tree = {row["name"]: row["parent"] for row in snapshots("a")}
+        assert tree["snapshot-4"] == "three", tree
+        good("kill", "a")
+        for moment in layers("a")["snapshots"].values():
+            file_system(guest, moment["disks"][0])
+        good("snapshot", "delete", "a", "two")
+        assert {row["name"]: row["parent"] for row in snapshots("a")}["three"] == "one"
+        for name in ("one", "three", "snapshot-4"):
+            good("snapshot", "delete", "a", name)
+        assert snapshots("a") == []
+        left = {path.name for path in (GUESTS / "a/layers").iterdir()}
+        assert left == {file for disk in layers("a")["disks"] for file in disk}
+        file_system(guest, layers("a")["disks"][0])
+
+
+def test_clones_go_their_own_ways():
+    with Guest("a"):
+        good("clone", "--count", "2", "a", "b")
+        bad("already", "clone", "a", "b-1")
+        for name in ("a", "b-1", "b-2"):
+            goes_on(name, last_round("a") if name == "a" else None)
+        good("pause", "b-1")
+        seen = last_round("b-1")
+        goes_on("b-2")
+        goes_on("a")
+        assert last_round("b-1") <= seen + 1
+        good("clone", "b-2", "c")  # of a clone
+        good("rm", "--force", "b-2")
+        goes_on("c")
+        good("resume", "b-1")
+        goes_on("b-1")
+        good("snapshot", "create", "a", "one")
+        good("run", "--from", "a/one", "-d", "--name", "d")
+        good("snapshot", "delete", "a", "one")
+        good("kill", "a")
+        goes_on("d")
+        good("stop", "--timeout", "0", "d")
+        good("start", "d")  # boots from its own disks
+        until(lambda: len(re.findall(r"round 3\s", said("d"))) >= 1, "a boot", BOOT)
+        bad("GUEST/SNAPSHOT", "run", "--from", "a")
+        bad("no snapshot", "run", "--from", "a/none")
+
+
+def killed(seconds, *args):
+    with subprocess.Popen([HOSTEL, *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        time.sleep(seconds)
+        process.kill()
+
+
+def test_killed_at_random_moments():
+    """Whoever takes snapshots and clones dies in the middle: the guest goes on, each snapshot that is listed is whole,
+    and the guest boots from its disks."""
+    random.seed(7)
+    with Guest("a"):
+        for i in range(KILLS):
+            before = {row["name"] for row in snapshots("a")}
+            if i % 4 == 3:
+                killed(random.uniform(0, 0.4), "clone", "a", f"x{i}")
+                hostel("rm", "--force", f"x{i}")
+            else:
+                killed(random.uniform(0, 0.4), "snapshot", "create", "a", f"s{i}")
+            assert before <= {row["name"] for row in snapshots("a")}
+            assert status("a") in ("running", "paused"), status("a")
+            if status("a") == "paused":
+                good("resume", "a")
+        goes_on("a")
+        made = [row["name"] for row in snapshots("a")]
+        for name in random.sample(made, min(3, len(made))):
+            good("snapshot", "revert", "--force", "a", name)
+            mark = len(said("a"))
+            until(lambda: len(re.findall(r"round \d+\s", said("a")[mark:])) > 2, f"the guest at {name}", BOOT)
+            assert "BROKEN" not in said("a")
+        good("kill", "a")
+        mark = len(said("a"))
+        good("start", "a")
+        until(lambda: re.search(r"round 3\s", said("a")[mark:]), "a boot", BOOT)
+        assert "BROKEN" not in said("a")
+
+
+def test_killed_while_it_is_saved():
+    random.seed(8)
+    with Guest("a"):
+        for _ in range(max(KILLS // 2, 1)):
+            killed(random.uniform(0, 0.5), "save", "a")
+            end = time.monotonic() + PATIENCE  # it goes on by itself, unless it had been saved
+            seen = last_round("a")
+            while last_round("a") <= seen + 1 and time.monotonic() < end:
+                if status("a") == "saved":
+                    good("start", "a")
+                elif status("a") in ("paused", "postmigrate"):
+                    hostel("resume", "a")
+            goes_on("a")
+            assert not (GUESTS / "a/saved").exists()
+
+
+if __name__ == "__main__":
+    try:
+        files()
+    except Skip as reason:
+        print(f"1..0 # SKIP {reason}")
+        raise SystemExit(0) from None
+    tap([function for name, function in list(globals().items()) if name.startswith("test_")])
