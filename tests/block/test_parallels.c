@@ -198,6 +198,75 @@ static void test_check(void)
     peer_dir_gone(&d);
 }
 
+/* Of clusters that are more than one piece to copy. */
+static void test_check_large(void)
+{
+    const uint64_t cluster = 4 * MiB; /* the options of creation are that alone */
+    struct peer_dir d = peer_dir();
+    struct folder f = folder_of(&d);
+    g_autoptr(GError) error = NULL;
+    g_autofree uint8_t *bytes = g_malloc0(2 * cluster);
+    uint32_t table[2];
+    for (unsigned i = 0; i < 8; i++)
+        memset(bytes + i * MiB, (int)(i + 1), MiB);
+    folder_create(&f, "parallels", "a", 4 * cluster, &cluster, NULL, NULL);
+    AUTO(disk) b = folder_open(&f, "parallels", "a", false);
+    g_assert_cmpint(block_pwrite(b, bytes, 2 * cluster, 0), ==, 0);
+    g_clear_pointer(&b, block_free);
+    int fd = folder_fd(d.path, "a", O_RDWR);
+    g_assert_cmpint(pread(fd, table, sizeof(table), 64), ==, sizeof(table));
+    table[1] = table[0];
+    g_assert_cmpint(pwrite(fd, table, sizeof(table), 64), ==, sizeof(table));
+    close(fd);
+    b = folder_open(&f, "parallels", "a", false);
+    struct block_check check = {0};
+    g_assert_true(driver()->image->check(b, BLOCK_FIX_ERRORS, &check, &error));
+    g_assert_cmpuint(check.corruptions_fixed, ==, 1);
+    g_clear_pointer(&b, block_free);
+    b = folder_open(&f, "parallels", "a", false);
+    memcpy(bytes + cluster, bytes, cluster);
+    peer_same(b, bytes, 2 * cluster);
+    g_assert_cmpint(block_pwrite(b, bytes, 512, 0), ==, 0); /* it has one of its own */
+    memset(bytes, 9, 512);
+    g_assert_cmpint(block_pwrite(b, bytes, 512, cluster), ==, 0);
+    memcpy(bytes + cluster, bytes, 512);
+    memset(bytes, 1, 512);
+    peer_same(b, bytes, 2 * cluster);
+    g_clear_pointer(&b, block_free);
+    peer_dir_gone(&d);
+}
+
+static void count_line(void *lines, const char *line)
+{
+    g_assert_cmpuint(strlen(line), <, 200);
+    ++*(unsigned *)lines;
+}
+
+/* A table of nonsense: all is counted, and the first of it is told. */
+static void test_check_nonsense(void)
+{
+    enum { CLUSTERS = BLOCK_CHECK_LINES + 7000 };
+    const uint64_t cluster = 64 * KiB;
+    struct peer_dir d = peer_dir();
+    struct folder f = folder_of(&d);
+    g_autoptr(GError) error = NULL;
+    g_autofree uint32_t *table = g_malloc(CLUSTERS * sizeof(*table));
+    unsigned lines = 0;
+    for (unsigned i = 0; i < CLUSTERS; i++)
+        table[i] = htole32(0x10000000);
+    folder_create(&f, "parallels", "a", CLUSTERS * cluster, &cluster, NULL, NULL);
+    int fd = folder_fd(d.path, "a", O_RDWR);
+    g_assert_cmpint(pwrite(fd, table, CLUSTERS * sizeof(*table), 64), ==, CLUSTERS * sizeof(*table));
+    close(fd);
+    AUTO(disk) b = folder_open(&f, "parallels", "a", true);
+    struct block_check check = {.report = count_line, .opaque = &lines};
+    g_assert_true(driver()->image->check(b, 0, &check, &error));
+    g_assert_cmpuint(check.corruptions, ==, CLUSTERS);
+    g_assert_cmpuint(lines, ==, BLOCK_CHECK_LINES + 1);
+    g_clear_pointer(&b, block_free);
+    peer_dir_gone(&d);
+}
+
 static void test_resize(void)
 {
     struct peer_dir d = peer_dir();
@@ -253,6 +322,8 @@ int main(int argc, char **argv)
     g_test_add_func("/block/parallels/mark", test_mark);
     g_test_add_func("/block/parallels/resize-fails", test_resize_fails);
     g_test_add_func("/block/parallels/check", test_check);
+    g_test_add_func("/block/parallels/check-large", test_check_large);
+    g_test_add_func("/block/parallels/check-nonsense", test_check_nonsense);
     g_test_add_func("/block/parallels/resize", test_resize);
     g_test_add_func("/block/parallels/threads", test_threads);
     g_test_add_func("/block/parallels/hostile", test_hostile);
