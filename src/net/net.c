@@ -30,6 +30,7 @@
 #include "base/byteorder.h"
 #include "base/error.h"
 #include "base/log.h"
+#include "net/alias.h"
 #include "net/rate.h"
 #include "os/fd.h"
 
@@ -58,10 +59,13 @@ struct net_port {
     _Atomic bool more;                  /* the card has room again */
     _Atomic bool limited;               /* a sender waits for its rate */
     _Atomic unsigned guest;             /* what the guest can do, enum net_offload */
+    _Atomic bool aliased;               /* alias is in force */
     _Atomic bool rated[NET_DIRECTIONS]; /* there is a rate */
     _Atomic uint64_t frames[NET_DIRECTIONS], bytes[NET_DIRECTIONS];
     GMutex rates; /* guards: */
     struct net_bucket rate[NET_DIRECTIONS];
+    struct net_alias alias;
+    struct net_alias_room *rooms; /* of a batch of packets; NULL until there was an alias */
 
     /* Main thread only. */
     GSource *timer;       /* wakes us when a rate lets something pass */
@@ -162,13 +166,37 @@ void net_get_count(const struct net *n, enum net_direction direction, struct net
 
 /* --- towards the outside --- */
 
+/* As ops->send(). */
+static int send_translated(struct net *n, const struct net_packet *packets, unsigned count)
+{
+    struct net_port *port = n->port;
+    struct net_packet batch[NET_BATCH];
+    unsigned done = 0;
+    while (done < count) {
+        const unsigned size = MIN(count - done, NET_BATCH);
+        for (unsigned i = 0; i < size; i++) {
+            batch[i] = packets[done + i];
+            if (net_has_alias(n) &&
+                !net_alias_out(&port->alias, &packets[done + i], &port->rooms[i], &batch[i]))
+                atomic_store(&port->aliased, false);
+        }
+        const int sent = n->ops->send(n, batch, size);
+        if (sent < 0)
+            return sent;
+        done += (unsigned)sent;
+        if ((unsigned)sent < size)
+            break;
+    }
+    return (int)done;
+}
+
 unsigned net_send(struct net *n, const struct net_packet *packets, unsigned count)
 {
     struct net_port *port = n->port;
     if (atomic_load_explicit(&port->down, memory_order_relaxed))
         return count;
     const unsigned allowed = rate_allows(port, packets, count);
-    int done = allowed ? n->ops->send(n, packets, allowed) : 0;
+    int done = allowed ? (net_has_alias(n) ? send_translated : n->ops->send)(n, packets, allowed) : 0;
     if (done < 0) {
         atomic_store(&port->down, true);
         wake(port);
@@ -204,6 +232,23 @@ void net_set_offloads(struct net *n, unsigned guest)
     int status = n->ops->set_offloads ? n->ops->set_offloads(n, guest) : 0;
     if (status)
         log_warn(LOG_NET, "the network's back end refuses offloads: %s", g_strerror(-status));
+}
+
+void net_set_alias(struct net *n, const struct net_alias *alias)
+{
+    struct net_port *port = n->port;
+    atomic_store(&port->aliased, false);
+    if (!alias)
+        return;
+    if (!port->rooms)
+        port->rooms = g_new(struct net_alias_room, NET_BATCH);
+    port->alias = *alias;
+    atomic_store(&port->aliased, true);
+}
+
+bool net_has_alias(const struct net *n)
+{
+    return atomic_load_explicit(&n->port->aliased, memory_order_relaxed);
 }
 
 bool net_up(const struct net *n)
@@ -266,11 +311,25 @@ static void offer_all(struct net_port *port)
         port->client->received(port->opaque);
 }
 
+/* Once for each frame, before it is offered for the first time. */
+static void translate(struct net_port *port, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        struct net_slot *s = &port->slots[i];
+        const size_t head = sizeof(struct net_header);
+        if (s->size >= head + NET_ETHERNET && s->size <= NET_MESSAGE_MAX &&
+            !net_alias_in(&port->alias, s->bytes[0] & NET_NEEDS_CSUM, s->bytes + head, s->size - head))
+            s->size = 0; /* no frame: dropped when it is looked at */
+    }
+}
+
 static void read_frames(struct net_port *port)
 {
     int count = port->net->ops->receive(port->net, port->slots, NET_BATCH);
     if (count < 0)
         atomic_store(&port->down, true);
+    else if (net_has_alias(port->net))
+        translate(port, (unsigned)count);
     port->next = 0;
     port->count = count < 0 ? 0 : (unsigned)count;
 }
@@ -407,6 +466,7 @@ void net_free(struct net *n)
         g_source_destroy(n->port->timer);
         g_source_unref(n->port->timer);
         g_mutex_clear(&n->port->rates);
+        g_free(n->port->rooms);
         g_source_destroy(&n->port->base);
         g_source_unref(&n->port->base);
     }

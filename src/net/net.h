@@ -59,6 +59,11 @@ struct net_slot {
     size_t size;    /* that were read */
 };
 
+/* The address that a guest believes its card to have, and the one that the card has (alias.h). */
+struct net_alias {
+    uint8_t inside[NET_MAC_SIZE], outside[NET_MAC_SIZE];
+};
+
 /* What a card wants to hear. Main thread, no lock held. */
 struct net_client {
     /* A frame for the guest, of 14 to NET_FRAME_MAX bytes. False: no room, offer it again after net_more().
@@ -139,6 +144,13 @@ void net_get_rate(const struct net *n, enum net_direction direction, struct net_
 
 /* What has passed since the beginning. Any thread. */
 void net_get_count(const struct net *n, enum net_direction direction, struct net_count *count);
+
+/* Translates one address into another from now on, when nobody sends or receives; NULL = none, at any time
+ * and on any thread. */
+void net_set_alias(struct net *n, const struct net_alias *alias);
+
+/* Is one translated? Not any more when the guest has sent a frame from the outside one. Any thread. */
+bool net_has_alias(const struct net *n);
 
 /* Is the other end there? Any thread. */
 bool net_up(const struct net *n);

@@ -121,6 +121,56 @@ static void test_frames(void)
     rig_fini(&r);
 }
 
+/* Translated, more frames than a batch go out and each comes once; until the guest uses its card's address.
+ */
+static void test_alias(void)
+{
+    enum { COUNT = NET_BATCH + 8, SIZE = 12 + 40 };
+    const struct net_alias alias = {{2, 1, 1, 1, 1, 1}, {2, 2, 2, 2, 2, 2}};
+    uint8_t bytes[COUNT][SIZE] = {{0}}, got[100];
+    struct iovec pieces[COUNT][2];
+    struct net_packet packets[COUNT];
+    struct rig r;
+    rig_init(&r);
+    g_assert_false(net_has_alias(r.net));
+    net_set_alias(r.net, &alias);
+    for (unsigned i = 0; i < COUNT; i++) {
+        memcpy(bytes[i] + 12 + 6, alias.inside, NET_MAC_SIZE);
+        bytes[i][SIZE - 1] = (uint8_t)i;
+        pieces[i][0] = (struct iovec){bytes[i], 12};
+        pieces[i][1] = (struct iovec){bytes[i] + 12, SIZE - 12};
+        packets[i] = (struct net_packet){pieces[i], 2};
+    }
+    g_assert_cmpuint(net_send(r.net, packets, COUNT), ==, COUNT);
+    for (unsigned i = 0; i < COUNT; i++) {
+        g_assert_cmpint(recv(r.peer, got, sizeof(got), 0), ==, SIZE);
+        g_assert_cmpmem(got + 12 + 6, NET_MAC_SIZE, alias.outside, NET_MAC_SIZE);
+        g_assert_cmpuint(got[SIZE - 1], ==, i);
+    }
+    /* Not again when the card had no room at first. */
+    uint8_t message[SIZE] = {0};
+    memcpy(message + 12, alias.outside, NET_MAC_SIZE);
+    r.card.room = 1;
+    for (unsigned i = 0; i < 3; i++)
+        g_assert_cmpint(send(r.peer, message, SIZE, 0), ==, SIZE);
+    memcpy(message + 12, alias.inside, NET_MAC_SIZE);
+    g_assert_cmpint(send(r.peer, message, SIZE, 0), ==, SIZE); /* somebody else's */
+    spin();
+    r.card.room = 10;
+    net_more(r.net);
+    spin();
+    g_assert_cmpuint(r.card.taken, ==, 3);
+    g_assert_cmpmem(r.card.frame, NET_MAC_SIZE, alias.inside, NET_MAC_SIZE);
+    memcpy(bytes[1] + 12 + 6, alias.outside, NET_MAC_SIZE);
+    g_assert_cmpuint(net_send(r.net, packets, 3), ==, 3);
+    g_assert_false(net_has_alias(r.net));
+    for (unsigned i = 0; i < 3; i++) {
+        g_assert_cmpint(recv(r.peer, got, sizeof(got), 0), ==, SIZE);
+        g_assert_cmpmem(got + 12 + 6, NET_MAC_SIZE, i < 2 ? alias.outside : alias.inside, NET_MAC_SIZE);
+    }
+    rig_fini(&r);
+}
+
 /* A card without room is asked again only when it says so, and gets every frame in order. */
 static void test_no_room(void)
 {
@@ -401,6 +451,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/net/frames", test_frames);
+    g_test_add_func("/net/alias", test_alias);
     g_test_add_func("/net/no-room", test_no_room);
     g_test_add_func("/net/full", test_full);
     g_test_add_func("/net/too-long", test_too_long);

@@ -186,14 +186,14 @@ class Qmp:
 
     schema = None  # of the program; asked once
 
-    def __init__(self, *args, files=None, memory="16M", listen=False):
-        """files: options that name a file, each with its path and how it is opened."""
+    def __init__(self, *args, files=None, memory="16M", listen=False, fds=()):
+        """files: options that name a file, each with its path and how it is opened; fds: descriptors that args name."""
         self.socket, theirs = socket.socketpair()
         console, their_console = socket.socketpair()
         self.console = console
         opened = {option: os.open(path, flags) for option, (path, flags) in
                   (files or {"firmware": (MONITOR, os.O_RDONLY)}).items()}
-        keep = [theirs.fileno(), their_console.fileno(), *opened.values()]
+        keep = [theirs.fileno(), their_console.fileno(), *opened.values(), *fds]
         self.address = None  # of the socket for more clients
         if listen:
             self.folder = tempfile.TemporaryDirectory()

@@ -19,6 +19,11 @@
  * and the next kick of the receive queue asks for it again. `starved` is set before the queue is looked at a
  * last time, so a kick that comes in between finds it.
  *
+ * A guest that goes on in another machine, whose card has another address, does not know. Its driver is shown
+ * the new one and told that the configuration changed; until it is heard to use it (which may well be never)
+ * the back end translates. Resetting the device alone does not end that: a driver that wakes up from sleep
+ * sets its card up again without reading the address.
+ *
  * Locks: `receive_lock` is held while a frame is put into the queue, and by whoever starts or stops the card
  * or changes its filter. It is inside the queue's service lock and outside the queues' own.
  */
@@ -63,11 +68,16 @@ enum { KICK_BATCHES = 2, MERGE_MAX = 128 };
 struct virtio_net {
     struct virtio virtio;
     uint64_t mac, mtu; /* options */
-    struct net *net;   /* borrowed; NULL: no cable */
+    /* The address that the driver knows. In a guest that was loaded into a machine whose card has another one
+     * it is not `mac`: then the back end translates (net/alias.h). */
+    uint8_t known[NET_MAC_SIZE];
+    uint8_t saved_mac[NET_MAC_SIZE]; /* what `mac` was in the machine that was saved */
+    struct net *net;                 /* borrowed; NULL: no cable */
     pthread_mutex_t receive_lock;
     bool running; /* between activate and stop; guarded by receive_lock, as is the filter */
     struct net_filter filter;
     _Atomic bool starved; /* a frame waits for buffers */
+    bool aliased;         /* the back end translates; of the transmit queue's service */
 
     /* Of the transmit queue's service. */
     struct net_packet packets[NET_BATCH];
@@ -79,6 +89,45 @@ struct virtio_net {
 static struct virtio_net *card(struct virtio *v)
 {
     return (struct virtio_net *)(void *)v;
+}
+
+/* --- the card's address --- */
+
+static void mac_bytes(uint64_t mac, uint8_t bytes[NET_MAC_SIZE])
+{
+    for (unsigned i = 0; i < NET_MAC_SIZE; i++)
+        bytes[i] = (uint8_t)(mac >> 8 * (NET_MAC_SIZE - 1 - i));
+}
+
+/* Of one card, and not of a group or of nobody. */
+static bool is_card(const uint8_t mac[NET_MAC_SIZE])
+{
+    static const uint8_t nobody[NET_MAC_SIZE];
+    return !(mac[0] & 1) && memcmp(mac, nobody, NET_MAC_SIZE) != 0;
+}
+
+/* Translates when the driver knows another address than the card's. No vCPU runs. */
+static void begin_alias(struct virtio_net *c)
+{
+    struct net_alias alias;
+    memcpy(alias.inside, c->known, NET_MAC_SIZE);
+    mac_bytes(c->mac, alias.outside);
+    c->aliased = c->net && memcmp(alias.inside, alias.outside, NET_MAC_SIZE) != 0;
+    if (c->net)
+        net_set_alias(c->net, c->aliased ? &alias : NULL);
+}
+
+/* The driver has read the new address. */
+static void end_alias(struct virtio_net *c)
+{
+    uint8_t mac[NET_MAC_SIZE];
+    mac_bytes(c->mac, mac);
+    pthread_mutex_lock(&c->receive_lock);
+    if (!memcmp(c->filter.mac, c->known, NET_MAC_SIZE))
+        memcpy(c->filter.mac, mac, NET_MAC_SIZE);
+    memcpy(c->known, mac, NET_MAC_SIZE);
+    c->aliased = false;
+    pthread_mutex_unlock(&c->receive_lock);
 }
 
 /* --- transmit --- */
@@ -165,6 +214,8 @@ static unsigned send_batch(struct virtio_net *c, struct virtq *q, bool *full)
             place[packets++] = taken;
     }
     unsigned sent = c->net && packets ? net_send(c->net, c->packets, packets) : packets;
+    if (c->aliased && !net_has_alias(c->net))
+        end_alias(c);
     *full = sent < packets;
     if (*full)
         taken = place[sent];
@@ -385,19 +436,11 @@ static bool net_accept(struct virtio *v, uint64_t features)
     return true;
 }
 
-static void mac_bytes(uint64_t mac, uint8_t bytes[NET_MAC_SIZE])
-{
-    for (unsigned i = 0; i < NET_MAC_SIZE; i++)
-        bytes[i] = (uint8_t)(mac >> 8 * (NET_MAC_SIZE - 1 - i));
-}
-
 static void net_activate(struct virtio *v)
 {
     struct virtio_net *c = card(v);
-    uint8_t mac[NET_MAC_SIZE];
-    mac_bytes(c->mac, mac);
     pthread_mutex_lock(&c->receive_lock);
-    net_filter_reset(&c->filter, mac, true, virtio_has(v, F_CTRL_VLAN));
+    net_filter_reset(&c->filter, c->known, true, virtio_has(v, F_CTRL_VLAN));
     c->running = true;
     pthread_mutex_unlock(&c->receive_lock);
     if (c->net)
@@ -423,6 +466,10 @@ static void net_stop(struct virtio *v)
     c->running = false;
     c->filter = (struct net_filter){0};
     pthread_mutex_unlock(&c->receive_lock);
+    /* The address is the card's again, whichever the driver had given it. */
+    device_lock(&v->dev);
+    mac_bytes(c->mac, c->virtio.config + CONFIG_MAC);
+    device_unlock(&v->dev);
     /* A frame that waited is for the driver that has gone. */
     if (c->net && atomic_exchange(&c->starved, false))
         net_more(c->net);
@@ -514,8 +561,43 @@ static const struct state_field net_state[] = {
     FILTER(multicast.count, STATE_U32),
     FILTER(multicast.overflow, STATE_BOOL),
     FILTER(vlans, STATE_U8),
+    STATE_FIELD(virtio_net, known, STATE_U8, 2),
+    STATE_FIELD(virtio_net, saved_mac, STATE_U8, 2),
     {0},
 };
+
+/* As at power-on: the driver to come reads the address. */
+static void net_reset(struct device *d)
+{
+    struct virtio_net *c = (struct virtio_net *)(void *)d;
+    virtio_reset(d);
+    mac_bytes(c->mac, c->known);
+    memcpy(c->virtio.config + CONFIG_MAC, c->known, NET_MAC_SIZE);
+    memset(c->saved_mac, 0, NET_MAC_SIZE);
+    begin_alias(c);
+}
+
+static void net_pre_save(struct device *d)
+{
+    struct virtio_net *c = (struct virtio_net *)(void *)d;
+    virtio_pre_save(d);
+    mac_bytes(c->mac, c->saved_mac);
+}
+
+/* Was it another card that was saved? Then the driver goes on with the address that it used: the filter's,
+ * or when it was not running, the one that it knew. Version 1 said only which address the driver was shown.
+ */
+static void move_card(struct virtio_net *c, const uint8_t used[NET_MAC_SIZE])
+{
+    const uint8_t *before = is_card(c->saved_mac) ? c->saved_mac : c->virtio.config + CONFIG_MAC;
+    uint8_t mac[NET_MAC_SIZE];
+    mac_bytes(c->mac, mac);
+    if (!memcmp(before, mac, NET_MAC_SIZE))
+        return;
+    if (is_card(used))
+        memcpy(c->known, used, NET_MAC_SIZE);
+    virtio_config_set(&c->virtio, CONFIG_MAC, mac, NET_MAC_SIZE);
+}
 
 /* Being activated resets the filter, so it is put back behind that. */
 static bool net_post_load(struct device *d)
@@ -523,13 +605,15 @@ static bool net_post_load(struct device *d)
     struct virtio_net *c = (struct virtio_net *)(void *)d;
     const struct net_filter loaded = c->filter;
     if (loaded.unicast.count > NET_FILTER_MACS || loaded.multicast.count > NET_FILTER_MACS ||
-        !virtio_post_load(d))
+        !is_card(c->known) || !virtio_post_load(d))
         return false;
     device_unlock(d); /* which comes behind receive_lock */
     pthread_mutex_lock(&c->receive_lock);
     if (c->running)
         c->filter = loaded;
     pthread_mutex_unlock(&c->receive_lock);
+    move_card(c, loaded.mac);
+    begin_alias(c);
     device_lock(d);
     return true;
 }
@@ -542,7 +626,10 @@ const struct device_type device_virtio_net = {
     .init = net_init,
     .destroy = net_destroy,
     .state = net_state,
-    .pre_save = virtio_pre_save,
+    .version = 2,
+    .ops = &virtio_mmio_ops,
+    .extent = virtio_mmio_extent,
+    .reset = net_reset,
+    .pre_save = net_pre_save,
     .post_load = net_post_load,
-    VIRTIO_TYPE_BASE,
 };

@@ -35,9 +35,9 @@ struct rig {
     int peer;
 };
 
-static void rig_init(struct rig *r, uint64_t features)
+static void rig_init_as(struct rig *r, uint64_t features, uint64_t mac)
 {
-    static const struct device_value values[] = {{"mac", UINT64_C(0x02005e005301)}, {"mtu", 9000}, {0}};
+    const struct device_value values[] = {{"mac", mac}, {"mtu", 9000}, {0}};
     int pair[2];
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), ==, 0);
     r->peer = pair[1];
@@ -46,6 +46,11 @@ static void rig_init(struct rig *r, uint64_t features)
     drv_new_wired(&r->t, &device_virtio_net, &wires, values);
     if (features)
         drv_start(&r->t, features, 64);
+}
+
+static void rig_init(struct rig *r, uint64_t features)
+{
+    rig_init_as(r, features, UINT64_C(0x02005e005301));
 }
 
 static void rig_fini(struct rig *r)
@@ -571,6 +576,183 @@ static void test_filter(void)
     g_assert_false(TAKES(vlan));
 }
 
+/* --- a guest that goes on with another card --- */
+
+/* Makes of r, whose card has another address, the guest that is in `from`, as its state of a version. */
+static void move_guest(struct rig *r, struct rig *from, uint64_t mac, unsigned version)
+{
+    const struct device_type *type = from->t.d->type;
+    g_autofree uint8_t *state = g_malloc0(state_size(type->state, type->version));
+    device_state_save(from->t.d, state);
+    rig_init_as(r, 0, mac);
+    memcpy(r->t.ram, from->t.ram, DRV_RAM_SIZE);
+    r->t.features = from->t.features;
+    memcpy(r->t.q, from->t.q, sizeof(r->t.q));
+    for (unsigned i = 0; i < VIRTIO_QUEUES_MAX; i++) {
+        struct drv_queue *q = &r->t.q[i];
+        q->desc = q->desc ? r->t.ram + (q->desc - from->t.ram) : NULL;
+        q->driver = q->driver ? r->t.ram + (q->driver - from->t.ram) : NULL;
+        q->device = q->device ? r->t.ram + (q->device - from->t.ram) : NULL;
+    }
+    if (from->t.pci) {
+        g_autofree uint8_t *pci = g_malloc0(device_state_size(from->t.pci->type));
+        device_state_save(from->t.pci, pci);
+        g_assert_true(device_state_load(r->t.pci, pci));
+    }
+    g_assert_true(device_state_load_version(r->t.d, version, state));
+}
+
+static void assert_mac(const uint8_t *at, unsigned last)
+{
+    const uint8_t mac[NET_MAC_SIZE] = {0x02, 0x00, 0x5e, 0x00, 0x53, (uint8_t)last};
+    g_assert_cmpmem(at, NET_MAC_SIZE, mac, NET_MAC_SIZE);
+}
+
+static uint8_t shown(struct rig *r)
+{
+    return (uint8_t)rd(r->t.d, R_CONFIG + 5, 1);
+}
+
+/* The guest sends a frame with an address, by which card it leaves. */
+static void assert_leaves(struct rig *r, unsigned sent_as, unsigned seen_as)
+{
+    static uint8_t message[NET_MESSAGE_MAX];
+    const uint8_t frame[60] = {2, 0, 0, 0, 0, 9, 0x02, 0x00, 0x5e, 0x00, 0x53, (uint8_t)sent_as};
+    const struct drv_buffer b[2] = {{data(0), HEADER, false}, {data(1), sizeof(frame), false}};
+    memset(drv_at(&r->t, data(0)), 0, HEADER);
+    memcpy(drv_at(&r->t, data(1)), frame, sizeof(frame));
+    drv_add(&r->t, TX, b, 2, 0);
+    drv_kick(&r->t, TX);
+    assert_done(r, TX, 1);
+    g_assert_cmpint(arrived(r, message), ==, HEADER + sizeof(frame));
+    assert_mac(message + HEADER + 6, seen_as);
+}
+
+/* A frame comes for a card; the guest sees it as one for taken_as, or not at all (0). */
+static void assert_comes(struct rig *r, unsigned sent_to, unsigned taken_as)
+{
+    uint8_t message[HEADER + 60] = {[HEADER] = 0x02, 0x00, 0x5e, 0x00, 0x53, (uint8_t)sent_to};
+    unsigned id;
+    uint32_t len;
+    const struct drv_buffer b = {data(3), 1000, true};
+    drv_add(&r->t, RX, &b, 1, 0);
+    drv_kick(&r->t, RX);
+    g_assert_cmpint(send(r->peer, message, sizeof(message), 0), ==, sizeof(message));
+    spin();
+    if (taken_as) {
+        g_assert_true(drv_used(&r->t, RX, &id, &len));
+        assert_mac(drv_at(&r->t, data(3)) + HEADER, taken_as);
+    }
+    g_assert_false(drv_used(&r->t, RX, &id, &len));
+}
+
+enum { FIRST = 1, SECOND = 0x12, THIRD = 0x23 };
+#define CARD(last) (UINT64_C(0x02005e005300) | (last))
+
+static void start_first(struct rig *r, uint64_t features)
+{
+    static const uint8_t promiscuous_off[] = {0, 0, 0};
+    rig_init(r, features);
+    g_assert_cmpint(command(r, promiscuous_off, sizeof(promiscuous_off)), ==, 0);
+    assert_leaves(r, FIRST, FIRST);
+    assert_comes(r, FIRST, FIRST);
+    drv_acknowledge(&r->t);
+}
+
+static void moved(uint64_t features, unsigned version)
+{
+    struct rig first, second, third, back;
+    start_first(&first, features);
+    move_guest(&second, &first, CARD(SECOND), version);
+    g_assert_cmphex(shown(&second), ==, SECOND);
+    g_assert_true(drv_pin(&second.t));
+    g_assert_cmphex(drv_acknowledge(&second.t), ==, 2); /* the configuration */
+    assert_leaves(&second, FIRST, SECOND);
+    assert_comes(&second, SECOND, FIRST);
+    assert_comes(&second, FIRST, 0); /* is the first guest's */
+    /* From there to another one, and back to the first. */
+    move_guest(&third, &second, CARD(THIRD), 2);
+    assert_leaves(&third, FIRST, THIRD);
+    assert_comes(&third, THIRD, FIRST);
+    assert_comes(&third, SECOND, 0);
+    move_guest(&back, &third, CARD(FIRST), 2);
+    g_assert_cmphex(shown(&back), ==, FIRST);
+    assert_leaves(&back, FIRST, FIRST);
+    assert_comes(&back, FIRST, FIRST);
+    rig_fini(&first);
+    rig_fini(&second);
+    rig_fini(&third);
+    rig_fini(&back);
+}
+
+static void test_moved(void)
+{
+    moved(ALL, 2);
+    moved(ALL & ~VIRTIO_F_RING_PACKED, 2);
+    moved(ALL, 1);
+}
+
+/* The same card again: nothing is said, nothing translated, and an address that the driver chose stays. */
+static void test_not_moved(void)
+{
+    static const uint8_t set_mac[] = {1, 1, 0x02, 0x00, 0x5e, 0x00, 0x53, 0x77};
+    struct rig first, again, other;
+    start_first(&first, ALL);
+    g_assert_cmpint(command(&first, set_mac, sizeof(set_mac)), ==, 0);
+    drv_acknowledge(&first.t);
+    move_guest(&again, &first, CARD(FIRST), 2);
+    g_assert_cmphex(drv_acknowledge(&again.t), ==, 0);
+    g_assert_cmphex(shown(&again), ==, 0x77);
+    assert_leaves(&again, 0x77, 0x77);
+    assert_comes(&again, 0x77, 0x77);
+    /* But a copy of it must not have it, too. */
+    move_guest(&other, &again, CARD(SECOND), 2);
+    assert_leaves(&other, 0x77, SECOND);
+    assert_comes(&other, SECOND, 0x77);
+    assert_comes(&other, 0x77, 0);
+    rig_fini(&first);
+    rig_fini(&again);
+    rig_fini(&other);
+}
+
+static void test_not_moved_version_1(void)
+{
+    struct rig first, again;
+    start_first(&first, ALL);
+    move_guest(&again, &first, CARD(FIRST), 1);
+    g_assert_cmphex(drv_acknowledge(&again.t), ==, 0);
+    assert_leaves(&again, FIRST, FIRST);
+    assert_comes(&again, FIRST, FIRST);
+    rig_fini(&first);
+    rig_fini(&again);
+}
+
+/* A driver that begins anew without reading the address is still translated; one that has read it is not any
+ * more; and a machine that is reset begins with its own. */
+static void test_moved_ends(void)
+{
+    struct rig first, second, third;
+    start_first(&first, ALL);
+    move_guest(&second, &first, CARD(SECOND), 2);
+    drv_start(&second.t, ALL, 64);
+    assert_leaves(&second, FIRST, SECOND);
+    assert_comes(&second, SECOND, FIRST);
+    drv_start(&second.t, ALL, 64);
+    assert_leaves(&second, SECOND, SECOND);
+    assert_comes(&second, SECOND, SECOND);
+    assert_leaves(&second, FIRST, FIRST);
+    move_guest(&third, &second, CARD(THIRD), 2);
+    assert_leaves(&third, SECOND, THIRD);
+    device_reset(third.t.d);
+    drv_start(&third.t, ALL, 64);
+    g_assert_cmphex(shown(&third), ==, THIRD);
+    assert_comes(&third, THIRD, THIRD);
+    assert_leaves(&third, SECOND, SECOND);
+    rig_fini(&first);
+    rig_fini(&second);
+    rig_fini(&third);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -587,5 +769,9 @@ int main(int argc, char **argv)
     g_test_add_func("/virtio-net/config", test_config);
     g_test_add_func("/virtio-net/commands", test_commands);
     g_test_add_func("/virtio-net/filter", test_filter);
+    g_test_add_func("/virtio-net/moved", test_moved);
+    g_test_add_func("/virtio-net/not-moved", test_not_moved);
+    g_test_add_func("/virtio-net/not-moved-version-1", test_not_moved_version_1);
+    g_test_add_func("/virtio-net/moved-ends", test_moved_ends);
     return g_test_run();
 }
