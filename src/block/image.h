@@ -111,8 +111,17 @@ struct block_image {
     /* GPtrArray of struct block_snapshot, owned; NULL with *error. which: an id or a name. */
     GPtrArray *(*snapshots)(struct disk *b, GError **error);
     bool (*snapshot_create)(struct disk *b, const char *name, GError **error);
+    /* The same, with what `s` says of name, vm_state_size and vm_clock. */
+    bool (*snapshot_save)(struct disk *b, const struct block_snapshot *s, GError **error);
     bool (*snapshot_apply)(struct disk *b, const char *which, GError **error);
     bool (*snapshot_delete)(struct disk *b, const char *which, GError **error);
+
+    /* A guest's state, kept beside the disk. Written for the next snapshot_save(), which gets it; then
+     * cleared, as when nothing comes of it. Read of a snapshot that is there. 0 or -errno; nothing of it is
+     * made durable by itself. */
+    int (*vmstate_write)(struct disk *b, const void *bytes, size_t size, uint64_t offset);
+    int (*vmstate_read)(struct disk *b, const char *which, void *bytes, size_t size, uint64_t offset);
+    int (*vmstate_clear)(struct disk *b);
 
     /* GPtrArray of struct block_bitmap, owned; NULL with *error. */
     GPtrArray *(*bitmaps)(struct disk *b, GError **error);

@@ -22,8 +22,8 @@ struct block_merge {
     uint8_t *buffer;     /* BLOCK_MERGE_PIECE bytes */
 };
 
-/* One range of the disk. Nobody changes it in `from` meanwhile, or it is merged again afterwards. 0 or -errno;
- * *copied (or NULL) gets bytes that were moved. Any thread. */
+/* One range of the disk. Nobody changes it in `from` meanwhile, or it is merged again afterwards. 0 or
+ * -errno; *copied (or NULL) gets bytes that were moved. Any thread. */
 int block_merge_range(const struct block_merge *m, uint64_t offset, uint64_t size, uint64_t *copied);
 
 #endif

@@ -89,6 +89,8 @@ struct vm_snapshot {
 /* Bytes of a guest's state, kept in an image's file outside of its disk. They belong to the snapshot that is
  * taken next; any size, in any order. The guest stands. 0 or -errno; -EOPNOTSUPP: its format cannot. */
 int vm_vmstate_write(struct vm_nodes *n, const char *disk, const void *bytes, size_t size, uint64_t offset);
+/* Nothing comes of it. vm_snapshots_take() does so itself, whatever its end. */
+void vm_vmstate_drop(struct vm_nodes *n, const char *disk);
 /* Of a snapshot that is there; the disk need not be at it. */
 int vm_vmstate_read(struct vm_nodes *n, const char *disk, const char *tag, void *bytes, size_t size,
                     uint64_t offset);

@@ -215,6 +215,7 @@ static void release(struct qcow2 *q)
         q->bitmaps_free(q);
     if (q->crypto)
         q->crypto_free(q);
+    qcow2_vmstate_forget(q);
     if (q->data != q->file)
         block_free(q->data);
     block_free(q->base);
@@ -294,6 +295,10 @@ static const struct block_image qcow2_image = {
     .amend = qcow2_amend,
     .snapshots = qcow2_snapshots,
     .snapshot_create = qcow2_snapshot_create,
+    .snapshot_save = qcow2_snapshot_save,
+    .vmstate_write = qcow2_vmstate_write,
+    .vmstate_read = qcow2_vmstate_read,
+    .vmstate_clear = qcow2_vmstate_clear,
     .snapshot_apply = qcow2_snapshot_apply,
     .snapshot_delete = qcow2_snapshot_delete,
     .bitmaps = qcow2_bitmaps,

@@ -239,6 +239,8 @@ struct qcow2 {
     int (*decrypt)(struct qcow2 *q, uint8_t *bytes, size_t size, uint64_t guest, uint64_t host);
     void (*crypto_free)(struct qcow2 *q);
 
+    struct qcow2_vmstate *vmstate; /* of a snapshot, while it is read (vmstate.c); owned; or NULL */
+
     /* Persistent bitmaps (bitmap.c): told of every change of the disk before it is made; on the thread that
      * makes it. store: at close and before the image is described; frees nothing. */
     struct qcow2_bitmaps *bitmaps;                                        /* owned; NULL = none is kept up */
@@ -516,8 +518,22 @@ bool qcow2_snapshot_enter(struct qcow2 *q, const char *which, GError **error);
 
 GPtrArray *qcow2_snapshots(struct disk *b, GError **error);
 bool qcow2_snapshot_create(struct disk *b, const char *name, GError **error);
+bool qcow2_snapshot_save(struct disk *b, const struct block_snapshot *info, GError **error);
+/* By id first, then by name; as many as there are: none. */
+guint qcow2_snapshot_index(const GPtrArray *all, const char *which);
 bool qcow2_snapshot_apply(struct disk *b, const char *which, GError **error);
 bool qcow2_snapshot_delete(struct disk *b, const char *which, GError **error);
+
+/* --- vmstate.c --- */
+
+int qcow2_vmstate_write(struct disk *b, const void *bytes, size_t size, uint64_t offset);
+int qcow2_vmstate_clear(struct disk *b);
+int qcow2_vmstate_read(struct disk *b, const char *which, void *bytes, size_t size, uint64_t offset);
+void qcow2_vmstate_forget(struct qcow2 *q);
+/* resize.c: L1 has entries up to that guest offset; L2 tables behind the end of a disk of so many bytes,
+ * which have nothing, are given back. Nothing else is under way. */
+int qcow2_l1_grow(struct qcow2 *q, uint64_t end);
+int qcow2_drop_tables(struct qcow2 *q, uint64_t size);
 
 /* --- bitmap.c --- */
 

@@ -81,6 +81,11 @@ static int grow_l1(struct qcow2 *q, uint64_t need)
     return 0;
 }
 
+int qcow2_l1_grow(struct qcow2 *q, uint64_t end)
+{
+    return grow_l1(q, l1_need(q, end));
+}
+
 /* --- room ahead --- */
 
 struct room {
@@ -234,6 +239,12 @@ static void drop_tables(struct qcow2 *q, uint64_t size)
         qcow2_free_locked(q, (entry & QCOW2_OFFSET_MASK) >> q->cluster_bits, 1, true);
     }
     pthread_mutex_unlock(&q->meta);
+}
+
+int qcow2_drop_tables(struct qcow2 *q, uint64_t size)
+{
+    drop_tables(q, size);
+    return qcow2_sync_all(q);
 }
 
 /* What is free at the file's end is cut off. */

@@ -41,8 +41,7 @@ static bool tell(struct qcow2 *q, const char *what, int status, GError **error)
 
 /* --- looking --- */
 
-/* By id first, then by name. */
-static guint find(const GPtrArray *all, const char *which)
+guint qcow2_snapshot_index(const GPtrArray *all, const char *which)
 {
     for (guint i = 0; i < all->len; i++)
         if (!strcmp(((const struct qcow2_snapshot *)all->pdata[i])->id, which))
@@ -55,7 +54,7 @@ static guint find(const GPtrArray *all, const char *which)
 
 static bool find_one(struct qcow2 *q, const GPtrArray *all, const char *which, guint *index, GError **error)
 {
-    *index = find(all, which);
+    *index = qcow2_snapshot_index(all, which);
     return *index < all->len ||
            hostel_fail(error, HOSTEL_ERROR_INPUT,
                        "%s: has no snapshot \"%s\" among its %u; see `hostel image snapshot`", q->disk.name,
@@ -203,13 +202,16 @@ static char *new_id(const GPtrArray *all)
     return g_strdup_printf("%" PRIu64, most + 1);
 }
 
-static struct qcow2_snapshot *new_row(struct qcow2 *q, const GPtrArray *all, const char *name)
+static struct qcow2_snapshot *new_row(struct qcow2 *q, const GPtrArray *all,
+                                      const struct block_snapshot *info)
 {
     struct timespec now;
     struct qcow2_snapshot *s = g_new0(struct qcow2_snapshot, 1);
     clock_gettime(CLOCK_REALTIME, &now);
     s->id = new_id(all);
-    s->name = g_strdup(name);
+    s->name = g_strdup(info->name);
+    s->vm_state_size = info->vm_state_size;
+    s->vm_clock = info->vm_clock;
     s->seconds = (uint32_t)now.tv_sec;
     s->nanoseconds = (uint32_t)now.tv_nsec;
     s->disk_size = q->header.size;
@@ -257,7 +259,14 @@ static int add_row(struct qcow2 *q, GPtrArray *all, struct qcow2_snapshot *s, co
 
 bool qcow2_snapshot_create(struct disk *b, const char *name, GError **error)
 {
+    const struct block_snapshot info = {.name = (char *)(uintptr_t)name};
+    return qcow2_snapshot_save(b, &info, error);
+}
+
+bool qcow2_snapshot_save(struct disk *b, const struct block_snapshot *info, GError **error)
+{
     struct qcow2 *q = qcow2(b);
+    const char *name = info->name;
     uint64_t old_size;
     if (!check_can(q, error))
         return false;
@@ -272,12 +281,12 @@ bool qcow2_snapshot_create(struct disk *b, const char *name, GError **error)
     g_autofree uint64_t *l1 = copy_l1(q);
     if (!all)
         return false;
-    if (find(all, name) < all->len)
+    if (qcow2_snapshot_index(all, name) < all->len)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: has a snapshot \"%s\" already", b->name, name);
     if (all->len >= QCOW2_SNAPSHOTS_MAX)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: has %d snapshots, which is the most", b->name,
                            QCOW2_SNAPSHOTS_MAX);
-    struct qcow2_snapshot *s = new_row(q, all, name);
+    struct qcow2_snapshot *s = new_row(q, all, info);
     g_ptr_array_add(all, s);
     status = l1 ? share(q, l1) : -ENOMEM;
     if (status)
