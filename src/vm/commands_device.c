@@ -72,7 +72,7 @@ static json_t *query_pci(void *opaque, json_t *args G_GNUC_UNUSED, GError **erro
 
 const struct qmp_command vm_device_commands[] = {
     {"device_add",
-     "driver: str, id: str, ?bus: str, ?drive: str, ?serial: str, ?rerror: str, "
+     "driver: str, ?id: str, ?bus: str, ?drive: str, ?serial: str, ?rerror: str, "
      "?werror: str, ?netdev: str, ?mac: str, ?host_mtu: uint16",
      NULL, 0, device_add},
     {"device_del", "id: str", NULL, 0, device_del},

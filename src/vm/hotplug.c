@@ -289,6 +289,8 @@ bool vm_hotplug_add(struct vm_hotplug *h, const struct vm_hotplug_request *r, GE
                            r->driver);
     if (h->vm->state == VM_SAVED)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "the guest has been saved; it cannot change any more");
+    if (!r->id)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "id is missing: what the device is to be called");
     if (!check_id(r->id, error))
         return false;
     if (find_device(h, r->id))
