@@ -463,6 +463,31 @@ static void test_check(void)
     peer_dir_gone(&d);
 }
 
+/* A directory that names one table over and over is not walked for as long as it would like. */
+static void test_check_same_table(void)
+{
+    enum { TABLES = 64, CAPACITY = TABLES * 4096 * 8 };
+    struct peer_dir d = peer_dir();
+    struct folder f = folder_of(&d);
+    g_autoptr(GError) error = NULL;
+    uint8_t head[2048 + TABLES * 4] = {0};
+    const uint32_t numbers[] = {0x44574f43, 1, 3, CAPACITY, 8, 4, TABLES, 80};
+    for (unsigned i = 0; i < ARRAY_SIZE(numbers); i++)
+        st32le(head + i * 4, numbers[i]);
+    for (unsigned i = 0; i < TABLES; i++)
+        st32le(head + 2048 + i * 4, 8);
+    int fd = folder_fd(d.path, "a.vmdk", O_RDWR | O_CREAT);
+    put(fd, head, sizeof(head), 0);
+    g_assert_cmpint(ftruncate(fd, 4096 + 2 * 16384), ==, 0); /* room for two of them */
+    close(fd);
+    AUTO(disk) b = folder_open(&f, "vmdk", "a.vmdk", true);
+    struct block_check check = {0};
+    g_assert_true(vmdk()->image->check(b, 0, &check, &error));
+    g_assert_cmpuint(check.corruptions, ==, 1);
+    g_clear_pointer(&b, block_free);
+    peer_dir_gone(&d);
+}
+
 /* The redundant directory is good for reading when the first one is damaged. */
 static void test_second(void)
 {
@@ -567,6 +592,7 @@ int main(int argc, char **argv)
     g_test_add_func("/block/vmdk/cowd", test_cowd);
     g_test_add_func("/block/vmdk/sesparse", test_sesparse);
     g_test_add_func("/block/vmdk/check", test_check);
+    g_test_add_func("/block/vmdk/check-same-table", test_check_same_table);
     g_test_add_func("/block/vmdk/hostile", test_hostile);
     g_test_add_func("/block/vmdk/many", test_many);
     g_test_add_func("/block/vmdk/measure", test_measure);
