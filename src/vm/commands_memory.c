@@ -76,7 +76,7 @@ static json_t *query_balloon(void *opaque, json_t *args G_GNUC_UNUSED, GError **
     return d ? vm_balloon_json(opaque, d) : NULL;
 }
 
-/* What the guest said last, and a question for the next time. */
+/* What the guest said last, and when it runs a question for the next time. */
 static json_t *query_balloon_stats(void *opaque, json_t *args G_GNUC_UNUSED, GError **error)
 {
     struct vm *vm = opaque;
@@ -89,7 +89,8 @@ static json_t *query_balloon_stats(void *opaque, json_t *args G_GNUC_UNUSED, GEr
         if (s.stats_known & BIT(i))
             json_object_set_new(stats, balloon_stat_names[i],
                                 json_integer((json_int_t)MIN(s.stats[i], INT64_MAX)));
-    virtio_balloon_ask(d);
+    if (vm->state == VM_RUNNING) /* to ask is to write into its memory, which may be on its way into a file */
+        virtio_balloon_ask(d);
     return json_pack("{s:b,s:I,s:I,s:I,s:I,s:o}", "driver", s.driven, "target", left_bytes(vm, s.target),
                      "actual", left_bytes(vm, s.actual), "given-back", (json_int_t)s.given_back,
                      "last-update", (json_int_t)s.stats_time, "stats", stats);

@@ -84,6 +84,8 @@ static void balloon_changed(struct vm_notices *n)
 void vm_notices_serve(struct vm_notices *n)
 {
     const unsigned pending = atomic_exchange(&n->pending, 0);
+    if (n->vm->state == VM_SAVED || n->vm->state == VM_ENDED) /* what it said is past, or goes on elsewhere */
+        return;
     if (pending & BIT(DEVICE_NOTICE_BALLOON))
         balloon_changed(n);
     if (pending & BIT(DEVICE_NOTICE_CRASH_LOADED))
