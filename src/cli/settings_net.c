@@ -10,7 +10,7 @@
 static bool parse_rate(const char *text, json_int_t *bits, GError **error)
 {
     static const char units[] = "KMG";
-    char *end;
+    char *end = NULL;
     guint64 number = g_ascii_isdigit(*text) ? g_ascii_strtoull(text, &end, 10) : 0;
     const char *unit = number && *end ? strchr(units, g_ascii_toupper(*end)) : NULL;
     for (const char *u = units; unit && u <= unit; u++)
