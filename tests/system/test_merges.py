@@ -2,11 +2,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 # Copyright (C) the Hostel authors
 """A Linux guest loads its disk with random work while overlays are taken and merged under it; it checks every byte that
-it reads, and what QEMU's tools find in the images afterwards is compared with what the guest remembers."""
+it reads, and what QEMU's tools find in the images afterwards is compared with what the guest remembers. And it writes
+to a host without room, which stops it."""
 
+import hashlib
 import os
 import pathlib
+import random
 import struct
+import subprocess
+import tempfile
 
 from blockdev import MIB, SCRATCH, Vmm, image, qemu_img
 from debian import BOOT, files, initramfs
@@ -139,4 +144,67 @@ def test_overlays_and_merges_under_load():
     check(chain.paths[-1], table)
 
 
-tap([test_overlays_and_merges_under_load])
+FILL = """
+dd if=/dev/vdb of=/dev/vda bs=1M seek=1 oflag=direct 2>/dev/null
+echo "filled: $?"
+echo 3 >/proc/sys/vm/drop_caches
+echo "sum: $(dd if=/dev/vda bs=1M skip=1 count=4 2>/dev/null | md5sum)"
+"""
+
+
+class SmallHost:
+    """A file system of 8 MiB, of which 6 are used until it is told to make room."""
+
+    def __init__(self):
+        folder = tempfile.mkdtemp(dir=SCRATCH.name)
+        script = (f"mount -t tmpfs -o size=8m small {folder} && truncate -s 64M {folder}/full.raw && "
+                  f"head -c 6M /dev/zero >{folder}/ballast && echo ready && read go && rm {folder}/ballast && echo done; "
+                  "read end")
+        self.process = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        if os.geteuid() or self.process.stdout.readline() != b"ready\n":
+            self.close()
+            raise Skip("a small file system cannot be mounted here")
+        self.path = pathlib.Path(f"/proc/{self.process.pid}/root{folder}/full.raw")
+
+    def make_room(self):
+        self.process.stdin.write(b"go\n")
+        self.process.stdin.flush()
+        assert self.process.stdout.readline() == b"done\n"
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(10)
+
+
+def wait_stopped(vmm):
+    event = vmm.wait_event("BLOCK_IO_ERROR")["data"]
+    assert event["device"] == "disk0" and event["operation"] == "write" and event["nospace"], event
+    assert event["action"] == "stop"
+    vmm.wait_event("STOP")
+    assert vmm.do("query-status")["status"] == "io-error"
+    assert vmm.do("query-block")[0]["io-status"] == "nospace"
+
+
+def test_a_host_without_room_stops_the_guest():
+    host = SmallHost()
+    content = random.Random(3).randbytes(4 * MIB)
+    boot = {"kernel": (files() / "kernel", os.O_RDONLY), "initrd": (initramfs(FILL, "virtio"), os.O_RDONLY)}
+    with Vmm(host.path, raw("content.raw", len(content), content), boot=boot, memory="256M", more=",werror=enospc",
+             args=["--append", "console=ttyS0 quiet"]) as vmm:
+        vmm.socket.settimeout(BOOT)
+        wait_stopped(vmm)
+        vmm.events.clear()
+        vmm.do("cont")  # without room: the same again
+        wait_stopped(vmm)
+        host.make_room()
+        vmm.events.clear()
+        vmm.do("cont")
+        vmm.wait_event("RESUME")
+        while not vmm.said(b"script exit status: 0"):
+            pass
+        assert b"filled: 0" in vmm.heard and b"sum: " + hashlib.md5(content).hexdigest().encode() in vmm.heard, vmm.heard
+    host.close()
+
+
+tap([test_overlays_and_merges_under_load, test_a_host_without_room_stops_the_guest])
