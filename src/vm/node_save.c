@@ -22,16 +22,24 @@ bool vm_disks_flush(struct vm_nodes *n, GError **error)
 void vm_disks_hold(struct vm_nodes *n)
 {
     n->holds++;
-    for (guint i = 0; i < n->devices->len; i++)
-        block_root_hold(((struct vm_device *)n->devices->pdata[i])->root);
+    for (guint i = 0; i < n->devices->len; i++) {
+        struct vm_device *d = n->devices->pdata[i];
+        d->holds++;
+        block_root_hold(d->root);
+    }
 }
 
 void vm_disks_release(struct vm_nodes *n)
 {
     g_assert(n->holds);
     n->holds--;
-    for (guint i = 0; i < n->devices->len; i++)
-        block_root_release(((struct vm_device *)n->devices->pdata[i])->root);
+    for (guint i = 0; i < n->devices->len; i++) {
+        struct vm_device *d = n->devices->pdata[i];
+        if (!d->holds)
+            continue;
+        d->holds--;
+        block_root_release(d->root);
+    }
 }
 
 /* --- the size --- */

@@ -39,7 +39,8 @@ struct vm_device {
     char *id;
     struct disk *root; /* owned */
     struct vm_node *node;
-    bool io_error; /* stopped the guest; for query-block */
+    bool io_error;  /* stopped the guest; for query-block */
+    unsigned holds; /* one that came while others were held is not */
     /* From the thread that failed to the main thread; guarded by nodes->lock. */
     bool troubled, stop;
     struct block_trouble trouble;
