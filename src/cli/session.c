@@ -159,10 +159,12 @@ static void tell_size(struct session *s)
     ask(s, "x-console-resize", "size", text);
 }
 
-/* The terminal's user has the shell back, with the guest standing still meanwhile. */
+/* The terminal's user has the shell back, with the guest standing still meanwhile. One that stands still
+ * already is not let go on afterwards. */
 static void stop_ourselves(struct session *s)
 {
-    s->paused = s->control.ready && control_client_send(&s->control, "stop", NULL, NULL);
+    const bool runs = !s->keeper || !strcmp(s->keeper->state.status, "running");
+    s->paused = runs && s->control.ready && control_client_send(&s->control, "stop", NULL, NULL);
     s->answered = false;
     for (long end = now_ms() + STOPPING_MS;
          s->paused && !s->answered && s->control.fd >= 0 && now_ms() < end;) {

@@ -534,6 +534,12 @@ def test_front_is_one_job():
         front.process.send_signal(signal.SIGCONT)
         until(lambda: status("job") == "running", "going on")
         until(front.is_raw, "the terminal")
+        good("pause", "job")
+        front.process.send_signal(signal.SIGTSTP)
+        until(front.is_restored, "a stop")
+        front.process.send_signal(signal.SIGCONT)
+        until(front.is_raw, "the terminal")
+        assert status("job") == "paused"
         front.process.send_signal(signal.SIGTERM)
         assert front.end() == -signal.SIGTERM and front.is_restored() and not alive(vmm)
     good("rm", "job")
