@@ -204,7 +204,8 @@ def test_in_the_background():
         guest.login()
         assert guest.run("nproc") == "3" and 600 << 10 < int(guest.run("awk '/MemTotal/{print $2}' /proc/meminfo"))
         assert re.search(r"^ci +running .* 3 +768 MiB ", hostel("ps").stdout, re.M), hostel("ps").stdout
-        guest.power_off()
+        assert hostel("shutdown", "ci").returncode == 0  # the power button, to which systemd-logind listens
+        assert guest.end(STEP) == 0, guest.seen
 
 
 def test_a_guest_that_is_there():
