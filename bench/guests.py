@@ -18,13 +18,24 @@ GUESTS = 100
 
 
 @contextlib.contextmanager
-def running(context, count):
-    """The program hostel, and an environment in which that many guests run, which wait for interrupts."""
-    command = context.machines.both(context.machines.bare("idle"), megabytes=16)["hostel"]
+def own_places():
+    """An environment in which guests have folders of their own: that of all these."""
     with tempfile.TemporaryDirectory(prefix="hostel-bench-") as folder:
         before = dict(os.environ)
         os.environ.update(XDG_DATA_HOME=f"{folder}/data", XDG_RUNTIME_DIR=f"{folder}/run")
         os.mkdir(f"{folder}/run", 0o700)
+        try:
+            yield folder
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+
+
+@contextlib.contextmanager
+def running(context, count):
+    """The program hostel, and an environment in which that many guests run, which wait for interrupts."""
+    command = context.machines.both(context.machines.bare("idle"), megabytes=16)["hostel"]
+    with own_places():
         names = [f"guest-{i}" for i in range(count)]
         try:
             for name in names:
@@ -32,8 +43,6 @@ def running(context, count):
             yield command[0], names
         finally:
             subprocess.run([command[0], "rm", "--force", *names], check=False, stderr=subprocess.DEVNULL)
-            os.environ.clear()
-            os.environ.update(before)
 
 
 def best_of(times, command, before=lambda: None):

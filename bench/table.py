@@ -152,6 +152,9 @@ BARS = [
     ("a guest of 1 GiB is saved, of QEMU's size", "<=", 1, fraction("saved/size")),
     ("pause by QMP, ms", "<=", 5, value("saved/pause")),
     ("resume by QMP, ms", "<=", 5, value("saved/resume")),
+    ("ten clones of a guest of 512 MiB, ms", "<=", 1000, value("clones/ten")),
+    ("memory of a clone right after, MiB", "<=", 64, value("clones/memory")),
+    ("from a snapshot to the answer of a shell, ms", "<=", 200, value("clones/from_snapshot")),
     ("emulation, million instructions per second", ">=", 60, value("emulation/mips")),
     ("emulation, boot to user space, s", "<=", 60, value("emulation/boot")),
 ]
