@@ -22,15 +22,16 @@ static struct disk *memory(const char *name, uint64_t size)
 struct writer {
     struct disk *root;
     _Atomic bool end;
-    _Atomic unsigned done;
+    _Atomic unsigned done, threads;
 };
 
 static gpointer write_on(gpointer opaque)
 {
     struct writer *w = opaque;
     const uint8_t bytes[512] = {1};
+    const uint64_t own = atomic_fetch_add(&w->threads, 1) * sizeof(bytes);
     while (!atomic_load(&w->end)) {
-        g_assert_cmpint(block_pwrite(w->root, bytes, sizeof(bytes), 0), ==, 0);
+        g_assert_cmpint(block_pwrite(w->root, bytes, sizeof(bytes), own), ==, 0);
         atomic_fetch_add(&w->done, 1);
     }
     return NULL;
@@ -68,8 +69,8 @@ static void test_gate(void)
     block_root_counts(root, &counts);
     g_assert_cmpuint(counts.kind[BLOCK_COUNT_WRITE].operations, ==, w.done);
     g_assert_cmpuint(counts.kind[BLOCK_COUNT_WRITE].bytes, ==, 512ULL * w.done);
-    g_assert_cmpuint(block_fault_count(one, BLOCK_FAULT_WRITE) + block_fault_count(other, BLOCK_FAULT_WRITE), ==,
-                     w.done);
+    g_assert_cmpuint(block_fault_count(one, BLOCK_FAULT_WRITE) + block_fault_count(other, BLOCK_FAULT_WRITE),
+                     ==, w.done);
     block_free(STEAL(root));
     block_free(one);
     block_free(other);
@@ -164,7 +165,8 @@ static void test_limits_change(void)
     for (unsigned i = 0; i < 100; i++)
         g_assert_cmpint(block_pwrite(root, bytes, sizeof(bytes), 0), ==, 0);
     block_root_counts(root, &after);
-    g_assert_cmpuint(after.kind[BLOCK_COUNT_WRITE].operations - before.kind[BLOCK_COUNT_WRITE].operations, ==, 100);
+    g_assert_cmpuint(after.kind[BLOCK_COUNT_WRITE].operations - before.kind[BLOCK_COUNT_WRITE].operations, ==,
+                     100);
     block_free(STEAL(root));
     block_free(below);
 }
@@ -183,7 +185,7 @@ static void test_burst(void)
     while (n < 1000 && !block_read(root, &iov, 1, 0, BLOCK_NOWAIT))
         n++;
     g_assert_cmpuint(n, >=, 50);
-    g_assert_cmpuint(n, <, 100); /* or it took this host a minute to get here */
+    g_assert_cmpuint(n, <, 100);                             /* or it took this host a minute to get here */
     g_assert_cmpint(block_pwrite(root, &byte, 1, 0), ==, 0); /* is another limit's */
     block_free(STEAL(root));
     block_free(below);
@@ -192,10 +194,10 @@ static void test_burst(void)
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
-    g_test_add_func("/root/gate", test_gate);
-    g_test_add_func("/root/counts", test_counts);
-    g_test_add_func("/root/policies", test_policies);
-    g_test_add_func("/root/limits-change", test_limits_change);
-    g_test_add_func("/root/burst", test_burst);
+    g_test_add_func("/disk-root/gate", test_gate);
+    g_test_add_func("/disk-root/counts", test_counts);
+    g_test_add_func("/disk-root/policies", test_policies);
+    g_test_add_func("/disk-root/limits-change", test_limits_change);
+    g_test_add_func("/disk-root/burst", test_burst);
     return g_test_run();
 }
