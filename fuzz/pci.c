@@ -118,13 +118,8 @@ static void save_and_load(struct device *d)
     g_assert_cmpmem(before, size, after, size);
 }
 
-/* A port that was asked agrees by a reset, and loading is one: its device is out then. */
 static void save_and_load_all(struct fuzz *f, struct fuzz_port *p)
 {
-    if (pci_port_ask(p->port, NULL))
-        device_reset(p->port);
-    pci_port_unplug(p->port);
-    p->plugged = false;
     save_and_load(f->host);
     save_and_load(p->port);
     save_and_load(p->card);
@@ -172,7 +167,11 @@ static void do_step(struct fuzz *f, const uint8_t *step)
             p->plugged = false;
         }
         break;
-    case RESET: device_reset(step[1] & 1 ? p->port : p->card); break;
+    case RESET:
+        if (step[1] & 2)
+            pci_port_forget(p->port);
+        device_reset(step[1] & 1 ? p->port : p->card);
+        break;
     case SAVE_AND_LOAD: save_and_load_all(f, p); break;
     case SENSE: make_sense(f); break;
     default: access_registers(f, step); break;

@@ -192,6 +192,7 @@ bool machine_reset(struct machine *m, GError **error)
         vcpus_offline(m->vcpus, i);
     for (unsigned i = 0; i < vcpus_count(m->vcpus); i++)
         m->isa->reset(vcpus_env(m->vcpus, i));
+    machine_reset_ports(m);
     for (guint i = 0; i < m->devices->len; i++)
         device_reset(m->devices->pdata[i]);
     vcpus_flush_all(m->vcpus);

@@ -147,6 +147,12 @@ void machine_unplug(struct machine *m, struct machine_port *p)
     free_pair(p);
 }
 
+void machine_reset_ports(struct machine *m)
+{
+    for (unsigned i = 0; m->ports && i < m->ports->n; i++)
+        pci_port_forget(m->ports->port[i].port);
+}
+
 void machine_free_ports(struct machine *m)
 {
     for (unsigned i = 0; m->ports && i < m->ports->n; i++)

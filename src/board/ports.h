@@ -39,6 +39,9 @@ bool machine_plug(struct machine *m, struct machine_port *p, const struct machin
  * it returns. Main thread. */
 void machine_unplug(struct machine *m, struct machine_port *p);
 
+/* The machine's reset comes next; no vCPU runs. */
+void machine_reset_ports(struct machine *m);
+
 void machine_free_ports(struct machine *m);
 
 #endif

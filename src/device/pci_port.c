@@ -296,16 +296,25 @@ enum pci_port_answer pci_port_answer(struct device *d)
     return answer;
 }
 
+void pci_port_forget(struct device *d)
+{
+    struct pci_port *p = port_of(d);
+    device_lock(d);
+    const bool agreed = p->asked;
+    if (agreed)
+        eject(p);
+    device_release(d);
+    if (agreed)
+        note(p);
+}
+
 /* --- life --- */
 
 static void port_reset(struct device *d)
 {
     struct pci_port *p = port_of(d);
     pci_config_reset(&p->function);
-    if (p->asked) {
-        eject(p);
-        note(p);
-    }
+    p->asked = false;
     /* There is power until a driver switches it off: without one, a device that comes later can be found. */
     put(p, EXP_SLOT_CONTROL, p->present ? SLOT_INDICATOR_ON : SLOT_INDICATOR_OFF);
     set_present(p, p->present);
@@ -325,10 +334,8 @@ static bool port_post_load(struct device *d)
     const bool present = get(p, EXP_SLOT_STATUS) & SLOT_PRESENT;
     const bool link = get(p, EXP_LINK_STATUS) & LINK_ACTIVE;
     if (!pci_config_check(&p->function) || present != p->present || link != link_wanted(p) ||
-        (p->asked && !present)) {
-        p->asked = false; /* the reset that follows agrees to nothing */
+        (p->asked && !present))
         return false;
-    }
     pci_bus_up(&p->below, link);
     update_pin(p);
     return true;

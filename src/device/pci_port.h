@@ -35,6 +35,10 @@ void pci_port_unplug(struct device *d);
 /* Presses the attention button. False with *error when the guest is busy with an earlier request. */
 bool pci_port_ask(struct device *d, GError **error);
 
+/* The machine is about to be reset: a guest that was asked agrees. (Not so when it goes back to a saved
+ * state.) */
+void pci_port_forget(struct device *d);
+
 /* What the guest has said since the last time. After REMOVED it does not reach the device any more. */
 enum pci_port_answer pci_port_answer(struct device *d);
 

@@ -309,7 +309,10 @@ static void test_reset(void)
     g_assert_cmpuint(r.notes, ==, 0);
     wr(r.host, place(0, SLOT, PCI_BUS_PRIMARY), 4, 0x010100);
     g_assert_true(reached(&r));
+    pci_port_forget(r.port);
+    g_assert_true(reached(&r));
     g_assert_true(pci_port_ask(r.port, NULL));
+    pci_port_forget(r.port);
     device_reset(r.port);
     g_assert_cmpuint(r.notes, ==, 1);
     g_assert_cmpint(pci_port_answer(r.port), ==, PCI_PORT_REMOVED);
@@ -340,6 +343,13 @@ static void test_saved(void)
     g_assert_cmpint(interrupt(&b), ==, interrupt(&a));
     put(&b, SLOT_CONTROL, ENABLED | LIGHT_OFF | POWER_OFF);
     g_assert_cmpuint(b.notes, ==, 1);
+    /* Going back to it while the next removal is asked for. */
+    pci_port_unplug(b.port);
+    g_assert_true(pci_port_plug(b.port, virtio_pci_function(b.card), NULL));
+    g_assert_true(pci_port_ask(b.port, NULL));
+    g_assert_true(device_state_load(b.port, bytes));
+    g_assert_cmpuint(b.notes, ==, 1);
+    g_assert_true(reached(&b));
     down(&a);
     down(&b);
 }

@@ -317,6 +317,34 @@ def test_native_disk():
             guest.do("blockdev-del", **{"node-name": "image"})
 
 
+def test_native_while_it_writes():
+    with native() as guest, image() as file:
+        guest.add_node("image", file.name)
+        guest.do("device_add", driver="virtio-blk-pci", id="hot", drive="image")
+        guest.until("[ -e /dev/vda ]")
+        guest.shell("(while dd if=/dev/zero of=/dev/vda bs=4k conv=notrunc 2>/dev/null; do :; done) & true")
+        guest.do("device_del", id="hot")
+        guest.wait_event("DEVICE_DELETED")
+        guest.do("blockdev-del", **{"node-name": "image"})
+
+
+def test_native_reset_and_power():
+    """A device that is there stays over a reset, and the slot can be switched off and on."""
+    with native() as guest, image() as file:
+        guest.add_node("image", file.name)
+        guest.do("device_add", driver="virtio-blk-pci", id="hot", drive="image")
+        guest.until("[ -e /dev/vda ]")
+        guest.do("system_reset")
+        guest.ready()
+        guest.until("[ -e /dev/vda ]")
+        use_disk(guest, file, "vda")
+        guest.shell("echo 0 > /sys/bus/pci/slots/1/power")
+        guest.until("! [ -e /dev/vda ]")
+        guest.shell("echo 1 > /sys/bus/pci/slots/1/power")
+        guest.until("[ -e /dev/vda ]")
+        use_disk(guest, file, "vda")
+
+
 def test_native_card():
     with native() as guest, Peer() as peer:
         guest.hand("cable", peer.theirs.fileno())
