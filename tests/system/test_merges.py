@@ -158,8 +158,8 @@ class SmallHost:
     def __init__(self):
         folder = tempfile.mkdtemp(dir=SCRATCH.name)
         script = (f"mount -t tmpfs -o size=8m small {folder} && truncate -s 64M {folder}/full.raw && "
-                  f"head -c 6M /dev/zero >{folder}/ballast && echo ready && read go && rm {folder}/ballast && echo done; "
-                  "read end")
+                  f"head -c 6M /dev/zero >{folder}/ballast && echo ready && "
+                  f"read go && rm {folder}/ballast && echo done; read end")
         self.process = subprocess.Popen(["unshare", "-m", "sh", "-c", script], stdin=subprocess.PIPE,
                                         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         if os.geteuid() or self.process.stdout.readline() != b"ready\n":
@@ -203,7 +203,8 @@ def test_a_host_without_room_stops_the_guest():
         vmm.wait_event("RESUME")
         while not vmm.said(b"script exit status: 0"):
             pass
-        assert b"filled: 0" in vmm.heard and b"sum: " + hashlib.md5(content).hexdigest().encode() in vmm.heard, vmm.heard
+        assert b"filled: 0" in vmm.heard, vmm.heard
+        assert b"sum: " + hashlib.md5(content).hexdigest().encode() in vmm.heard, vmm.heard
     host.close()
 
 

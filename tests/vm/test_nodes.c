@@ -7,6 +7,7 @@
 
 #include "../block/rig.h"
 #include "block/filter/fault.h"
+#include "block/pool.h"
 #include "vm/node_jobs.h"
 #include "vm/nodes_int.h"
 
@@ -403,6 +404,41 @@ static void test_full_base(void)
     rig_free(&g);
 }
 
+struct deep {
+    struct block_job job;
+    struct disk *root;
+    int status;
+};
+
+static void read_deep(struct block_job *job)
+{
+    struct deep *d = (struct deep *)(void *)job;
+    static uint8_t bytes[BLOCK_IOV_MAX * 512];
+    struct iovec iov[BLOCK_IOV_MAX];
+    for (unsigned i = 0; i < BLOCK_IOV_MAX; i++)
+        iov[i] = (struct iovec){bytes + 512 * i, 512};
+    d->status = block_read(d->root, iov, BLOCK_IOV_MAX, 0, 0);
+}
+
+/* A chain as long as may be is read through to its end by a thread of a disk; a longer one is not made. */
+static void test_deep(void)
+{
+    struct rig g;
+    g_autoptr(GError) error = NULL;
+    rig_new(&g, NULL);
+    AUTO(block_pool) pool = block_pool_new(1, &error);
+    while (vm_node_depth(top_of(&g)) < VM_CHAIN_MAX)
+        snapshot(&g);
+    const struct vm_disk_switch s = {.disk = "disk0", .overlay = add(&g, NULL, NULL)->name};
+    g_assert_false(vm_disks_switch(g.nodes, &s, 1, &error));
+    g_assert_true(strstr(error->message, "block-commit") != NULL);
+    struct deep deep = {.job.run = read_deep, .root = g.root, .status = 1};
+    block_pool_submit(pool, &deep.job);
+    block_pool_drain(pool);
+    g_assert_cmpint(deep.status, ==, 0);
+    rig_free(&g);
+}
+
 /* An error that stops the guest is told, and only then; what stopped it is known until it goes on. */
 static void test_trouble(void)
 {
@@ -427,6 +463,7 @@ int main(int argc, char **argv)
     g_test_add_func("/nodes/merges", test_merges);
     g_test_add_func("/nodes/active", test_active);
     g_test_add_func("/nodes/full-base", test_full_base);
+    g_test_add_func("/nodes/deep", test_deep);
     g_test_add_func("/nodes/trouble", test_trouble);
     return g_test_run();
 }
