@@ -31,10 +31,10 @@
 #include "control/qmp.h"
 #include "control/server.h"
 #include "os/sandbox.h"
-#include "vm/nodes.h"
 #include "vm/actions.h"
-#include "vm/save.h"
 #include "vm/jobs.h"
+#include "vm/nodes.h"
+#include "vm/save.h"
 #include "vm/worker.h"
 
 enum vm_state { VM_STARTING, VM_RUNNING, VM_PAUSED, VM_SAVED, VM_ENDED };
@@ -65,8 +65,8 @@ struct vm {
 
     enum vm_state state;
     int exit_code;
-    bool by_guest;      /* the guest ended itself */
-    const char *reason; /* of the end, in QMP's words */
+    bool by_guest;         /* the guest ended itself */
+    const char *reason;    /* of the end, in QMP's words */
     const char *paused_as; /* why it stands, in query-status' words; NULL = paused */
 };
 
