@@ -446,7 +446,7 @@ static void activate(struct virtio *v)
         if (how == START_DONE)
             virtq_complete(vq);
         else if (how == START_JOB)
-            blk_keep(b, request_of(vq), false);
+            blk_keep(b, request_of(vq), true); /* all of the machine is loaded when it goes on */
         else
             break;
     }
