@@ -298,11 +298,12 @@ static int by_place(const void *a, const void *b)
     return l->place < r->place ? -1 : l->place > r->place;
 }
 
-/* Entries that make no sense; the others are put into pieces. */
+/* Entries that make no sense; the others are put into pieces, while there is room: *count. */
 static void check_entries(struct vpc *v, unsigned fix, struct block_check *out, struct piece *pieces,
                           uint64_t *count)
 {
     struct places *p = &v->places;
+    const uint64_t room = *count;
     uint64_t last = 0;
     *count = 0;
     for (uint64_t i = 0; i < p->count; i++) {
@@ -316,7 +317,13 @@ static void check_entries(struct vpc *v, unsigned fix, struct block_check *out, 
                 out->corruptions_fixed++;
             }
         } else if (place) {
-            pieces[(*count)++] = (struct piece){place, i};
+            if (*count < room) {
+                pieces[(*count)++] = (struct piece){place, i};
+            } else {
+                out->corruptions++;
+                block_check_say(
+                    out, "block %" PRIu64 ": the file has no room for so many, it shares another's", i);
+            }
             out->allocated++;
             out->fragmented += last && place != last + p->step;
             last = place;
@@ -359,8 +366,10 @@ static int check_end(struct vpc *v, unsigned fix, struct block_check *out)
 
 static int check_places(struct vpc *v, unsigned fix, struct block_check *out)
 {
-    uint64_t count;
-    g_autofree struct piece *pieces = g_try_malloc_n(v->places.count + 1, sizeof(*pieces));
+    /* More blocks than the file can hold share room in any case, and a table of them is not worth the memory.
+     */
+    uint64_t count = MIN(v->places.count, v->disk.below->facts.size / v->places.block + 2);
+    g_autofree struct piece *pieces = g_try_malloc_n(count, sizeof(*pieces));
     if (!pieces)
         return -ENOMEM;
     check_entries(v, fix, out, pieces, &count);

@@ -41,7 +41,8 @@ def all_vdi(folder):
         largest = [(376, struct.pack("<I", 1 << 28)), (384, struct.pack("<I", 1 << 24)),
                    (368, struct.pack("<Q", 1 << 52)), (340, struct.pack("<II", 2 * MIB, 66 * MIB))]
         yield Case(base, "largest", [*largest, (2 * MIB, b"\xff" * 64 * MIB)])
-        yield Case(base, "vast", [*largest, (2 * MIB, bytes(64 * MIB))])
+        small = [*largest, (376, struct.pack("<I", MIB)), (368, struct.pack("<Q", 1 << 44))]
+        yield Case(base, "vast", [*small, (2 * MIB, bytes(66 * MIB))])
         yield Case(base, "small-blocks", [(376, struct.pack("<I", 1)), (384, struct.pack("<I", 3 * MIB))])
 
 
@@ -105,7 +106,8 @@ def all_vpc(folder):
     most = [(540, struct.pack(">II", 1 << 24, 1 << 17)), (528, struct.pack(">Q", 2 * MIB)),
             (40, struct.pack(">QQ", 2040 << 30, 2040 << 30))]
     yield Case(base, "largest", [*most, (2 * MIB, b"\xff" * 64 * MIB + image[-512:])])
-    yield Case(base, "vast", [*most, (2 * MIB, struct.pack(">I", 66 * MIB // 512) * (1 << 24) + image[-512:])])
+    alike = struct.pack(">I", 66 * MIB // 512) * (1 << 24)
+    yield Case(base, "vast", [*most, (2 * MIB, alike + bytes(MIB) + image[-512:])])
     parent = [(60, struct.pack(">I", 4)), (512 + 64, "../canary/backing".encode("utf-16-be"))]
     yield Case(base, "parent", parent)
     name = "../canary/backing".encode("utf-16-le")
@@ -207,8 +209,8 @@ def all_vhdx(folder):
     disk_size, block_size = (meta + base.get(meta + 32 + i * 32 + 16, "<I") for i in (1, 0))
     most = [(block_size, struct.pack("<I", MIB)), (disk_size, struct.pack("<Q", (8 << 20) * MIB - (8 << 8) * MIB)),
             (at + (32 if bat == first else 64), struct.pack("<QI", 16 * MIB, 64 * MIB))]
-    for name, entry in ("largest", bytes(8)), ("vast", struct.pack("<Q", 3 * MIB | 6)):
-        case = Case(base, name, [*most, (16 * MIB, entry * (8 << 20))])
+    for name, entry in ("largest", bytes(8)), ("vast", struct.pack("<Q", 80 * MIB | 6)):
+        case = Case(base, name, [*most, (16 * MIB, entry * (8 << 20)), (82 * MIB, bytes(512))])
         case.also(at, at + 64 * KIB, 64 * KIB)
         yield case
 
@@ -272,7 +274,7 @@ def all_parallels(folder):
     yield Case(base, "old-magic", [(0, b"WithoutFreeSpace")])
     yield Case(base, "dirty", [(44, struct.pack("<I", 0x746F6E59))])
     most = [(32, struct.pack("<IQ", 1 << 24, 128 << 24)), (48, struct.pack("<I", 65 * MIB // 512))]
-    for name, entry in ("largest", bytes(4)), ("vast", struct.pack("<I", 65 * MIB // 512)):
+    for name, entry in ("largest", bytes(4)), ("vast", struct.pack("<I", 1)):
         yield Case(base, name, [*most, (64, entry * (1 << 24)), (66 * MIB, bytes(512))])
 
 

@@ -30,8 +30,9 @@ static int by_place(const void *a, const void *b)
     return l->place < r->place ? -1 : l->place > r->place;
 }
 
-/* Entries that make no sense; the others are put into pieces. */
-static uint64_t check_entries(struct vhdx *v, unsigned fix, struct block_check *out, struct piece *pieces)
+/* Entries that make no sense; the others are put into pieces, which have room for so many blocks. */
+static uint64_t check_entries(struct vhdx *v, unsigned fix, struct block_check *out, struct piece *pieces,
+                              uint64_t room)
 {
     struct places *p = &v->places;
     uint64_t last = 0, count = 0;
@@ -46,7 +47,13 @@ static uint64_t check_entries(struct vhdx *v, unsigned fix, struct block_check *
                 out->corruptions_fixed++;
             }
         } else if (place) {
-            pieces[count++] = (struct piece){place, p->block, i};
+            if (count < room) {
+                pieces[count++] = (struct piece){place, p->block, i};
+            } else {
+                out->corruptions++;
+                block_check_say(
+                    out, "block %" PRIu64 ": the file has no room for so many, it shares another's", i);
+            }
             out->allocated++;
             out->fragmented += last && place != last + p->block;
             last = place;
@@ -74,12 +81,15 @@ static void check_overlaps(struct block_check *out, struct piece *pieces, uint64
 bool vhdx_check(struct disk *b, unsigned fix, struct block_check *out, GError **error)
 {
     struct vhdx *v = vhdx_of(b);
-    g_autofree struct piece *pieces = g_try_malloc_n(v->places.count + v->chunks + 1, sizeof(*pieces));
+    /* More blocks than the file can hold share room in any case, and a table of them is not worth the memory.
+     */
+    const uint64_t room = MIN(v->places.count, b->below->facts.size / v->places.block + 2);
+    g_autofree struct piece *pieces = g_try_malloc_n(room + v->chunks + 1, sizeof(*pieces));
     int status = pieces ? 0 : -ENOMEM;
     if (!status && fix & BLOCK_FIX_ERRORS)
         status = places_begin(&v->places);
     if (!status)
-        check_overlaps(out, pieces, check_entries(v, fix, out, pieces));
+        check_overlaps(out, pieces, check_entries(v, fix, out, pieces, room));
     if (!status && fix)
         status = places_flush(&v->places);
     out->clusters = v->places.count;
