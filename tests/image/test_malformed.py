@@ -283,7 +283,7 @@ def run_part(form, part):
 
 def stride(count):
     """Of formats with very many cases, a part has to do: at least 150 are run."""
-    return int(MALFORMED) if ALL else 1 if ONLY else max(1, count // 300)
+    return int(MALFORMED) if ALL else 1 if ONLY else max(1, count // 200)
 
 
 def formats():
