@@ -140,7 +140,7 @@ static inline bool mem_is_chip(const struct mem_block *b, bool store)
 
 /* Gives whole pages of writable RAM back to the host: they read as zeroes until they are written again, which
  * is reported as any store is. The guest has no use for what they held; what it writes there meanwhile may be
- * lost. Neighbours in one call: each costs a system call and about 0.1 us a page. 0; -EFAULT when a part is
+ * lost. Neighbours in one call: each costs some 2 us, and some 0.5 us a page. 0; -EFAULT when a part is
  * not RAM (nothing is done), -EROFS a readonly block, -EINVAL not whole pages, -ENOSPC less than 64 KiB of a
  * private block, or too many pieces of it; what the host answers when it
  * cannot: the contents are as before then. Any thread that may call mem_write(). */

@@ -52,7 +52,7 @@ enum {
     PORTION_PAGES = 256, /* numbers of pages in a portion, as many as Linux sends at once */
     PORTION_BYTES = MiB,
     PORTION_RANGES = 64,
-    PORTIONS = 4, /* in a kick */
+    PORTIONS = 2, /* in a kick */
     STAT_BYTES = 10,
     STATS_MAX = 64, /* entries looked at */
 };
