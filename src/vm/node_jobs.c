@@ -34,9 +34,9 @@
 #include "vm/nodes_int.h"
 
 enum {
-    DIRTY_SHIFT = 16,    /* 64 KiB are noted together, more on large disks */
-    ROUNDS_LAST = 4,     /* over what has changed, before the guest must wait for the rest */
-    READY_MS = 50,       /* between two looks at what has changed */
+    DIRTY_SHIFT = 16,     /* 64 KiB are noted together, more on large disks */
+    ROUNDS_LAST = 4,      /* over what has changed, before the guest must wait for the rest */
+    READY_MS = 50,        /* between two looks at what has changed */
     STREAM_PIECE = 65536, /* that the guest's writes wait for */
 };
 #define DIRTY_BITS_MAX (UINT64_C(1) << 26)
@@ -44,9 +44,9 @@ enum {
 struct merge {
     struct vm_nodes *nodes;
     struct job *job, *running; /* the same; running is the thread's */
-    GPtrArray *taken; /* of struct vm_node: of the job, with a reference each */
+    GPtrArray *taken;          /* of struct vm_node: of the job, with a reference each */
     struct vm_node *top, *base;
-    struct vm_node *above; /* commit below the topmost: lies on top; else NULL */
+    struct vm_node *above;  /* commit below the topmost: lies on top; else NULL */
     char *backing, *format; /* what the header above is to say; NULL = nothing */
     bool stream, active;
     _Atomic uint64_t speed;
@@ -98,10 +98,11 @@ static bool take_nodes(struct merge *m, struct vm_node *from, const struct vm_no
         if (!vm_node_check_free(at, "merge", error))
             return false;
         if (at != from && vm_node_parents(at) > 1)
-            return hostel_fail(error, HOSTEL_ERROR_USAGE,
-                               "node '%s': more than one image lies over it, so nothing can be merged into or "
-                               "out of it",
-                               at->name);
+            return hostel_fail(
+                error, HOSTEL_ERROR_USAGE,
+                "node '%s': more than one image lies over it, so nothing can be merged into or "
+                "out of it",
+                at->name);
         g_ptr_array_add(m->taken, at);
         if (at == to)
             break;
@@ -128,9 +129,9 @@ static bool read_backing(struct merge *m, const struct vm_merge_request *r, GErr
         return false;
     m->backing = g_strdup(info.backing);
     block_image_info_clear(&info);
-    return m->backing || hostel_fail(error, HOSTEL_ERROR_USAGE,
-                                     "node '%s': its image does not say what it lies over; give backing-file",
-                                     over->name);
+    return m->backing ||
+           hostel_fail(error, HOSTEL_ERROR_USAGE,
+                       "node '%s': its image does not say what it lies over; give backing-file", over->name);
 }
 
 static bool check_writable(const struct vm_node *node, bool header, GError **error)
@@ -242,7 +243,8 @@ static bool run(struct job *job, void *opaque, GError **error)
     if (m->active && !follow(m, error))
         return false;
     int status = 0;
-    if (!m->stream && m->base->disk->facts.size > m->top->disk->facts.size) /* nobody sees it; nor shall they */
+    if (!m->stream &&
+        m->base->disk->facts.size > m->top->disk->facts.size) /* nobody sees it; nor shall they */
         status = block_zero(m->base->disk, m->top->disk->facts.size,
                             m->base->disk->facts.size - m->top->disk->facts.size, BLOCK_MAY_UNMAP);
     if (!status)
@@ -280,13 +282,13 @@ static bool pivot(struct merge *m, struct vm_device *d, GError **error)
     return true;
 }
 
-static void tell_end(struct merge *m, const char *event, const char *problem)
+static void tell(struct merge *m, const char *event, const char *problem)
 {
     struct vm_nodes *n = m->nodes;
     const uint64_t size = m->top->disk->facts.size;
-    json_t *data = json_pack("{s:s,s:s,s:I,s:I,s:I}", "type", m->stream ? "stream" : "commit", "device",
-                             job_id(m->job), "len", (json_int_t)size, "offset", (json_int_t)size, "speed",
-                             (json_int_t)m->speed);
+    json_t *data =
+        json_pack("{s:s,s:s,s:I,s:I,s:I}", "type", m->stream ? "stream" : "commit", "device", job_id(m->job),
+                  "len", (json_int_t)size, "offset", (json_int_t)size, "speed", (json_int_t)m->speed);
     if (problem)
         json_object_set_new(data, "error", json_string(problem));
     n->ops.event(n->opaque, event, data);
@@ -319,9 +321,9 @@ static bool finish(struct job *job, void *opaque, bool good, GError **error)
     if (d)
         block_root_open(d->root);
     if (done || m->failure || why)
-        tell_end(m, "BLOCK_JOB_COMPLETED", why ? why->message : done ? NULL : m->failure);
+        tell(m, "BLOCK_JOB_COMPLETED", why ? why->message : done ? NULL : m->failure);
     else
-        tell_end(m, "BLOCK_JOB_CANCELLED", NULL);
+        tell(m, "BLOCK_JOB_CANCELLED", NULL);
     if (why)
         g_propagate_error(error, g_steal_pointer(&why));
     return done;
@@ -465,8 +467,10 @@ bool vm_node_commit(struct vm_nodes *n, struct jobs *jobs, const struct vm_merge
         !take_nodes(m, first, m->base, error))
         return give_up(m);
     if (m->active && !m->top->driver->image->empty)
-        hostel_fail(error, HOSTEL_ERROR_USAGE, "node '%s': images of format %s cannot be emptied, so only those "
-                    "below can be merged", m->top->name, m->top->driver->name);
+        hostel_fail(error, HOSTEL_ERROR_USAGE,
+                    "node '%s': images of format %s cannot be emptied, so only those "
+                    "below can be merged",
+                    m->top->name, m->top->driver->name);
     else if (m->active && !d)
         hostel_fail(error, HOSTEL_ERROR_USAGE, "node '%s' is no disk of the guest; nothing is to be merged",
                     head->name);
@@ -494,8 +498,8 @@ bool vm_node_stream(struct vm_nodes *n, struct jobs *jobs, const struct vm_merge
                                     .buffer = m->merge.buffer};
     m->watch.ranges = &m->ranges;
     if (base && !m->merge.end)
-        hostel_fail(error, HOSTEL_ERROR_USAGE, "node '%s' does not lie over '%s'; query-block shows the chain",
-                    top->name, base->name);
+        hostel_fail(error, HOSTEL_ERROR_USAGE,
+                    "node '%s' does not lie over '%s'; query-block shows the chain", top->name, base->name);
     else if (!vm_node_backing(top))
         hostel_fail(error, HOSTEL_ERROR_USAGE, "node '%s' lies over nothing, so there is nothing to copy",
                     top->name);
@@ -515,8 +519,20 @@ bool vm_node_job_speed(struct vm_nodes *n, const char *id, uint64_t speed, GErro
             return true;
         }
     }
-    qmp_fail(error, QMP_ERROR_DEVICE_NOT_ACTIVE, "no job '%s' works on a disk; query-block-jobs lists them", id);
+    qmp_fail(error, QMP_ERROR_DEVICE_NOT_ACTIVE, "no job '%s' works on a disk; query-block-jobs lists them",
+             id);
     return false;
+}
+
+void vm_node_jobs_told(struct vm_nodes *n, const json_t *data)
+{
+    const char *id = json_string_value(json_object_get(data, "id"));
+    const char *status = json_string_value(json_object_get(data, "status"));
+    for (guint i = 0; id && status && !strcmp(status, "ready") && i < n->merges->len; i++) {
+        struct merge *m = n->merges->pdata[i];
+        if (m->job && !strcmp(job_id(m->job), id))
+            tell(m, "BLOCK_JOB_READY", NULL);
+    }
 }
 
 json_t *vm_node_jobs_json(struct vm_nodes *n, const struct jobs *jobs)
@@ -531,14 +547,14 @@ json_t *vm_node_jobs_json(struct vm_nodes *n, const struct jobs *jobs)
             if (strcmp(job_id(m->job), id) != 0)
                 continue;
             const char *status = job_status_names[job_status(m->job)];
-            json_array_append_new(
-                out, json_pack("{s:s,s:s,s:O,s:O,s:b,s:b,s:I,s:s,s:b,s:s,s:b,s:b}", "type",
-                               m->stream ? "stream" : "commit", "device", id, "offset",
-                               json_object_get(row, "current-progress"), "len",
-                               json_object_get(row, "total-progress"), "busy", !strcmp(status, "running"),
-                               "paused", !strcmp(status, "paused"), "speed", (json_int_t)m->speed, "io-status",
-                               "ok", "ready", !strcmp(status, "ready"), "status", status, "auto-finalize", 1,
-                               "auto-dismiss", 1));
+            json_array_append_new(out, json_pack("{s:s,s:s,s:O,s:O,s:b,s:b,s:I,s:s,s:b,s:s,s:b,s:b}", "type",
+                                                 m->stream ? "stream" : "commit", "device", id, "offset",
+                                                 json_object_get(row, "current-progress"), "len",
+                                                 json_object_get(row, "total-progress"), "busy",
+                                                 !strcmp(status, "running"), "paused",
+                                                 !strcmp(status, "paused"), "speed", (json_int_t)m->speed,
+                                                 "io-status", "ok", "ready", !strcmp(status, "ready"),
+                                                 "status", status, "auto-finalize", 1, "auto-dismiss", 1));
         }
     }
     json_decref(all);

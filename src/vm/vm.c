@@ -16,6 +16,7 @@
 #include "os/fd.h"
 #include "vm/dump.h"
 #include "vm/functions.h"
+#include "vm/node_jobs.h"
 #include "vm/hotplug.h"
 #include "vm/notices.h"
 
@@ -317,7 +318,10 @@ static bool build_machine(struct vm *vm, struct guest_options *o, GError **error
 
 static void on_job_event(void *opaque, const char *name, json_t *data)
 {
-    vm_event(opaque, name, data);
+    struct vm *vm = opaque;
+    if (vm->nodes)
+        vm_node_jobs_told(vm->nodes, data);
+    vm_event(vm, name, data);
 }
 
 /* Whoever started us has gone. */

@@ -15,7 +15,7 @@ import tempfile
 
 from blockdev import MIB, SCRATCH, Vmm, image, qemu_img
 from debian import BOOT, files, initramfs
-from guest import Skip, tap
+from guest import Skip, tap, until
 
 SIZE = 16 * MIB
 LOAD = """
@@ -62,6 +62,7 @@ def wait_job(vmm, complete):
     while True:
         event = vmm.wait_event("JOB_STATUS_CHANGE")["data"]
         if event["status"] == "ready" and complete:
+            assert vmm.wait_event("BLOCK_JOB_READY")["data"]["device"] == event["id"]
             vmm.do("block-job-complete", device=event["id"])
         if event["status"] == "null":
             end = vmm.wait_event("BLOCK_JOB_COMPLETED")["data"]
@@ -137,8 +138,7 @@ def test_overlays_and_merges_under_load():
             if not let_it_write(vmm, 5):
                 break
         assert done > 3, done
-        while not vmm.said(b"script exit status: 0"):
-            pass
+        until(lambda: vmm.said(b"script exit status: 0"), "the end of the guest's script", BOOT)
         vmm.wait_event("SHUTDOWN")
         vmm.process.wait(BOOT)
     check(chain.paths[-1], table)
@@ -186,13 +186,25 @@ def wait_stopped(vmm):
     assert vmm.do("query-block")[0]["io-status"] == "nospace"
 
 
+def filler(host, content, more, **files_too):
+    boot = {"kernel": (files() / "kernel", os.O_RDONLY), "initrd": (initramfs(FILL, "virtio"), os.O_RDONLY),
+            **files_too}
+    vmm = Vmm(host.path, raw("content.raw", len(content), content), boot=boot, memory="256M", more=more,
+              args=["--append", "console=ttyS0 quiet"])
+    vmm.socket.settimeout(BOOT)
+    return vmm
+
+
+def wait_filled(vmm, content):
+    until(lambda: vmm.said(b"script exit status: 0"), "the end of the guest's script", BOOT)
+    assert b"filled: 0" in vmm.heard, vmm.heard
+    assert b"sum: " + hashlib.md5(content).hexdigest().encode() in vmm.heard, vmm.heard
+
+
 def test_a_host_without_room_stops_the_guest():
     host = SmallHost()
     content = random.Random(3).randbytes(4 * MIB)
-    boot = {"kernel": (files() / "kernel", os.O_RDONLY), "initrd": (initramfs(FILL, "virtio"), os.O_RDONLY)}
-    with Vmm(host.path, raw("content.raw", len(content), content), boot=boot, memory="256M", more=",werror=enospc",
-             args=["--append", "console=ttyS0 quiet"]) as vmm:
-        vmm.socket.settimeout(BOOT)
+    with filler(host, content, ",werror=enospc") as vmm:
         wait_stopped(vmm)
         vmm.events.clear()
         vmm.do("cont")  # without room: the same again
@@ -201,11 +213,27 @@ def test_a_host_without_room_stops_the_guest():
         vmm.events.clear()
         vmm.do("cont")
         vmm.wait_event("RESUME")
-        while not vmm.said(b"script exit status: 0"):
-            pass
-        assert b"filled: 0" in vmm.heard, vmm.heard
-        assert b"sum: " + hashlib.md5(content).hexdigest().encode() in vmm.heard, vmm.heard
+        wait_filled(vmm, content)
     host.close()
 
 
-tap([test_overlays_and_merges_under_load, test_a_host_without_room_stops_the_guest])
+def test_what_waits_for_room_is_saved():
+    """Requests that have begun, and have not ended, are in the file; whoever goes on from it does them."""
+    host = SmallHost()
+    content = random.Random(4).randbytes(4 * MIB)
+    saved = pathlib.Path(SCRATCH.name) / "saved"
+    with filler(host, content, ",werror=enospc") as vmm:
+        wait_stopped(vmm)
+        fd = os.open(saved, os.O_RDWR | os.O_CREAT)
+        assert vmm.command("getfd", fd, fdname="file") == {"return": {}}
+        os.close(fd)
+        vmm.do("x-save", fdname="file")
+        vmm.do("quit")
+        vmm.process.wait(BOOT)
+    host.make_room()
+    with filler(host, content, ",werror=enospc", incoming=(saved, os.O_RDONLY)) as vmm:
+        wait_filled(vmm, content)
+    host.close()
+
+
+tap([test_overlays_and_merges_under_load, test_a_host_without_room_stops_the_guest, test_what_waits_for_room_is_saved])
