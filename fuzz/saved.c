@@ -9,6 +9,7 @@
  */
 #include "../tests/board/full.h"
 #include "codec/crc32c.h"
+#include "device/pci_port.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 const char *__lsan_default_suppressions(void);
@@ -218,6 +219,16 @@ static int copy_memory(void)
 
 /* --- one input --- */
 
+/* A guest that was asked to let go of a device has done so. */
+static void plug_again(void)
+{
+    struct machine_port *port = machine_port(machine, 1);
+    if (pci_port_answer(port->port) != PCI_PORT_REMOVED)
+        return;
+    machine_unplug(machine, port);
+    full_plug(machine);
+}
+
 /* A guest that goes on from such a file is one like any other. */
 static void check_guest(bool runs)
 {
@@ -244,6 +255,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             edit_file(&f, what, data[1] % f.sections->len, ld16le(data + 2), ld32le(data + 4));
     }
     write_file(&f);
+    plug_again();
     full_load(machine, original);
     AUTO(saved) s = saved_open(f.fd, &error);
     if (s && machine_can_load(machine, s, &error)) {

@@ -51,6 +51,15 @@ static inline struct disk *full_disk(void)
     return block_open(block_driver_find("memory"), &config, NULL);
 }
 
+/* Fills the slot for hot-plug. */
+static inline void full_plug(struct machine *m)
+{
+    const struct machine_virtio plugged = {.type = "virtio-rng"};
+    g_autoptr(GError) error = NULL;
+    machine_plug(m, machine_port(m, 1), &plugged, true, &error);
+    g_assert_no_error(error);
+}
+
 /* Its back ends live as long as the test. */
 static inline struct machine *full_machine(bool incoming)
 {
@@ -74,9 +83,7 @@ static inline struct machine *full_machine(bool incoming)
     c.incoming = incoming;
     struct machine *m = machine_new(board_find("riscv-virt", NULL), &c, &error);
     g_assert_no_error(error);
-    const struct machine_virtio plugged = {.type = "virtio-rng"};
-    machine_plug(m, machine_port(m, 1), &plugged, true, &error);
-    g_assert_no_error(error);
+    full_plug(m);
     if (!incoming)
         full_put_program(m);
     return m;
