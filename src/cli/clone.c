@@ -38,6 +38,7 @@ enum { CLONES_MAX = 1000 };
 struct origin {
     const struct named *guest;
     const json_t *disks, *sizes; /* their layers; sizes of all disks */
+    const json_t *images;        /* that those lie over */
     const char *state;           /* path of the file of the moment */
 };
 
@@ -46,9 +47,12 @@ struct origin {
 /* Without the keys that belong to one guest alone. */
 static char *without_identity(const char *word)
 {
-    g_autoptr(GRegex) own = g_regex_new(",(mac|forward)=([^,]|,,)*", 0, 0, NULL);
-    return g_str_has_prefix(word, "--net=") ? g_regex_replace_literal(own, word, -1, 0, "", 0, NULL)
-                                            : g_strdup(word);
+    static const char net[] = "--net=";
+    if (!g_str_has_prefix(word, net))
+        return g_strdup(word);
+    g_autoptr(GRegex) own = g_regex_new("(^|,)(mac|forward)=([^,]|,,)*", 0, 0, NULL);
+    g_autofree char *keys = g_regex_replace_literal(own, word + strlen(net), -1, 0, "", 0, NULL);
+    return g_strconcat(net, *keys == ',' ? keys + 1 : keys, NULL);
 }
 
 static void copy_words(const struct named *from, struct named *to, const char *group)
@@ -115,6 +119,7 @@ static bool add_layers(const struct origin *o, const struct named *to, GError **
     if (!layers)
         return false;
     json_object_update_new(layers, layers_moment(o->disks, o->sizes));
+    json_object_set_new(layers, "images", json_deep_copy(o->images));
     bool good = true;
     for (size_t i = 0; good && i < json_array_size(o->sizes); i++) {
         const json_int_t size = json_integer_value(json_array_get(o->sizes, i));
@@ -196,8 +201,11 @@ int cli_clone(char **argv)
     g_autofree char *state_path = guest ? named_path(guest, file) : NULL;
     json_t *disks = call ? json_deep_copy(json_object_get(layers, "disks")) : NULL;
     if (call && freeze_guest(guest, call, layers, state_path, &error)) {
-        const struct origin origin = {
-            .guest = guest, .disks = disks, .sizes = json_object_get(layers, "sizes"), .state = state_path};
+        const struct origin origin = {.guest = guest,
+                                      .disks = disks,
+                                      .sizes = json_object_get(layers, "sizes"),
+                                      .images = json_object_get(layers, "images"),
+                                      .state = state_path};
         code = start_clones(&origin, args.names[1], args.count);
         unlink(state_path);
     } else {
@@ -244,6 +252,7 @@ int clone_run_from(const struct guest_options *options)
         const struct origin origin = {.guest = guest,
                                       .disks = json_object_get(moment, "disks"),
                                       .sizes = json_object_get(moment, "sizes"),
+                                      .images = json_object_get(layers, "images"),
                                       .state = state};
         g_autoptr(GPtrArray) more = g_ptr_array_new_with_free_func(g_free);
         if (options->rm || (!options->name && !options->detach)) /* nobody could call it by a name */

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "block/file.h"
+#include "cli/guest_run.h"
 #include "cli/guest_saved.h"
 #include "cli/layers.h"
 #include "os/fd.h"
@@ -45,6 +46,9 @@ static bool prepare(const struct named *guest, struct guest_call *call, json_t *
         json_integer_value(json_object_get(json_object_get(inserted, "image"), "virtual-size"));
     if (!inserted || json_is_true(json_object_get(inserted, "ro")))
         return true;
+    g_autoptr(GPtrArray) images = guest_images(guest);
+    if (!layers_top(layers, i) && i < images->len)
+        layers_set_image(guest, layers, i, images->pdata[i]);
     if (!layers_push(guest, layers, i, (uint64_t)size, error))
         return false;
     json_array_append_new(switches, json_pack("{s:s,s:s}", "disk", id, "overlay", layers_top(layers, i)));

@@ -33,6 +33,25 @@ GPtrArray *guest_words(const struct named *guest)
     return words_merge(run, last);
 }
 
+GPtrArray *guest_images(const struct named *guest)
+{
+    GPtrArray *out = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *system = guest_system(guest);
+    g_autoptr(GPtrArray) words = guest_words(guest);
+    g_autofree char **argv = words_argv(words);
+    struct guest_options options;
+    if (strcmp(system, plain) != 0) /* its own comes first */
+        g_ptr_array_add(out, named_path(guest, "disk"));
+    guest_options_init(&options);
+    if (option_parse(guest_option_rows, OPTION_CLI, argv, &options, NULL)) {
+        const struct disk_options *disks = options.disks.items;
+        for (unsigned i = 0; i < options.disks.count; i++)
+            g_ptr_array_add(out, g_strdup(disks[i].file.name));
+    }
+    guest_options_fini(&options);
+    return out;
+}
+
 /* Is it one whose definition is words alone, or still nothing? */
 static bool check_plain(const struct named *guest, GError **error)
 {

@@ -22,6 +22,9 @@ int guest_run_again(struct named *guest, const GPtrArray *more, bool attach);
 /* What it runs with when it is run from its definition: owned by the caller. */
 GPtrArray *guest_words(const struct named *guest);
 
+/* The paths of its disks' images, in their order: owned by the caller. */
+GPtrArray *guest_images(const struct named *guest);
+
 /* What kind of guest is it: "run", "debian"? Owned by the caller. */
 char *guest_system(const struct named *guest);
 

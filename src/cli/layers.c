@@ -22,7 +22,7 @@
 
 static json_t *empty(void)
 {
-    return json_pack("{s:[],s:[],s:n,s:{}}", "disks", "sizes", "current", "snapshots");
+    return json_pack("{s:[],s:[],s:[],s:n,s:{}}", "disks", "sizes", "images", "current", "snapshots");
 }
 
 /* A file of the folder, not a way out of it. */
@@ -56,7 +56,7 @@ static bool is_whole(json_t *layers)
 {
     const char *name;
     json_t *snapshot, *snapshots = json_object_get(layers, "snapshots");
-    if (!are_disks(layers) || !json_is_object(snapshots))
+    if (!are_disks(layers) || !json_is_object(snapshots) || !json_is_array(json_object_get(layers, "images")))
         return false;
     json_object_foreach(snapshots, name, snapshot)
     {
@@ -180,6 +180,22 @@ json_t *layers_moment(const json_t *disks, const json_t *sizes)
     return json_pack("{s:o,s:o}", "disks", all, "sizes", json_deep_copy(sizes));
 }
 
+/* A path as seen from the guest's folder, which may get another name. */
+static const char *from_folder(const struct named *guest, const char *path)
+{
+    const size_t length = strlen(guest->folder);
+    return g_str_has_prefix(path, guest->folder) && path[length] == '/' ? path + length + 1 : path;
+}
+
+void layers_set_image(const struct named *guest, json_t *layers, size_t i, const char *path)
+{
+    json_t *images = json_object_get(layers, "images");
+    while (json_array_size(images) <= i)
+        json_array_append_new(images, json_null());
+    g_autofree char *valid = g_utf8_make_valid(from_folder(guest, path), -1);
+    json_array_set_new(images, i, json_string(valid));
+}
+
 static bool make_layer(const char *path, uint64_t size, GError **error)
 {
     const struct image_make make = {.format = block_driver_find("qcow2"), .size = size};
@@ -224,6 +240,27 @@ static const struct option_row *layers_row(void)
     return row;
 }
 
+/* Layers over another image than they were made for would be nonsense. */
+static bool check_images(const struct named *guest, const json_t *layers, const struct guest_options *options,
+                         GError **error)
+{
+    const struct disk_options *disks = options->disks.items;
+    size_t i;
+    json_t *disk;
+    json_array_foreach(json_object_get(layers, "disks"), i, disk)
+    {
+        const char *image = json_string_value(json_array_get(json_object_get(layers, "images"), i));
+        const char *given = i < options->disks.count ? from_folder(guest, disks[i].file.name) : "no image";
+        if (json_array_size(disk) && g_strcmp0(image, given) != 0)
+            return hostel_fail(
+                error, HOSTEL_ERROR_USAGE,
+                "guest '%s': disk %zu has snapshots or is a clone's, over %s, and is given %s; give it "
+                "its image, or choose another --name",
+                guest->name, i + 1, image ? image : "another image", given);
+    }
+    return true;
+}
+
 bool layers_apply(const struct named *guest, struct guest_options *options, GError **error)
 {
     json_t *layers = layers_load(guest, error), *disk, *file;
@@ -240,11 +277,7 @@ bool layers_apply(const struct named *guest, struct guest_options *options, GErr
             o->file = (struct option_file){.name = option_list_keep(&options->disk_layers, path), .fd = -1};
         }
     }
-    const bool fits = json_array_size(json_object_get(layers, "disks")) <= options->disks.count;
+    const bool fits = check_images(guest, layers, options, error);
     json_decref(layers);
-    return fits ||
-           hostel_fail(error, HOSTEL_ERROR_USAGE,
-                       "guest '%s' has snapshots of more disks than it is given now; give it back its disks, "
-                       "or delete the snapshots",
-                       guest->name);
+    return fits;
 }

@@ -13,8 +13,9 @@
  * The file `layers.json` says which there are; it is replaced as a whole:
  *
  *   {"disks": [["a.qcow2", ...], ...], "sizes": [bytes, ...],    of the guest as it is, by --disk
- *    "current": "NAME" or null,                                  the snapshot it comes from
- *    "snapshots": {"NAME": {"disks", "sizes", "parent", "time", "note"}}}
+ *    "images": ["disk.img", ...],                                what the layers lie over, relative to its
+ * folder "current": "NAME" or null,                                  the snapshot it comes from "snapshots":
+ * {"NAME": {"disks", "sizes", "parent", "time", "note"}}}
  *
  * It is written *before* a running guest goes on in a new layer. If that then does not happen, the empty
  * layer lies over what the guest writes to, and changes nothing. Files that nobody refers to are removed when
@@ -44,7 +45,10 @@ json_t *layers_moment(const json_t *disks, const json_t *sizes);
 char *layers_path(const struct named *guest, const char *file);
 char *layers_snapshot_path(const struct named *guest, const char *snapshot);
 
-/* Adds an empty layer of that size to disk number i (from 0): its file exists when this returns true. */
+/* Notes the image of disk i (from 0), which its layers lie over from now on. */
+void layers_set_image(const struct named *guest, json_t *layers, size_t i, const char *path);
+
+/* Adds an empty layer of that size to disk i: its file exists when this returns true. */
 bool layers_push(const struct named *guest, json_t *layers, size_t i, uint64_t size, GError **error);
 /* The last one's file; NULL = disk i has none. */
 const char *layers_top(const json_t *layers, size_t i);

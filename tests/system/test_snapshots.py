@@ -190,6 +190,10 @@ def test_tree():
         good("kill", "a")
         for moment in layers("a")["snapshots"].values():
             file_system(guest, moment["disks"][0])
+        other = HERE / "other.img"
+        other.write_bytes(bytes(SIZE))
+        bad("other.img", "run", "-d", "--name", "a", "--isa", "riscv64", "--kernel", files() / "kernel", "--disk",
+            f"file={other},format=raw", "--disk", f"file={guest.disks[1]},format=raw")
         good("snapshot", "delete", "a", "two")
         assert {row["name"]: row["parent"] for row in snapshots("a")}["three"] == "one"
         for name in ("one", "three", "snapshot-4"):
