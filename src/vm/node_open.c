@@ -31,7 +31,8 @@ static const struct block_driver *find_driver(const char *name, GError **error)
     if (!driver) {
         g_autofree char *names = block_driver_names();
         hostel_fail(error, HOSTEL_ERROR_USAGE,
-                    "driver '%s': there is none of that name; there are: file, memory, null, %s", name, names);
+                    "driver '%s': there is none of that name; there are: file, memory, null, %s", name,
+                    names);
         return NULL;
     }
     if (driver->kind == BLOCK_FILTER || driver->module || driver->schemes || driver->needs_base) {
@@ -86,9 +87,8 @@ static bool find_source(struct vm_nodes *n, struct control_fds *fds, const struc
     json_t *file = json_object_get(args, "file");
     const bool format = driver->kind == BLOCK_FORMAT;
     if (!driver->needs_file || (format ? filename : json_string_value(file)))
-        return (!filename && !file) ||
-               hostel_fail(error, HOSTEL_ERROR_USAGE, "driver '%s' takes no %s", driver->name,
-                           filename ? "filename" : "file");
+        return (!filename && !file) || hostel_fail(error, HOSTEL_ERROR_USAGE, "driver '%s' takes no %s",
+                                                   driver->name, filename ? "filename" : "file");
     if (format)
         return find_file(n, fds, file, readonly, s, error);
     return filename ? open_named(fds, filename, readonly, s, error)

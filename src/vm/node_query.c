@@ -44,7 +44,8 @@ static void set_limit(json_t *out, const char *name, const struct block_limit *l
 static void set_limits(json_t *out, const struct vm_device *d)
 {
     static const struct block_throttle none;
-    static const char *const bytes[] = {"bps", "bps_rd", "bps_wr"}, *operations[] = {"iops", "iops_rd", "iops_wr"};
+    static const char *const bytes[] = {"bps", "bps_rd", "bps_wr"},
+                             *operations[] = {"iops", "iops_rd", "iops_wr"};
     const struct block_throttle *t = d ? block_root_limits(d->root) : &none;
     for (unsigned i = 0; i < BLOCK_THROTTLES; i++) {
         set_limit(out, bytes[i], &t->bytes[i], true);
@@ -58,11 +59,11 @@ static void set_limits(json_t *out, const struct vm_device *d)
 static json_t *device_info(const struct vm_node *node, bool flat)
 {
     const struct vm_node *backing = vm_node_backing(node);
-    json_t *out = json_pack("{s:s,s:s,s:b,s:s,s:i,s:b,s:s,s:{s:b,s:b,s:b},s:i,s:o}", "file", name_of_file(node),
-                            "node-name", node->name, "ro", node->disk->facts.readonly, "drv",
-                            node->driver->name, "backing_file_depth", (int)vm_node_depth(node) - 1, "encrypted",
-                            0, "detect_zeroes", "off", "cache", "writeback", 1, "direct", 0, "no-flush", 0,
-                            "write_threshold", 0, "image", image_info(node, flat));
+    json_t *out = json_pack("{s:s,s:s,s:b,s:s,s:i,s:b,s:s,s:{s:b,s:b,s:b},s:i,s:o}", "file",
+                            name_of_file(node), "node-name", node->name, "ro", node->disk->facts.readonly,
+                            "drv", node->driver->name, "backing_file_depth", (int)vm_node_depth(node) - 1,
+                            "encrypted", 0, "detect_zeroes", "off", "cache", "writeback", 1, "direct", 0,
+                            "no-flush", 0, "write_threshold", 0, "image", image_info(node, flat));
     if (backing)
         json_object_set_new(out, "backing_file", json_string(name_of_file(backing)));
     set_limits(out, vm_node_device(node));

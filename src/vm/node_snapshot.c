@@ -77,8 +77,9 @@ static bool check_all(const GPtrArray *disks, const char *tag, bool wanted, GErr
         if (has(all, tag) != wanted)
             return hostel_fail(error, HOSTEL_ERROR_USAGE, "disk '%s' has %s snapshot '%s'%s", node->name,
                                wanted ? "no" : "a", tag,
-                               wanted ? "; query-named-block-nodes and qemu-img snapshot -l tell what there is"
-                                      : " already; choose another name, or delete it first");
+                               wanted
+                                   ? "; query-named-block-nodes and qemu-img snapshot -l tell what there is"
+                                   : " already; choose another name, or delete it first");
     }
     return true;
 }
@@ -114,8 +115,9 @@ static bool take(const struct vm_node *node, const struct vm_snapshot *s, bool s
 static bool clear_state(const struct vm_node *node, GError **error)
 {
     int status = node->driver->image->vmstate_clear ? node->driver->image->vmstate_clear(node->disk) : 0;
-    return !status || hostel_fail(error, HOSTEL_ERROR_HOST, "disk '%s': cannot clear what it had of a state: %s",
-                                  node->name, g_strerror(-status));
+    return !status ||
+           hostel_fail(error, HOSTEL_ERROR_HOST, "disk '%s': cannot clear what it had of a state: %s",
+                       node->name, g_strerror(-status));
 }
 
 static void remove_quietly(const struct vm_node *node, const char *tag)
@@ -170,9 +172,10 @@ bool vm_snapshots_apply(struct vm_nodes *n, const struct vm_snapshot *s, GError 
         if (apply(disks->pdata[--done], UNDO_TAG, &worse))
             continue;
         lost = true;
-        g_prefix_error(error, "disk '%s' cannot be brought back to what it had, which it keeps as its "
-                                  "snapshot '" UNDO_TAG "' (%s); before that: ",
-                           ((const struct vm_node *)disks->pdata[done])->name, worse->message);
+        g_prefix_error(error,
+                       "disk '%s' cannot be brought back to what it had, which it keeps as its "
+                       "snapshot '" UNDO_TAG "' (%s); before that: ",
+                       ((const struct vm_node *)disks->pdata[done])->name, worse->message);
     }
     for (guint i = 0; i < kept && !lost; i++)
         remove_quietly(disks->pdata[i], UNDO_TAG);
@@ -205,7 +208,8 @@ bool vm_snapshots_remove(struct vm_nodes *n, const struct vm_snapshot *s, GError
     return ok;
 }
 
-struct block_snapshot *vm_snapshots_find(struct vm_nodes *n, const char *disk, const char *tag, GError **error)
+struct block_snapshot *vm_snapshots_find(struct vm_nodes *n, const char *disk, const char *tag,
+                                         GError **error)
 {
     struct vm_node *node = vm_nodes_lookup(n, disk, error);
     g_autoptr(GPtrArray) all = node ? list(node, error) : NULL;

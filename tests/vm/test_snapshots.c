@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Internal snapshots of open disks with a guest's state in them: several disks at once, undone when one fails;
- * QEMU's tools list and check what is made. */
+/* Internal snapshots of open disks with a guest's state in them: several disks at once, undone when one
+ * fails; QEMU's tools list and check what is made. */
 #include <errno.h>
 #include <string.h>
 #include <unistd.h>
@@ -196,8 +196,7 @@ static void test_listed(void)
     rig_new(&g);
     fill_all(&g, 1);
     take(&g, "with state", 1);
-    char *argv[] = {qemu_img,   (char *)(uintptr_t) "snapshot", (char *)(uintptr_t) "-l",
-                    g.path[1], NULL};
+    char *argv[] = {qemu_img, (char *)(uintptr_t) "snapshot", (char *)(uintptr_t) "-l", g.path[1], NULL};
     vm_nodes_free(STEAL(g.nodes)); /* QEMU opens no image that is in use */
     g_spawn_sync(NULL, argv, NULL, G_SPAWN_DEFAULT, NULL, NULL, &out, NULL, NULL, &error);
     g_assert_no_error(error);
@@ -222,7 +221,8 @@ static void test_one_fails(gconstpointer data)
         if (!applies)
             write_state(&g, 5);
         block_fault_set(g.fault[at], BLOCK_FAULT_WRITE, 5, 1 << 20, -EIO, 0);
-        g_assert_false((applies ? vm_snapshots_apply : vm_snapshots_take)(g.nodes, applies ? &old : &new, &error));
+        g_assert_false(
+            (applies ? vm_snapshots_apply : vm_snapshots_take)(g.nodes, applies ? &old : &new, &error));
         g_assert_nonnull(error);
         block_fault_set(g.fault[at], BLOCK_FAULT_WRITE, 0, 0, 0, 0);
         vm_disks_release(g.nodes);

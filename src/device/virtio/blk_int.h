@@ -108,6 +108,7 @@ void blk_kept_save(struct blk *b);
 /* Just loaded: can it have been saved? */
 bool blk_kept_possible(const struct blk *b);
 /* How many saved entries from i on are one chain; 0: it has no end, or goes from queue to queue. */
-unsigned blk_kept_chain(const struct blk_saved *s, unsigned i, struct virtq_entry entry[static BLK_QUEUE_SIZE]);
+unsigned blk_kept_chain(const struct blk_saved *s, unsigned i,
+                        struct virtq_entry entry[static BLK_QUEUE_SIZE]);
 
 #endif

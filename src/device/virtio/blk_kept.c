@@ -172,7 +172,8 @@ void blk_kept_save(struct blk *b)
     }
 }
 
-unsigned blk_kept_chain(const struct blk_saved *s, unsigned i, struct virtq_entry entry[static BLK_QUEUE_SIZE])
+unsigned blk_kept_chain(const struct blk_saved *s, unsigned i,
+                        struct virtq_entry entry[static BLK_QUEUE_SIZE])
 {
     for (unsigned n = 0; i + n < s->count && n < BLK_QUEUE_SIZE && s->queue[i + n] == s->queue[i]; n++) {
         entry[n] = (struct virtq_entry){s->addr[i + n], s->len[i + n], s->id[i + n], s->flags[i + n]};

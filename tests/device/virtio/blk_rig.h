@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* A virtio disk over a memory that can be told to fail, and requests to it. Numbers are written down anew from
- * virtio 1.2, section 5.2. */
+/* A virtio disk over a memory that can be told to fail, and requests to it. Numbers are written down anew
+ * from virtio 1.2, section 5.2. */
 #ifndef HOSTEL_TESTS_DEVICE_VIRTIO_BLK_RIG_H
 #define HOSTEL_TESTS_DEVICE_VIRTIO_BLK_RIG_H
 
@@ -153,7 +153,8 @@ static inline uint8_t ask(struct rig *g, uint32_t type, uint64_t sector, uint64_
     return wait_for(g, &r);
 }
 
-static inline uint8_t ask_segment(struct rig *g, uint32_t type, uint64_t sector, uint32_t sectors, uint32_t flags)
+static inline uint8_t ask_segment(struct rig *g, uint32_t type, uint64_t sector, uint32_t sectors,
+                                  uint32_t flags)
 {
     uint8_t *data = slot_data(g, 0);
     st64le(data, sector);

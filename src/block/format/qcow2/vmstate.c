@@ -2,8 +2,8 @@
 /* Copyright (C) the Hostel authors */
 /* A guest's state in a qcow2 image: bytes that are no part of the disk, and belong to a snapshot. */
 /*
- * They are kept as if the disk went on behind its end, from the first offset there that an L1 entry of its own
- * stands for; QEMU has them in the same place. Whoever saves a guest writes them there, then makes the
+ * They are kept as if the disk went on behind its end, from the first offset there that an L1 entry of its
+ * own stands for; QEMU has them in the same place. Whoever saves a guest writes them there, then makes the
  * snapshot, which gets them with all else, and takes them off the disk again, where they are in the way.
  *
  * A snapshot's are read by its own L1 table, without the disk being at that snapshot, so that a guest's state
