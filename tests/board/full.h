@@ -20,6 +20,15 @@ enum {
     FULL_REG_A0 = RISCV_REG_X0 + 10
 };
 
+/* What is used until the test's end. */
+static inline void *full_keep(void *pointer)
+{
+    static GPtrArray *kept;
+    kept = kept ? kept : g_ptr_array_new();
+    g_ptr_array_add(kept, pointer);
+    return pointer;
+}
+
 /* It counts in a0 and in memory, and looks at a register of a chip each time round. */
 static inline void full_put_program(struct machine *m)
 {
@@ -42,13 +51,13 @@ static inline struct net *full_net(void)
 {
     int pair[2];
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair), ==, 0);
-    return net_new(net_backend_find("user"), pair[0], NULL, NULL);
+    return full_keep(net_new(net_backend_find("user"), pair[0], NULL, NULL));
 }
 
 static inline struct disk *full_disk(void)
 {
     struct block_config config = {.name = "full", .fd = -1, .size = 64 << 10};
-    return block_open(block_driver_find("memory"), &config, NULL);
+    return full_keep(block_open(block_driver_find("memory"), &config, NULL));
 }
 
 /* Fills the slot for hot-plug. */
@@ -71,14 +80,14 @@ static inline struct machine *full_machine(bool incoming)
     const struct machine_virtio functions[] = {
         {.type = "virtio-blk", .wires = {.disk = full_disk(), .serial = "full"}},
         {.type = "virtio-net", .wires = {.net = full_net()}},
-        {.type = "virtio-console", .wires = {.stream = stream_new_null()}},
+        {.type = "virtio-console", .wires = {.stream = full_keep(stream_new_null())}},
         {.type = "virtio-rng"},
         {.type = "virtio-balloon"},
         {.type = "virtio-input"},
     };
     c.virtio = functions;
     c.n_virtio = G_N_ELEMENTS(functions);
-    c.console = stream_new_null();
+    c.console = full_keep(stream_new_null());
     c.ports = 1;
     c.incoming = incoming;
     struct machine *m = machine_new(board_find("riscv-virt", NULL), &c, &error);

@@ -213,7 +213,7 @@ static const struct state_field *with_later(const struct state_field *fields, un
     if (out->len < 2)
         g_array_append_val(out, later);
     g_array_append_val(out, end);
-    return (const struct state_field *)(void *)g_array_free(out, FALSE);
+    return full_keep(g_array_free(out, FALSE));
 }
 
 /* All tables of a machine, as if the next version had brought a field. */
@@ -221,12 +221,12 @@ static void make_newer(struct machine *m)
 {
     for (guint i = 0; i < m->devices->len; i++) {
         struct device *d = m->devices->pdata[i];
-        struct device_type *type = g_memdup2(d->type, sizeof(*type));
+        struct device_type *type = full_keep(g_memdup2(d->type, sizeof(*type)));
         type->version++;
         type->state = with_later(type->state, type->version, offsetof(struct device, overlapped));
         d->type = type;
     }
-    struct isa *isa = g_memdup2(m->isa, sizeof(*isa));
+    struct isa *isa = full_keep(g_memdup2(m->isa, sizeof(*isa)));
     isa->version++;
     isa->state = with_later(isa->state, isa->version, offsetof(struct env, fp_flags));
     m->isa = isa;
