@@ -16,8 +16,8 @@
 #include "os/fd.h"
 #include "vm/dump.h"
 #include "vm/functions.h"
-#include "vm/node_jobs.h"
 #include "vm/hotplug.h"
+#include "vm/node_jobs.h"
 #include "vm/notices.h"
 
 enum { POWER_SEEN = 1 << 16 };

@@ -182,8 +182,8 @@ static void load_kept(struct machine *m, int fd)
     g_assert_cmpuint(count, >, 10);
     g_assert_cmpint(mem_read(m->mem, GPA(VIRT_DRAM + FULL_DATA), &counted, 8), ==, 0);
     g_assert_cmpuint(count - counted, <=, 1);
-    full_run(m);
-    g_assert_cmpuint(bench_reg(m, 0, FULL_REG_A0), >, count);
+    while (bench_reg(m, 0, FULL_REG_A0) <= count) /* a busy host may not let it run at once */
+        full_run(m);
 }
 
 /* It goes on where it was, and what is saved of it then is what was in the file. */
