@@ -239,7 +239,8 @@ static void test_list_mistakes(void)
     assert_refused(OPTION_CLI, "--disk", "file=x", "format is missing");
     assert_refused(OPTION_CLI, "--disk", "format=raw", "file is missing");
     assert_refused(OPTION_CLI, "--disk", "file=x,fromat=raw", "did you mean format?");
-    assert_refused(OPTION_CLI, "--disk", "file=x,format=raw,interface=virtio", "there are file, format, readonly");
+    assert_refused(OPTION_CLI, "--disk", "file=x,format=raw,interface=virtio",
+                   "there are file, format, readonly");
     assert_refused(OPTION_CLI, "--disk", "file=x,format=raw,readonly", "readonly=on|off");
     assert_refused(OPTION_CLI, "--disk", "file=x,format=raw,readonly=yes", "must be on or off");
     assert_refused(OPTION_CLI, "--disk", "file=x,format=raw,format=raw", "twice");
