@@ -28,6 +28,7 @@ static const struct cli_option start_options[] = {
 static const struct cli_option restore_options[] = {
     CLI_OPT('a', "attach", NULL, CLI_FLAG, attach, "run it in the foreground"),
     CLI_OPT('n', "name", "NAME", CLI_TEXT, name, "of the guest, instead of the one it had"),
+    CLI_OPT(0, "new", NULL, CLI_FLAG, make_new, "make the guest, as the file says, when it is not there"),
     CLI_OPT(0, "verify", NULL, CLI_FLAG, verify, "read all of its memory first, and compare checksums"),
     CLI_OPT_END,
 };

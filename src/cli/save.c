@@ -58,8 +58,27 @@ int cli_save(char **argv)
 
 /* --- restore --- */
 
-/* A new guest as the file says; its folder is still to be kept. */
-static bool make_guest(struct named *guest, const json_t *about, GError **error)
+/* Whoever made the file chose the options, and these name files of this host. */
+static bool check_wanted(const struct named *guest, const char *file, const GPtrArray *words, bool wanted,
+                         GError **error)
+{
+    if (wanted)
+        return true;
+    g_autoptr(GString) text = g_string_new(NULL);
+    for (unsigned i = 0; i < words->len; i++) {
+        g_autofree char *shown = g_strescape(words->pdata[i], NULL);
+        g_string_append_printf(text, " %s", shown);
+    }
+    return hostel_fail(
+        error, HOSTEL_ERROR_USAGE,
+        "there is no guest '%s'; if %s is from somebody you trust, --new makes it with the options that "
+        "stand there:%s",
+        guest->name, file, text->str);
+}
+
+/* A new guest as the file says. */
+static bool make_guest(struct named *guest, const char *file, const json_t *about, bool wanted,
+                       GError **error)
 {
     const char *system = json_string_value(json_object_get(about, "system"));
     const json_t *list = json_object_get(about, "words");
@@ -75,15 +94,18 @@ static bool make_guest(struct named *guest, const json_t *about, GError **error)
         if (json_is_string(word) && strncmp(json_string_value(word), "--", 2) == 0)
             g_ptr_array_add(words, g_strdup(json_string_value(word)));
     }
+    if (!check_wanted(guest, file, words, wanted, error))
+        return false;
     guest_mark_new(guest, "run");
     words_store(guest->definition, "run", words);
     return named_keep(guest, error);
 }
 
 /* The guest, locked, ready to be run: it goes on from the file. NULL with *error. */
-static struct named *take_file(const char *file, const char *name, bool verify, GError **error)
+static struct named *take_file(const struct cli_args *args, GError **error)
 {
-    json_t *about = guest_about_read(file, verify, error);
+    const char *file = args->names[0], *name = args->name;
+    json_t *about = guest_about_read(file, args->verify, error);
     if (!about)
         return NULL;
     const char *own = json_string_value(json_object_get(about, "name"));
@@ -94,7 +116,7 @@ static struct named *take_file(const char *file, const char *name, bool verify, 
     else
         hostel_fail(error, HOSTEL_ERROR_USAGE, "'%.40s' is no name of a guest; give one with --name", wanted);
     const bool was_there = guest && guest->made;
-    bool good = guest && (was_there || make_guest(guest, about, error));
+    bool good = guest && (was_there || make_guest(guest, file, about, args->make_new, error));
     json_decref(about);
     g_autofree char *saved = good ? guest_saved_path(guest) : NULL;
     if (saved) /* perhaps the same: restoring it failed before */
@@ -115,6 +137,6 @@ int cli_restore(char **argv)
     if (named_is_valid(file) && guest_saved_exists(file)) /* a guest's own file, by the guest's name */
         guest = named_open_made(file, &error);
     else
-        guest = take_file(file, args.name, args.verify, &error);
+        guest = take_file(&args, &error);
     return guest ? guest_run_again(guest, NULL, args.attach) : cli_fail(error);
 }

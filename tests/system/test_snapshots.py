@@ -158,6 +158,8 @@ def test_save_and_restore():
         assert status("a") == "saved"
         good("restore", "--verify", str(file))
         goes_on("a", seen)
+        bad("--new", "restore", "--name", "b", str(file))
+        assert status("b") is None
         good("pause", "a")
         good("save", "a")
         good("start", "--fresh", "a")  # the file system is mended, the numbers begin again
