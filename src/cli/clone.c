@@ -181,36 +181,43 @@ static bool check_names(const char *name, unsigned count, GError **error)
     return true;
 }
 
+/* The guest's moment is in the file: what is below its new layers is as it was then. */
+static int clone_moment(const struct named *guest, const json_t *disks, const json_t *layers,
+                        const char *state, const struct cli_args *args)
+{
+    const struct origin origin = {.guest = guest,
+                                  .disks = disks,
+                                  .sizes = json_object_get(layers, "sizes"),
+                                  .images = json_object_get(layers, "images"),
+                                  .state = state};
+    const int code = start_clones(&origin, args->names[1], args->count);
+    unlink(state);
+    return code;
+}
+
 int cli_clone(char **argv)
 {
     GError *error = NULL;
     AUTO_ARGS args = {.count = 1};
     AUTO_STATE state = {0};
     int code;
+    bool roused = false;
     if (!cli_args_parse(&args, argv, &code))
         return code;
     const char *name = args.names[0];
-    AUTO(named)
-    guest = check_names(args.names[1], args.count, &error) && guest_find_live(name, &state, &error)
-                ? named_look(name, &error)
-                : NULL;
+    AUTO(named) guest = NULL;
+    if (check_names(args.names[1], args.count, &error))
+        guest = freeze_rouse(name, &state, &roused, &error);
     AUTO_FD lock = guest ? layers_lock(guest, &error) : -1;
     json_t *layers = lock >= 0 ? layers_load(guest, &error) : NULL;
     AUTO(guest_call) call = layers ? guest_call_open(name, GUEST_CALL_MS, &error) : NULL;
     g_autofree char *file = g_strdup_printf(".clone-%08x", g_random_int());
-    g_autofree char *state_path = guest ? named_path(guest, file) : NULL;
+    g_autofree char *path = guest ? named_path(guest, file) : NULL;
     json_t *disks = call ? json_deep_copy(json_object_get(layers, "disks")) : NULL;
-    if (call && freeze_guest(guest, call, layers, state_path, &error)) {
-        const struct origin origin = {.guest = guest,
-                                      .disks = disks,
-                                      .sizes = json_object_get(layers, "sizes"),
-                                      .images = json_object_get(layers, "images"),
-                                      .state = state_path};
-        code = start_clones(&origin, args.names[1], args.count);
-        unlink(state_path);
-    } else {
-        code = cli_fail(error);
-    }
+    const bool frozen = call && freeze_guest(guest, call, layers, path, &error);
+    if (roused)
+        freeze_settle(call, &state);
+    code = frozen ? clone_moment(guest, disks, layers, path, &args) : cli_fail(error);
     json_decref(disks);
     json_decref(layers);
     return code;

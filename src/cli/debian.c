@@ -30,7 +30,7 @@
 /* A run of a guest that is there. */
 struct run {
     struct named *guest; /* owned until it is taken */
-    bool taken, detach;
+    bool taken, detach, quiet;
     const struct debian_request *request;
     GPtrArray *words; /* of its definition and of the request */
     char *password;   /* made up for it just now; or NULL */
@@ -156,7 +156,8 @@ static void on_started(void *opaque)
 {
     struct run *run = opaque;
     fd_close(&run->initrd);
-    say(run);
+    if (!run->quiet)
+        say(run);
 }
 
 /* Parses the composed command line and runs it. */
@@ -173,6 +174,7 @@ static int run_guest(struct run *run)
         code = front_run(&(struct front_run){.guest = run->guest,
                                              .options = &options,
                                              .detach = run->detach,
+                                             .quiet = run->quiet,
                                              .discard = options.rm,
                                              .started = on_started,
                                              .opaque = run});
@@ -183,10 +185,16 @@ static int run_guest(struct run *run)
 }
 
 /* Takes the guest. */
-static int run_named(struct named *guest, const struct debian_request *r, bool detach, char *password)
+static int run_named(struct named *guest, const struct debian_request *r, enum guest_run_how how,
+                     char *password)
 {
     GError *error = NULL;
-    struct run run = {.guest = guest, .detach = detach, .request = r, .password = password, .initrd = -1};
+    struct run run = {.guest = guest,
+                      .detach = how != GUEST_RUN_ATTACHED,
+                      .quiet = how == GUEST_RUN_QUIETLY,
+                      .request = r,
+                      .password = password,
+                      .initrd = -1};
     g_autoptr(GPtrArray) base = words_load(guest->definition, "run");
     g_autoptr(GPtrArray) last = words_to_keep(r->guest);
     words_store(guest->definition, "last", last);
@@ -244,7 +252,7 @@ static int run_request(const struct debian_request *r)
         if (!debian_make(guest, r, image, &error))
             return cli_fail(error);
     }
-    return run_named(STEAL(guest), r, false, password);
+    return run_named(STEAL(guest), r, GUEST_RUN_ATTACHED, password);
 }
 
 int debian_run(char **argv)
@@ -259,12 +267,12 @@ int debian_run(char **argv)
     return code;
 }
 
-int debian_start(struct named *guest, const GPtrArray *more, bool attach)
+int debian_start(struct named *guest, const GPtrArray *more, enum guest_run_how how)
 {
     g_autofree char *release = g_key_file_get_string(guest->definition, "guest", "release", NULL);
     g_autofree char *name = g_strdup(guest->name);
     g_autoptr(GPtrArray) last = words_load(guest->definition, "last");
     g_autoptr(GPtrArray) words = words_merge(last, more);
     const struct debian_request request = {.release = release ? release : "", .name = name, .guest = words};
-    return run_named(guest, &request, !attach, NULL);
+    return run_named(guest, &request, how, NULL);
 }

@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "base/option.h"
+#include "cli/guest_run.h"
 #include "cli/named.h"
 
 /* What is asked of a new guest. */
@@ -51,8 +52,8 @@ bool debian_make(struct named *guest, const struct debian_request *r, const char
 /* The subcommand; argv[0] is the system's name. The exit code. */
 int debian_run(char **argv);
 
-/* Runs a guest that is there as it ran last: in the background, or with attach in the foreground. more: words
+/* Runs a guest that is there as it ran last. more: words
  * of this run alone; NULL = none. Takes the guest, locked. The exit code. */
-int debian_start(struct named *guest, const GPtrArray *more, bool attach);
+int debian_start(struct named *guest, const GPtrArray *more, enum guest_run_how how);
 
 #endif

@@ -4,14 +4,50 @@
 #include "cli/freeze.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <string.h>
 
 #include "base/error.h"
 #include "block/file.h"
+#include "cli/guest.h"
 #include "cli/guest_run.h"
 #include "cli/guest_saved.h"
 #include "cli/layers.h"
 #include "os/fd.h"
+
+enum { QUIT_MS = 5000 };
+
+static bool run_paused(const char *name, GError **error)
+{
+    struct named *guest = named_open_made(name, error);
+    g_autoptr(GPtrArray) more = g_ptr_array_new_with_free_func(g_free);
+    g_ptr_array_add(more, g_strdup("--paused"));
+    return guest &&
+           (guest_run_again(guest, more, GUEST_RUN_QUIETLY) == 0 ||
+            hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s' cannot be looked at without being run", name));
+}
+
+struct named *freeze_rouse(const char *name, struct guest_state *state, bool *roused, GError **error)
+{
+    *roused = false;
+    if (!guest_find(name, state, error))
+        return NULL;
+    if (!state->live) {
+        if (!run_paused(name, error))
+            return NULL;
+        guest_state_fini(state);
+        if (!guest_find_live(name, state, error))
+            return NULL;
+        *roused = true;
+    }
+    return named_look(name, error);
+}
+
+void freeze_settle(struct guest_call *call, const struct guest_state *state)
+{
+    if (!call || !guest_call_do(call, "quit", NULL, NULL) || !guest_await_end(state, QUIT_MS))
+        guest_process_kill(&state->vmm, SIGKILL);
+}
 
 /* Gives the VMM the last layer of disk i as a node with the name of its file. */
 static bool add_node(const struct named *guest, struct guest_call *call, const json_t *layers, size_t i,

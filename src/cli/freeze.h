@@ -8,7 +8,14 @@
 #include <stdbool.h>
 
 #include "cli/guest_call.h"
+#include "cli/guest_state.h"
 #include "cli/named.h"
+
+/* Finds a guest for freeze_guest(): one that does not run is run, but stands still before it goes on from
+ * where it was saved, or before its first instruction. *roused: freeze_settle() is to end that. The state is
+ * to be freed by guest_state_fini() in any case. NULL with *error. */
+struct named *freeze_rouse(const char *name, struct guest_state *state, bool *roused, GError **error);
+void freeze_settle(struct guest_call *call, const struct guest_state *state);
 
 /* Writes the guest's state into a new file while its disks, from the same moment on, go on in new layers,
  * which are added to layers and stored. What layers held before is the disks as of that moment. The guest

@@ -84,7 +84,7 @@ static int supervise(const struct front_run *run, int link)
 struct front {
     const char *name;
     int link, signals;
-    bool detach, terminal;
+    bool detach, quiet, terminal;
     struct termios saved;
 };
 
@@ -123,7 +123,8 @@ static bool obey(const struct front *f, const struct front_message *m, int *code
     case FRONT_UP:
         if (!f->detach)
             return false;
-        printf("%s\n", f->name);
+        if (!f->quiet)
+            printf("%s\n", f->name);
         *code = fflush(stdout) ? CLI_FAILURE : CLI_OK;
         return true;
     case FRONT_DETACHED: *code = CLI_OK; return true;
@@ -170,7 +171,8 @@ int front_run(const struct front_run *run)
         named_free(run->guest);
         return cli_fail(error);
     }
-    struct front f = {.name = run->guest->name, .link = link[0], .signals = -1, .detach = run->detach};
+    struct front f = {
+        .name = run->guest->name, .link = link[0], .signals = -1, .detach = run->detach, .quiet = run->quiet};
     f.terminal = !tcgetattr(STDIN_FILENO, &f.saved);
     session_block_signals(); /* so that none is missed */
     fflush(NULL);

@@ -13,6 +13,7 @@ struct front_run {
     struct named *guest;           /* taken */
     struct guest_options *options; /* borrowed; parsed, nothing opened */
     bool detach, discard;          /* leave when it is up; remove the guest when it ended */
+    bool quiet;                    /* do not print its name when it is up */
     void (*started)(void *opaque); /* called by the supervisor when the VMM's process was started; or NULL */
     void *opaque;
 };

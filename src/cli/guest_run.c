@@ -84,12 +84,12 @@ int guest_run_new(const GPtrArray *words, struct guest_options *options)
     return code;
 }
 
-int guest_run_again(struct named *guest, const GPtrArray *more, bool attach)
+int guest_run_again(struct named *guest, const GPtrArray *more, enum guest_run_how how)
 {
     GError *error = NULL;
     g_autofree char *system = guest_system(guest), *name = g_strdup(guest->name);
     if (!strcmp(system, "debian"))
-        return debian_start(guest, more, attach);
+        return debian_start(guest, more, how);
     struct guest_options options;
     guest_options_init(&options);
     g_autoptr(GPtrArray) own = guest_words(guest);
@@ -98,8 +98,11 @@ int guest_run_again(struct named *guest, const GPtrArray *more, bool attach)
     int code;
     if (option_parse(guest_option_rows, OPTION_CLI, argv, &options, &error)) {
         options.name = name;
-        code = front_run(&(struct front_run){
-            .guest = guest, .options = &options, .detach = !attach, .discard = options.rm});
+        code = front_run(&(struct front_run){.guest = guest,
+                                             .options = &options,
+                                             .detach = how != GUEST_RUN_ATTACHED,
+                                             .quiet = how == GUEST_RUN_QUIETLY,
+                                             .discard = options.rm});
     } else {
         g_prefix_error(&error, "guest '%s': ", name);
         named_free(guest);

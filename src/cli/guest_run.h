@@ -14,10 +14,13 @@
  * Without a name in options it gets one. Takes options. The exit code as cli.h says. */
 int guest_run_new(const GPtrArray *words, struct guest_options *options);
 
-/* Runs a guest that is there from its definition: in the background, or with attach in the foreground. more:
+/* In the background, in the foreground, or in the background without a word of success. */
+enum guest_run_how { GUEST_RUN_DETACHED, GUEST_RUN_ATTACHED, GUEST_RUN_QUIETLY };
+
+/* Runs a guest that is there from its definition. more:
  * words of this run alone, such as --incoming=FILE, which prevail; NULL = none. Takes the guest, locked. The
  * exit code. */
-int guest_run_again(struct named *guest, const GPtrArray *more, bool attach);
+int guest_run_again(struct named *guest, const GPtrArray *more, enum guest_run_how how);
 
 /* What it runs with when it is run from its definition: owned by the caller. */
 GPtrArray *guest_words(const struct named *guest);

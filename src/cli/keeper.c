@@ -81,7 +81,8 @@ bool keeper_begin(struct keeper *k, struct named *guest, struct guest_options *o
                   GError **error)
 {
     const bool console = options->console.kind == CONSOLE_STDIO;
-    *k = (struct keeper){.guest = guest, .folder = -1, .runtime = -1, .said.fd = -1, .log.fd = -1};
+    *k = (struct keeper){
+        .guest = guest, .paused = options->paused, .folder = -1, .runtime = -1, .said.fd = -1, .log.fd = -1};
     attach_init(&k->attach, -1);
     guest_state_await_death(guest->name);
     k->runtime = guest_runtime_open(guest->name, error);
@@ -119,7 +120,8 @@ bool keeper_up(struct keeper *k, GError **error)
     k->up = named_keep(k->guest, error);
     if (k->up)
         settings_start(k->guest, &k->state);
-    guest_saved_forget(k->folder); /* it has gone on from there, or was booted instead */
+    if (!k->paused)
+        guest_saved_forget(k->folder); /* it has gone on from there, or was booted instead */
     return k->up;
 }
 

@@ -28,6 +28,7 @@ struct keeper {
     bool by_guest;
     bool answered; /* the VMM told its status */
     bool up;       /* from here on the guest is one that there is */
+    bool paused;   /* it stands until it is told to go on, so what it was saved as is still true */
     bool discard;  /* the guest goes when the run is over */
 };
 

@@ -82,18 +82,24 @@ static void note_moment(const struct moment *m, const char *name, const json_t *
 static bool create(struct moment *m, GError **error)
 {
     AUTO_STATE state = {0};
-    AUTO(named) guest = guest_find_live(m->name, &state, error) ? named_look(m->name, error) : NULL;
+    bool roused;
     json_t *snapshots = json_object_get(m->layers, "snapshots");
     g_autofree char *made_up = m->snapshot ? NULL : new_name(snapshots);
     const char *name = made_up ? made_up : m->snapshot;
-    if (!guest || !check_new_name(snapshots, name, error))
+    AUTO(named)
+    guest = check_new_name(snapshots, name, error) ? freeze_rouse(m->name, &state, &roused, error) : NULL;
+    if (!guest)
         return false;
     g_autofree char *folder = named_path(guest, "snapshots"), *path = layers_snapshot_path(guest, name);
+    AUTO(guest_call) call = NULL;
     if (g_mkdir_with_parents(folder, 0700))
-        return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", folder, g_strerror(errno));
-    AUTO(guest_call) call = guest_call_open(m->name, GUEST_CALL_MS, error);
+        hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", folder, g_strerror(errno));
+    else
+        call = guest_call_open(m->name, GUEST_CALL_MS, error);
     json_t *disks = json_deep_copy(json_object_get(m->layers, "disks"));
     const bool taken = call && freeze_guest(guest, call, m->layers, path, error);
+    if (roused)
+        freeze_settle(call, &state);
     if (taken)
         note_moment(m, name, disks);
     json_decref(disks);

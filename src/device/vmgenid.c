@@ -11,7 +11,9 @@
  * acknowledge it, so the interrupt controller's gateway remembers it.
  *
  * The chip does not find out by itself. Loading gives it the number that was saved, as all state, and the
- * machine's keeper, who knows whether there can be two of the guest, renews it.
+ * machine's keeper, who knows whether there can be two of the guest, renews it. A guest that has not looked
+ * at the number since it began has drawn nothing by it, and is not interrupted: Linux's driver would fall
+ * over an interrupt that it finds pending when it starts.
  */
 #include "device/vmgenid.h"
 
@@ -20,6 +22,7 @@
 struct vmgenid {
     struct device dev;
     uint8_t id[VMGENID_SIZE];
+    bool looked; /* the guest has read it since the last reset */
 };
 
 static uint64_t vmgenid_read(void *chip, uint64_t offset, unsigned size)
@@ -27,6 +30,7 @@ static uint64_t vmgenid_read(void *chip, uint64_t offset, unsigned size)
     struct vmgenid *g = chip;
     uint64_t value = 0;
     device_lock(&g->dev);
+    g->looked = true;
     for (unsigned i = 0; i < size && offset + i < VMGENID_SIZE; i++)
         value |= (uint64_t)g->id[offset + i] << 8 * i;
     device_release(&g->dev);
@@ -50,9 +54,10 @@ static uint64_t vmgenid_extent(const struct device *d)
     return VMGENID_SIZE;
 }
 
+/* The number stays. */
 static void vmgenid_reset(struct device *d)
 {
-    (void)d;
+    ((struct vmgenid *)(void *)d)->looked = false;
 }
 
 void vmgenid_set(struct device *d, const uint8_t id[VMGENID_SIZE])
@@ -65,23 +70,28 @@ void vmgenid_set(struct device *d, const uint8_t id[VMGENID_SIZE])
 
 void vmgenid_renew(struct device *d, const uint8_t id[VMGENID_SIZE])
 {
+    const struct vmgenid *g = (struct vmgenid *)(void *)d;
     vmgenid_set(d, id);
     device_lock(d);
-    device_pin(d, 0, true);
+    device_pin(d, 0, g->looked);
     device_release(d);
     device_lock(d);
     device_pin(d, 0, false);
     device_release(d);
 }
 
-static const struct state_field vmgenid_state[] = {STATE_FIELD(vmgenid, id, STATE_U8, 1), {0}};
+static const struct state_field vmgenid_state[] = {
+    STATE_FIELD(vmgenid, id, STATE_U8, 1),
+    STATE_FIELD(vmgenid, looked, STATE_BOOL, 2),
+    {0},
+};
 
 const struct device_type device_vmgenid = {
     .name = "vmgenid",
     .help = "number that differs between copies of a guest",
     .size = sizeof(struct vmgenid),
     .state = vmgenid_state,
-    .version = 1,
+    .version = 2,
     .ops = &vmgenid_ops,
     .extent = vmgenid_extent,
     .reset = vmgenid_reset,

@@ -60,11 +60,32 @@ static void test_renewed(void)
     device_free(d);
 }
 
+/* A guest that has not looked at the number since it began is not interrupted; one that had when it was saved
+ * is. */
+static void test_not_looked(void)
+{
+    static const uint8_t one[VMGENID_SIZE] = {1}, two[VMGENID_SIZE] = {2};
+    uint8_t bytes[VMGENID_SIZE + 1];
+    struct counted c = {0};
+    struct device *d = chip(&c);
+    vmgenid_renew(d, one);
+    g_assert_cmpuint(c.rises, ==, 0);
+    assert_reads(d, one);
+    device_state_save(d, bytes);
+    device_reset(d);
+    vmgenid_renew(d, two);
+    g_assert_cmpuint(c.rises, ==, 0);
+    g_assert_true(device_state_load(d, bytes));
+    vmgenid_renew(d, two);
+    g_assert_cmpuint(c.rises, ==, 1);
+    device_free(d);
+}
+
 /* Loading alone leaves the number that was saved: whether it may stay is for others to say. */
 static void test_loaded(void)
 {
     static const uint8_t one[VMGENID_SIZE] = {1, 2, 3}, two[VMGENID_SIZE] = {4};
-    uint8_t bytes[VMGENID_SIZE];
+    uint8_t bytes[VMGENID_SIZE + 1];
     struct counted c = {0};
     struct device *d = chip(&c);
     g_assert_cmpuint(device_state_size(d->type), ==, sizeof(bytes));
@@ -81,6 +102,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/vmgenid/renewed", test_renewed);
+    g_test_add_func("/vmgenid/not-looked", test_not_looked);
     g_test_add_func("/vmgenid/loaded", test_loaded);
     return g_test_run();
 }

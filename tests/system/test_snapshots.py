@@ -234,6 +234,38 @@ def test_clones_go_their_own_ways():
         bad("no snapshot", "run", "--from", "a/none")
 
 
+def booted(name, mark=0):
+    """Wait for the guest's first rounds behind what it has said before."""
+    until(lambda: re.search(r"round 3\s", said(name)[mark:]), f"a boot of {name}", BOOT)
+    assert "BROKEN" not in said(name)
+
+
+def test_at_rest():
+    """Guests that are off or saved have moments, too, and stay what they are."""
+    with Guest("a"):
+        good("stop", "--timeout", "0", "a")
+        good("snapshot", "create", "a", "off")
+        good("clone", "a", "c")
+        assert status("a") == "off"
+        booted("c")
+        mark = len(said("a"))
+        good("start", "a")
+        booted("a", mark)
+        good("save", "a")
+        seen = last_round("a")
+        good("snapshot", "create", "a", "saved")
+        good("clone", "a", "d")
+        assert status("a") == "saved"
+        goes_on("d", seen)
+        good("start", "a")
+        goes_on("a", seen)
+        mark = len(said("a"))
+        good("snapshot", "revert", "--force", "a", "off")
+        booted("a", mark)
+        good("snapshot", "revert", "--force", "a", "saved")
+        goes_on("a", seen)
+
+
 def killed(seconds, *args):
     with subprocess.Popen([HOSTEL, *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         time.sleep(seconds)
