@@ -264,7 +264,15 @@ char *cgroup_read(const struct cgroup *g, const char *file, GError **error)
     return text;
 }
 
+enum { REMOVE_TRIES = 200, REMOVE_US = 5000 };
+
 int cgroup_remove(const char *path)
 {
-    return rmdir(path) ? -errno : 0;
+    /* A process that has ended is in its group until its parent has looked. */
+    for (unsigned tries = 0; rmdir(path); tries++) {
+        if (errno != EBUSY || tries == REMOVE_TRIES)
+            return -errno;
+        g_usleep(REMOVE_US);
+    }
+    return 0;
 }

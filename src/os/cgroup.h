@@ -46,7 +46,8 @@ const char *cgroup_path(const struct cgroup *g); /* of its folder */
 bool cgroup_write(const struct cgroup *g, const char *file, const char *value, GError **error);
 char *cgroup_read(const struct cgroup *g, const char *file, GError **error);
 
-/* Removes the group, which nobody is in any more. 0 or -errno. */
+/* Removes the group, whose processes have ended; waits up to a second for whoever has to take note of that. 0
+ * or -errno. */
 int cgroup_remove(const char *path);
 
 #endif
