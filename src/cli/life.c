@@ -42,34 +42,33 @@ static char *ask_status(struct guest_call *call, GError **error)
 
 /* --- commands that are one of QMP's --- */
 
-static bool pause_one(const struct cli_args *args G_GNUC_UNUSED, const char *name, GError **error)
+/* Lets it run, or stand: when it does so already, that is a mistake. */
+static bool let_run(const char *name, bool run, GError **error)
 {
     AUTO_STATE state = {0};
     AUTO(guest_call) call = open_live(name, &state, error);
     g_autofree char *status = call ? ask_status(call, error) : NULL;
     if (!status)
         return false;
-    if (strcmp(status, "running") != 0)
+    const bool runs = !strcmp(status, "running");
+    if (runs && run)
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s' is running already", name);
+    if (!runs && !run)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s' is not running but %s", name, status);
-    if (!guest_call_do(call, "stop", NULL, error))
+    if (!guest_call_do(call, run ? "cont" : "stop", NULL, error))
         return false;
-    guest_await_status(name, "paused");
+    guest_await_status(name, run ? "running" : "paused");
     return true;
+}
+
+static bool pause_one(const struct cli_args *args G_GNUC_UNUSED, const char *name, GError **error)
+{
+    return let_run(name, false, error);
 }
 
 static bool resume_one(const struct cli_args *args G_GNUC_UNUSED, const char *name, GError **error)
 {
-    AUTO_STATE state = {0};
-    AUTO(guest_call) call = open_live(name, &state, error);
-    g_autofree char *status = call ? ask_status(call, error) : NULL;
-    if (!status)
-        return false;
-    if (!strcmp(status, "running"))
-        return hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s' is running already", name);
-    if (!guest_call_do(call, "cont", NULL, error))
-        return false;
-    guest_await_status(name, "running");
-    return true;
+    return let_run(name, true, error);
 }
 
 static bool reset_one(const struct cli_args *args G_GNUC_UNUSED, const char *name, GError **error)

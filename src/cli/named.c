@@ -120,6 +120,20 @@ static struct named *named_new(const char *name)
     return n;
 }
 
+/* One that is there, not locked and its definition not read. NULL with *error. */
+static struct named *find_made(const char *name, GError **error)
+{
+    if (!named_exists(name)) {
+        named_fail_unknown(name, error);
+        return NULL;
+    }
+    g_autofree char *guests = named_folder();
+    struct named *n = named_new(name);
+    n->folder = g_build_filename(guests, name, NULL);
+    n->made = true;
+    return n;
+}
+
 struct named *named_open(const char *name, GError **error)
 {
     if (!check_name(name, error))
@@ -147,27 +161,16 @@ struct named *named_open_made(const char *name, GError **error)
 
 struct named *named_open_unread(const char *name, GError **error)
 {
-    if (!named_exists(name)) {
-        named_fail_unknown(name, error);
-        return NULL;
-    }
     g_autofree char *guests = named_folder();
-    AUTO(named) n = named_new(name);
-    n->folder = g_build_filename(guests, name, NULL);
-    n->made = true;
-    return take_lock(n, guests, error) ? STEAL(n) : NULL;
+    AUTO(named) n = find_made(name, error);
+    return n && take_lock(n, guests, error) ? STEAL(n) : NULL;
 }
 
 struct named *named_edit(const char *name, GError **error)
 {
-    if (!named_exists(name)) {
-        named_fail_unknown(name, error);
+    AUTO(named) n = find_made(name, error);
+    if (!n)
         return NULL;
-    }
-    g_autofree char *guests = named_folder();
-    AUTO(named) n = named_new(name);
-    n->folder = g_build_filename(guests, name, NULL);
-    n->made = true;
     g_autofree char *path = named_path(n, "definition.lock");
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     n->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
@@ -180,14 +183,8 @@ struct named *named_edit(const char *name, GError **error)
 
 struct named *named_look(const char *name, GError **error)
 {
-    if (!named_exists(name)) {
-        named_fail_unknown(name, error);
-        return NULL;
-    }
-    g_autofree char *guests = named_folder();
-    AUTO(named) n = named_new(name);
-    n->folder = g_build_filename(guests, name, NULL);
-    return load(n, error) ? STEAL(n) : NULL;
+    AUTO(named) n = find_made(name, error);
+    return n && load(n, error) ? STEAL(n) : NULL;
 }
 
 struct named *named_open_new(GError **error)

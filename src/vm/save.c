@@ -337,17 +337,15 @@ void vm_save_free(struct vm *vm)
     vm->save = NULL;
 }
 
-bool vm_load(struct vm *vm, int fd, bool *ruined, GError **error)
+bool vm_load(struct vm *vm, int fd, GError **error)
 {
     AUTO(saved) s = saved_open(fd, error);
-    *ruined = false;
     if (!s)
         return false;
     saved_look(s, SAVED_ABOUT, "guest");
-    if (!machine_can_load(vm->machine, s, error))
+    if (!machine_load(vm->machine, s, fd, error))
         return false;
-    *ruined = !machine_load(vm->machine, s, fd, error);
-    if (!*ruined && !vm->options->same_generation)
+    if (!vm->options->same_generation)
         machine_renew(vm->machine);
-    return !*ruined;
+    return true;
 }

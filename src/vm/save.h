@@ -73,8 +73,8 @@ void vm_save_progress(const struct vm *vm, struct vm_save_progress *out);
 /* Waits for the worker and forgets everything; the guest has ended. */
 void vm_save_free(struct vm *vm);
 
-/* Makes the guest, which stands, the one that was saved in fd (borrowed). False with *error: *ruined says
- * that it is no guest any more. */
-bool vm_load(struct vm *vm, int fd, bool *ruined, GError **error);
+/* Makes the guest, which stands, the one that was saved in fd (borrowed). False with *error: it may be no
+ * guest any more, and is to be freed. */
+bool vm_load(struct vm *vm, int fd, GError **error);
 
 #endif

@@ -8,8 +8,7 @@
  * locked down and not before. From then on the main loop serves timers, console and control socket, and vCPU
  * threads run the guest.
  *
- *   STARTING -> RUNNING <-> PAUSED      RUNNING, PAUSED -> SAVED -> RUNNING      RUNNING, PAUSED, SAVED ->
- * ENDED
+ *   STARTING -> RUNNING <-> PAUSED      RUNNING, PAUSED -> SAVED -> RUNNING      all of them -> ENDED
  *
  * SAVED is paused, with all there is of the guest in a file, from which it is to go on.
  *
@@ -94,18 +93,19 @@ void vm_event(struct vm *vm, const char *name, json_t *data);
 void stats_print(struct vcpus *vcpus);
 json_t *stats_json(struct vcpus *vcpus);
 
-/* The commands of the control socket, a table for each area; their opaque is the struct vm. */
-extern const struct qmp_command *const vm_command_tables[];
-extern const struct qmp_command vm_save_commands[]; /* all of them; ends with NULL */
-extern const struct qmp_command vm_commands[];
+/* The commands of the control socket, a table for each area, and all of them (ends with NULL); their opaque
+ * is the struct vm. */
 extern const struct qmp_command vm_about_commands[];
-extern const struct qmp_command vm_job_commands[];
 extern const struct qmp_command vm_action_commands[];
-extern const struct qmp_command vm_dump_commands[];
+extern const struct qmp_command vm_block_commands[];
+extern const struct qmp_command vm_commands[];
 extern const struct qmp_command vm_device_commands[];
+extern const struct qmp_command vm_dump_commands[];
+extern const struct qmp_command vm_job_commands[];
 extern const struct qmp_command vm_memory_commands[];
 extern const struct qmp_command vm_net_commands[];
-extern const struct qmp_command vm_block_commands[];
+extern const struct qmp_command vm_save_commands[];
+extern const struct qmp_command *const vm_command_tables[];
 
 /* The whole program hostel-vmm: argv as main() has it; the exit code. */
 int vmm_main(char **argv);

@@ -116,8 +116,7 @@ static int run_guest(struct guest_options *o, GError **error)
     log_debug(LOG_SANDBOX, "landlock %d, mdwe %d, seccomp %d (%u system calls)", sandbox.landlock_abi,
               sandbox.mdwe, sandbox.seccomp, sandbox.syscalls);
     malloc_trim(0);
-    bool ruined;
-    if (o->incoming.fd >= 0 && !vm_load(vm, o->incoming.fd, &ruined, error))
+    if (o->incoming.fd >= 0 && !vm_load(vm, o->incoming.fd, error))
         return -1;
     return vm_run(vm);
 }

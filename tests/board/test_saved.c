@@ -5,8 +5,8 @@
 #include <sys/stat.h>
 
 #include "base/error.h"
-#include "bench.h"
 #include "codec/saved.h"
+#include "full.h"
 
 enum { NOP = 0x00000013, ADD_A0_A0_A1 = 0x00b50533, SD_A0_SP = 0x00a13023, JUMP_BACK_12 = 0xff5ff06f };
 enum { REG_SP = RISCV_REG_X0 + 2, REG_A0 = RISCV_REG_X0 + 10, REG_A1 = RISCV_REG_X0 + 11 };
@@ -43,33 +43,6 @@ static void run_until(struct machine *m, uint64_t more)
     }
 }
 
-static int new_file(void)
-{
-    int fd = memfd_create("saved", MFD_CLOEXEC);
-    g_assert_cmpint(fd, >=, 0);
-    return fd;
-}
-
-/* All of it, while it stands. */
-static int save(struct machine *m)
-{
-    unsigned count;
-    int fd = new_file();
-    g_autoptr(GError) error = NULL;
-    AUTO(saved_writer) w = saved_writer_new(fd);
-    const struct mem_block *blocks = mem_blocks(m->mem, &count);
-    uint64_t places[MEM_MAX_BLOCKS], start, end;
-    for (unsigned i = 0; i < count; i++)
-        places[i] = saved_add_memory(w, blocks[i].name, blocks[i].base.v, blocks[i].size);
-    for (unsigned i = 0; i < count; i++)
-        for (uint64_t at = 0; mem_next_data(&blocks[i], at, &start, &end); at = end)
-            g_assert_cmpint(
-                saved_write_pages(w, places[i] + start, blocks[i].host + start, end - start, true), ==, 0);
-    machine_save(m, w);
-    g_assert_true(saved_finish(w, false, &error));
-    return fd;
-}
-
 static void load(struct machine *m, int fd)
 {
     g_autoptr(GError) error = NULL;
@@ -101,10 +74,10 @@ static void test_round(void)
     struct machine *m = counter(2, false);
     for (unsigned round = 0; round < 5; round++) {
         run_until(m, 1000);
-        int first = save(m);
+        int first = full_save(m);
         struct machine *copy = counter(2, true);
         load(copy, first);
-        int second = save(copy);
+        int second = full_save(copy);
         assert_same(first, second);
         uint64_t count = bench_reg(copy, 0, REG_A0), stored;
         run_until(copy, 1000);
@@ -112,13 +85,13 @@ static void test_round(void)
         g_assert_cmpint(mem_read(copy->mem, GPA(VIRT_DRAM + 2 * MiB), &stored, 8), ==, 0);
         g_assert_cmpuint(bench_reg(copy, 0, REG_A0) - stored, <=, 3);
         /* The file is as it was: the copy's pages are its own. */
-        int third = save(m);
+        int third = full_save(m);
         assert_same(first, third);
         /* A copy of a copy, too. */
-        int fourth = save(copy);
+        int fourth = full_save(copy);
         struct machine *again = counter(2, true);
         load(again, fourth);
-        int fifth = save(again);
+        int fifth = full_save(again);
         assert_same(fourth, fifth);
         machine_free(again);
         machine_free(m);
@@ -137,14 +110,14 @@ static void test_back(void)
 {
     struct machine *m = counter(1, false);
     run_until(m, 1000);
-    int fd = save(m);
+    int fd = full_save(m);
     const uint64_t count = bench_reg(m, 0, REG_A0);
     for (unsigned i = 0; i < 3; i++) {
         run_until(m, 5000);
         g_assert_cmpuint(bench_reg(m, 0, REG_A0), >, count);
         load(m, fd);
         g_assert_cmpuint(bench_reg(m, 0, REG_A0), ==, count);
-        int again = save(m);
+        int again = full_save(m);
         assert_same(fd, again);
         close(again);
     }
@@ -180,7 +153,7 @@ static void test_generation(void)
     read_generation(m, id);
     g_assert_cmpmem(id, sizeof(id), first, sizeof(first));
     g_assert_false(generation_pending(m));
-    int fd = save(m);
+    int fd = full_save(m);
     memcpy(seen[0], first, sizeof(first));
     for (unsigned i = 0; i < COPIES + 1; i++) {
         struct machine *c = i < COPIES ? (copy[i] = counter(1, true)) : copy[0];
@@ -206,14 +179,14 @@ static void test_refused(void)
 {
     struct machine *m = counter(1, false), *two = counter(2, false);
     g_autoptr(GError) error = NULL;
-    int fd = save(two), before = save(m);
+    int fd = full_save(two), before = full_save(m);
     AUTO(saved) s = saved_open(fd, &error);
     g_assert_false(machine_can_load(m, s, &error));
     g_assert_error(error, HOSTEL_ERROR, HOSTEL_ERROR_INPUT);
     g_assert_nonnull(strstr(error->message, "2 CPUs"));
     g_clear_error(&error);
     g_assert_false(machine_load(m, s, fd, &error));
-    int after = save(m);
+    int after = full_save(m);
     assert_same(before, after);
     close(fd);
     close(before);
@@ -228,7 +201,7 @@ static void test_wild(void)
 {
     struct machine *m = counter(1, false);
     run_until(m, 1000);
-    int fd = save(m), before = save(m);
+    int fd = full_save(m), before = full_save(m);
     GRand *rand = g_rand_new_with_seed(3);
     AUTO(saved) original = saved_open(fd, NULL);
     unsigned count, loaded = 0, refused = 0;
@@ -236,7 +209,7 @@ static void test_wild(void)
     for (unsigned round = 0; round < 400; round++) {
         const unsigned victim = (unsigned)g_rand_int_range(rand, 0, (gint32)count);
         const unsigned how = (unsigned)g_rand_int_range(rand, 0, 5);
-        int wild = new_file();
+        int wild = full_file();
         AUTO(saved_writer) w = saved_writer_new(wild);
         struct saved_memory ram;
         g_assert_true(saved_find_memory(original, "ram", &ram, NULL));
@@ -262,7 +235,7 @@ static void test_wild(void)
             g_assert_nonnull(error);
             refused++;
             if (how < 3 && refused % 8 == 0) {
-                int after = save(m);
+                int after = full_save(m);
                 assert_same(before, after);
                 close(after);
             }
