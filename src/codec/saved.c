@@ -57,11 +57,17 @@ static bool is_zero(const uint8_t *page)
     return !page[0] && !page[SAVED_PAGE - 1] && !memcmp(page, page + 1, SAVED_PAGE - 1);
 }
 
-/* 0, or -errno; -ENODATA at the end of the file. */
-static int read_all(int fd, void *bytes, size_t size, uint64_t at)
+/* --- where it is kept --- */
+
+static int fd_of(void *opaque)
+{
+    return GPOINTER_TO_INT(opaque);
+}
+
+static int fd_read(void *opaque, void *bytes, size_t size, uint64_t at)
 {
     for (size_t done = 0; done < size;) {
-        ssize_t n = pread(fd, (uint8_t *)bytes + done, size - done, (off_t)(at + done));
+        ssize_t n = pread(fd_of(opaque), (uint8_t *)bytes + done, size - done, (off_t)(at + done));
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -71,10 +77,10 @@ static int read_all(int fd, void *bytes, size_t size, uint64_t at)
     return 0;
 }
 
-static int write_all(int fd, const void *bytes, size_t size, uint64_t at)
+static int fd_write(void *opaque, const void *bytes, size_t size, uint64_t at)
 {
     for (size_t done = 0; done < size;) {
-        ssize_t n = pwrite(fd, (const uint8_t *)bytes + done, size - done, (off_t)(at + done));
+        ssize_t n = pwrite(fd_of(opaque), (const uint8_t *)bytes + done, size - done, (off_t)(at + done));
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
@@ -82,6 +88,64 @@ static int write_all(int fd, const void *bytes, size_t size, uint64_t at)
         done += (size_t)n;
     }
     return 0;
+}
+
+static int fd_size(void *opaque, uint64_t *size)
+{
+    struct stat status;
+    if (fstat(fd_of(opaque), &status) || !S_ISREG(status.st_mode))
+        return -EINVAL;
+    *size = (uint64_t)status.st_size;
+    return 0;
+}
+
+static int fd_set_size(void *opaque, uint64_t size)
+{
+    return ftruncate(fd_of(opaque), (off_t)size) ? -errno : 0;
+}
+
+static int fd_sync(void *opaque)
+{
+    return fdatasync(fd_of(opaque)) ? -errno : 0;
+}
+
+static uint64_t fd_next_data(void *opaque, uint64_t at)
+{
+    const off_t data = lseek(fd_of(opaque), (off_t)at, SEEK_DATA);
+    if (data < 0)
+        return errno == ENXIO ? UINT64_MAX : at; /* where the file's system cannot tell, all is data */
+    return (uint64_t)data;
+}
+
+static struct saved_io io_of_fd(int fd)
+{
+    static const struct saved_ops ops = {.read = fd_read,
+                                         .write = fd_write,
+                                         .size = fd_size,
+                                         .set_size = fd_set_size,
+                                         .sync = fd_sync,
+                                         .next_data = fd_next_data};
+    return (struct saved_io){&ops, GINT_TO_POINTER(fd)};
+}
+
+static int io_read(const struct saved_io *io, void *bytes, size_t size, uint64_t at)
+{
+    return io->ops->read ? io->ops->read(io->opaque, bytes, size, at) : -EOPNOTSUPP;
+}
+
+static int io_write(const struct saved_io *io, const void *bytes, size_t size, uint64_t at)
+{
+    return io->ops->write ? io->ops->write(io->opaque, bytes, size, at) : -EOPNOTSUPP;
+}
+
+static int io_sync(const struct saved_io *io)
+{
+    return io->ops->sync ? io->ops->sync(io->opaque) : 0;
+}
+
+static uint64_t io_next_data(const struct saved_io *io, uint64_t at)
+{
+    return io->ops->next_data ? io->ops->next_data(io->opaque, at) : at;
 }
 
 /* --- memory's checksums --- */
@@ -94,37 +158,50 @@ static uint32_t sum_page(uint32_t crc, uint64_t number, const uint8_t *page)
     return crc32c(crc32c(crc, bytes, sizeof(bytes)), page, SAVED_PAGE);
 }
 
-/* Sums one chunk as it is in the file: each page that is not all zeroes, with its number before it. What
- * nobody has written is passed over unread. */
-static int sum_chunk(int fd, uint64_t place, uint64_t size, uint8_t *piece, uint32_t *crc)
+/* Reads [place, place + size) as it is kept, in pieces, passing over what nobody has written: each piece has
+ * whole pages and is given to put(). 0, or what reading or put() says. */
+static int read_pieces(const struct saved_io *io, uint64_t place, uint64_t size, uint8_t *piece,
+                       saved_put put, void *opaque)
 {
     const uint64_t end = place + size;
-    *crc = 0;
     for (uint64_t at = place; at < end;) {
-        const off_t data = lseek(fd, (off_t)at, SEEK_DATA);
-        if (data < 0 && errno == ENXIO)
-            return 0;
-        if (data > (off_t)at)
-            at = align_down((uint64_t)data, SAVED_PAGE);
+        const uint64_t data = io_next_data(io, at);
+        if (data > at)
+            at = align_down(data, SAVED_PAGE);
         if (at >= end)
             return 0;
         const size_t here = (size_t)MIN(end - at, PIECE);
-        int status = read_all(fd, piece, here, at);
+        int status = io_read(io, piece, here, at);
+        if (!status)
+            status = put(opaque, at - place, piece, here);
         if (status)
             return status;
-        for (size_t i = 0; i < here; i += SAVED_PAGE) {
-            if (!is_zero(piece + i))
-                *crc = sum_page(*crc, (at + i - place) / SAVED_PAGE, piece + i);
-        }
         at += here;
     }
     return 0;
 }
 
+static int sum_piece(void *opaque, uint64_t at, const uint8_t *bytes, size_t size)
+{
+    uint32_t *crc = opaque;
+    for (size_t i = 0; i < size; i += SAVED_PAGE) {
+        if (!is_zero(bytes + i))
+            *crc = sum_page(*crc, (at + i) / SAVED_PAGE, bytes + i);
+    }
+    return 0;
+}
+
+/* Sums one chunk as it is kept: each page that is not all zeroes, with its number before it. */
+static int sum_chunk(const struct saved_io *io, uint64_t place, uint64_t size, uint8_t *piece, uint32_t *crc)
+{
+    *crc = 0;
+    return read_pieces(io, place, size, piece, sum_piece, crc);
+}
+
 /* --- writing --- */
 
 struct saved_writer {
-    int fd;
+    struct saved_io io;
     GByteArray *sections;
     uint32_t count;
     uint64_t end;     /* of memory */
@@ -152,8 +229,13 @@ static void memory_clear(void *opaque)
 
 struct saved_writer *saved_writer_new(int fd)
 {
+    return saved_writer_new_io(io_of_fd(fd));
+}
+
+struct saved_writer *saved_writer_new_io(struct saved_io io)
+{
     struct saved_writer *w = g_new0(struct saved_writer, 1);
-    w->fd = fd;
+    w->io = io;
     w->sections = g_byte_array_new();
     w->memories = g_array_new(FALSE, TRUE, sizeof(struct memory));
     g_array_set_clear_func(w->memories, memory_clear);
@@ -230,7 +312,7 @@ int saved_write_pages(struct saved_writer *w, uint64_t place, const uint8_t *byt
             end += SAVED_PAGE;
         if (at == end)
             break;
-        int status = write_all(w->fd, bytes + at, end - at, place + at);
+        int status = io_write(&w->io, bytes + at, end - at, place + at);
         if (status)
             return status;
         sum_written(w, place + at, bytes + at, end - at, first);
@@ -251,7 +333,7 @@ static int add_sums(struct saved_writer *w, const struct memory *memory, uint8_t
         const uint64_t at = i * SAVED_CHUNK;
         int status = 0;
         if (memory->chunk[i].stale)
-            status = sum_chunk(w->fd, m->place + at, MIN(SAVED_CHUNK, m->size - at), piece, &crc);
+            status = sum_chunk(&w->io, m->place + at, MIN(SAVED_CHUNK, m->size - at), piece, &crc);
         if (status)
             return status;
         st32le(bytes + MEMORY_SIZE + 4 * i, crc);
@@ -264,13 +346,14 @@ static int finish(struct saved_writer *w, bool durable)
 {
     uint8_t head[HEAD_SIZE] = {0};
     g_autofree uint8_t *piece = g_malloc(PIECE);
-    int status = ftruncate(w->fd, (off_t)w->end) ? -errno : 0;
+    const struct saved_ops *ops = w->io.ops;
+    int status = ops->set_size ? ops->set_size(w->io.opaque, w->end) : 0;
     for (guint i = 0; i < w->memories->len && !status; i++)
         status = add_sums(w, &g_array_index(w->memories, struct memory, i), piece);
     if (!status)
-        status = write_all(w->fd, w->sections->data, w->sections->len, w->end);
-    if (!status && durable && fdatasync(w->fd))
-        status = -errno;
+        status = io_write(&w->io, w->sections->data, w->sections->len, w->end);
+    if (!status && durable)
+        status = io_sync(&w->io);
     if (status)
         return status;
     memcpy(head, magic, sizeof(magic));
@@ -280,8 +363,8 @@ static int finish(struct saved_writer *w, bool durable)
     st64le(head + HEAD_BYTES, w->sections->len);
     st64le(head + HEAD_FILE, w->end + w->sections->len);
     st32le(head + HEAD_CRC, crc32c(0, head, HEAD_CRC));
-    status = write_all(w->fd, head, sizeof(head), 0);
-    return !status && durable && fdatasync(w->fd) ? -errno : status;
+    status = io_write(&w->io, head, sizeof(head), 0);
+    return !status && durable ? io_sync(&w->io) : status;
 }
 
 bool saved_finish(struct saved_writer *w, bool durable, GError **error)
@@ -291,10 +374,15 @@ bool saved_finish(struct saved_writer *w, bool durable, GError **error)
                                   g_strerror(-status));
 }
 
+uint64_t saved_writer_size(const struct saved_writer *w)
+{
+    return w->end + w->sections->len;
+}
+
 /* --- reading --- */
 
 struct saved {
-    int fd;
+    struct saved_io io;
     uint64_t file_size, memory_end;
     uint8_t *bytes; /* of all sections */
     struct saved_section *section;
@@ -381,7 +469,7 @@ static bool read_sections(struct saved *s, const struct head *head, GError **err
     if (!s->bytes || !s->section)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "no memory for %" PRIu64 " bytes of saved state",
                            head->bytes);
-    int status = read_all(s->fd, s->bytes, head->bytes, head->at);
+    int status = io_read(&s->io, s->bytes, head->bytes, head->at);
     if (status)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "the saved guest cannot be read: %s",
                            g_strerror(-status));
@@ -395,17 +483,20 @@ static bool read_sections(struct saved *s, const struct head *head, GError **err
 
 struct saved *saved_open(int fd, GError **error)
 {
+    return saved_open_io(io_of_fd(fd), error);
+}
+
+struct saved *saved_open_io(struct saved_io io, GError **error)
+{
     uint8_t bytes[HEAD_SIZE];
     struct head head = {0};
-    struct stat status;
     AUTO(saved) s = g_new0(struct saved, 1);
-    s->fd = fd;
-    if (fstat(fd, &status) || !S_ISREG(status.st_mode)) {
+    s->io = io;
+    if (io.ops->size(io.opaque, &s->file_size)) {
         hostel_fail(error, HOSTEL_ERROR_INPUT, "a saved guest must be a regular file");
         return NULL;
     }
-    s->file_size = (uint64_t)status.st_size;
-    int result = read_all(fd, bytes, sizeof(bytes), 0);
+    int result = s->file_size < HEAD_SIZE ? -ENODATA : io_read(&io, bytes, sizeof(bytes), 0);
     if (result) {
         hostel_fail(error, HOSTEL_ERROR_INPUT, "not a saved guest: %s",
                     result == -ENODATA ? "it is too short" : g_strerror(-result));
@@ -483,33 +574,65 @@ bool saved_find_memory(struct saved *s, const char *name, struct saved_memory *o
     return section && check_memory(s, section, out, error);
 }
 
-static bool verify_memory(const struct saved *s, const struct saved_section *section, uint8_t *piece,
-                          GError **error)
+/* Where a chunk that is being read goes, and its sum. */
+struct reading {
+    uint32_t crc;
+    uint64_t at; /* of the chunk, in its block */
+    saved_put put;
+    void *opaque;
+};
+
+static int read_piece(void *opaque, uint64_t at, const uint8_t *bytes, size_t size)
+{
+    struct reading *r = opaque;
+    sum_piece(&r->crc, at, bytes, size);
+    for (size_t i = 0, end; i < size; i = end) {
+        while (i < size && is_zero(bytes + i))
+            i += SAVED_PAGE;
+        for (end = i; end < size && !is_zero(bytes + end);)
+            end += SAVED_PAGE;
+        int status = r->put && i < end ? r->put(r->opaque, r->at + at + i, bytes + i, end - i) : 0;
+        if (status)
+            return status;
+    }
+    return 0;
+}
+
+static bool read_memory(const struct saved *s, const struct saved_section *section, saved_put put,
+                        void *opaque, GError **error)
 {
     struct saved_memory m;
+    g_autofree uint8_t *piece = g_malloc(PIECE);
     if (!check_memory(s, section, &m, error))
         return false;
     for (uint64_t i = 0; i < chunks_of(m.size); i++) {
-        uint32_t crc;
-        const uint64_t at = i * SAVED_CHUNK;
-        int status = sum_chunk(s->fd, m.place + at, MIN(SAVED_CHUNK, m.size - at), piece, &crc);
+        struct reading r = {.at = i * SAVED_CHUNK, .put = put, .opaque = opaque};
+        const uint64_t size = MIN(SAVED_CHUNK, m.size - r.at);
+        int status = read_pieces(&s->io, m.place + r.at, size, piece, read_piece, &r);
+        if (status == -ECANCELED)
+            return hostel_fail(error, HOSTEL_ERROR_HOST, "reading the saved guest was cancelled");
         if (status)
             return hostel_fail(error, HOSTEL_ERROR_HOST, "the saved guest cannot be read: %s",
                                g_strerror(-status));
-        if (crc != ld32le(section->bytes + MEMORY_SIZE + 4 * i))
+        if (r.crc != ld32le(section->bytes + MEMORY_SIZE + 4 * i))
             return hostel_fail(error, HOSTEL_ERROR_INPUT,
                                "memory '%s' of the saved guest is damaged between bytes %" PRIu64
                                " and %" PRIu64 " of the file (checksum)",
-                               section->name, m.place + at, m.place + at + MIN(SAVED_CHUNK, m.size - at));
+                               section->name, m.place + r.at, m.place + r.at + size);
     }
     return true;
 }
 
+bool saved_read_memory(struct saved *s, const char *name, saved_put put, void *opaque, GError **error)
+{
+    const struct saved_section *section = saved_find(s, MEMORY_KIND, name, MEMORY_VERSION, error);
+    return section && read_memory(s, section, put, opaque, error);
+}
+
 bool saved_verify(struct saved *s, GError **error)
 {
-    g_autofree uint8_t *piece = g_malloc(PIECE);
     for (unsigned i = 0; i < s->count; i++)
-        if (!strcmp(s->section[i].kind, MEMORY_KIND) && !verify_memory(s, &s->section[i], piece, error))
+        if (!strcmp(s->section[i].kind, MEMORY_KIND) && !read_memory(s, &s->section[i], NULL, NULL, error))
             return false;
     return true;
 }

@@ -42,6 +42,27 @@ enum {
 /* The kind of what is kept for people and programs beside the machine, which needs none of it. */
 #define SAVED_ABOUT "about"
 
+/* --- where it is kept, when that is no file of its own --- */
+
+/* Places are in bytes. 0 or -errno; NULL: read and write: -EOPNOTSUPP. */
+struct saved_ops {
+    /* All of it; -ENODATA behind the end. What was never written, between other things, reads as zeroes. */
+    int (*read)(void *opaque, void *bytes, size_t size, uint64_t at);
+    int (*write)(void *opaque, const void *bytes, size_t size, uint64_t at);
+    /* How long it is; for saved_open_io(), which needs it. */
+    int (*size)(void *opaque, uint64_t *size);
+    /* Nothing is behind this yet, and what is before it and was not written reads as zeroes. Optional. */
+    int (*set_size)(void *opaque, uint64_t size);
+    int (*sync)(void *opaque); /* all that was written is durable; optional */
+    /* The first byte from `at` on of which anything may be other than zero, UINT64_MAX = none; optional. */
+    uint64_t (*next_data)(void *opaque, uint64_t at);
+};
+
+struct saved_io {
+    const struct saved_ops *ops; /* valid as long as the reader or writer */
+    void *opaque;
+};
+
 /* --- writing --- */
 
 struct saved_writer;
@@ -49,6 +70,8 @@ struct saved_writer;
 /* Writes to fd (borrowed: a regular file, empty, open for reading and writing). Never NULL. One thread at a
  * time, as all below. */
 struct saved_writer *saved_writer_new(int fd);
+/* The same for anything else, empty. It is read only when pages are written again, or not in order. */
+struct saved_writer *saved_writer_new_io(struct saved_io io);
 void saved_writer_free(struct saved_writer *w); /* NULL is fine */
 CLEANUP_DEFINE(saved_writer, saved_writer_free)
 
@@ -67,6 +90,9 @@ int saved_write_pages(struct saved_writer *w, uint64_t place, const uint8_t *byt
 
 /* Sums memory, writes the sections, then, behind a sync when durable, the head. Nothing more is added. */
 bool saved_finish(struct saved_writer *w, bool durable, GError **error);
+
+/* How long all of it is, once finished, in bytes. */
+uint64_t saved_writer_size(const struct saved_writer *w);
 
 /* --- reading --- */
 
@@ -87,6 +113,7 @@ struct saved;
 
 /* Reads head and sections of fd (borrowed) and checks them: NULL with *error, which says where and why. */
 struct saved *saved_open(int fd, GError **error);
+struct saved *saved_open_io(struct saved_io io, GError **error);
 void saved_free(struct saved *s); /* NULL is fine */
 CLEANUP_DEFINE(saved, saved_free)
 
@@ -105,6 +132,14 @@ bool saved_check_used(const struct saved *s, GError **error);
 
 /* Where a block of memory is; checked against the file. */
 bool saved_find_memory(struct saved *s, const char *name, struct saved_memory *out, GError **error);
+
+/* Whole pages of memory, at so many bytes from the beginning of their block; 0, or -errno ends the reading
+ * (-ECANCELED: it is not wanted any more). */
+typedef int (*saved_put)(void *opaque, uint64_t at, const uint8_t *bytes, size_t size);
+
+/* Gives put() all pages of a block that are not all zeroes, in their order. CRCs are compared, a chunk's when
+ * its pages have been given: false with *error. */
+bool saved_read_memory(struct saved *s, const char *name, saved_put put, void *opaque, GError **error);
 
 /* Reads all memory and compares CRCs. */
 bool saved_verify(struct saved *s, GError **error);

@@ -3,6 +3,7 @@
 /* The file of a saved guest: what is written is read, and nothing else is. */
 #include "codec/saved.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -327,6 +328,143 @@ static void test_verify(void)
     close(fd);
 }
 
+/* --- kept in something that is no file --- */
+
+struct shelf {
+    GByteArray *bytes;
+    unsigned calls, fail_at; /* the call that fails, from 1 on; 0 = none */
+    bool durable;
+};
+
+static int shelf_call(struct shelf *f)
+{
+    return ++f->calls == f->fail_at ? -EIO : 0;
+}
+
+static int shelf_write(void *opaque, const void *bytes, size_t size, uint64_t at)
+{
+    struct shelf *f = opaque;
+    const guint before = f->bytes->len;
+    if (at + size > before) {
+        g_byte_array_set_size(f->bytes, (guint)(at + size));
+        memset(f->bytes->data + before, 0, f->bytes->len - before);
+    }
+    memcpy(f->bytes->data + at, bytes, size);
+    f->durable = false;
+    return shelf_call(f);
+}
+
+static int shelf_read(void *opaque, void *bytes, size_t size, uint64_t at)
+{
+    struct shelf *f = opaque;
+    if (at + size > f->bytes->len)
+        return -ENODATA;
+    memcpy(bytes, f->bytes->data + at, size);
+    return shelf_call(f);
+}
+
+static int shelf_size(void *opaque, uint64_t *size)
+{
+    *size = ((struct shelf *)opaque)->bytes->len;
+    return shelf_call(opaque);
+}
+
+static int shelf_sync(void *opaque)
+{
+    ((struct shelf *)opaque)->durable = true;
+    return shelf_call(opaque);
+}
+
+static const struct saved_ops shelf_write_only = {.write = shelf_write};
+static const struct saved_ops shelf_all = {
+    .read = shelf_read, .write = shelf_write, .size = shelf_size, .sync = shelf_sync};
+
+/* Pages in pieces, in order; again: some of them twice. */
+static bool shelf_save(struct shelf *f, const struct saved_ops *ops, const uint8_t *memory, bool again)
+{
+    AUTO(saved_writer) w = saved_writer_new_io((struct saved_io){ops, f});
+    const uint64_t place = saved_add_memory(w, "ram", 0x80000000, MEMORY);
+    for (uint64_t at = 0, here; at < MEMORY; at += here) {
+        here = MIN(MEMORY - at, 60 * SAVED_PAGE);
+        if (saved_write_pages(w, place + at, memory + at, here, true))
+            return false;
+    }
+    if (again && saved_write_pages(w, place, memory, 5 * SAVED_PAGE, false))
+        return false;
+    saved_add(w, "device", "uart", 3, "0123456789", 10);
+    if (!saved_finish(w, true, NULL))
+        return false;
+    g_assert_cmpuint(saved_writer_size(w), ==, f->bytes->len);
+    return true;
+}
+
+static int take_pages(void *opaque, uint64_t at, const uint8_t *bytes, size_t size)
+{
+    memcpy((uint8_t *)opaque + at, bytes, size);
+    return 0;
+}
+
+static bool shelf_load(struct shelf *f, uint8_t *memory)
+{
+    AUTO(saved) s = saved_open_io((struct saved_io){&shelf_all, f}, NULL);
+    return s && saved_find(s, "device", "uart", 3, NULL) &&
+           saved_read_memory(s, "ram", take_pages, memory, NULL) && saved_verify(s, NULL);
+}
+
+static void test_io(void)
+{
+    g_autofree uint8_t *memory = g_malloc(MEMORY), *read = g_malloc0(MEMORY);
+    fill(memory);
+    for (unsigned again = 0; again < 2; again++) {
+        struct shelf f = {.bytes = g_byte_array_new()};
+        g_assert_true(shelf_save(&f, again ? &shelf_all : &shelf_write_only, memory, again));
+        g_assert_true(f.durable == again); /* where that is possible */
+        memset(read, 0, MEMORY);
+        g_assert_true(shelf_load(&f, read));
+        g_assert_cmpmem(read, MEMORY, memory, MEMORY);
+        g_byte_array_unref(f.bytes);
+    }
+    /* What is written again has to be read. */
+    struct shelf f = {.bytes = g_byte_array_new()};
+    g_assert_false(shelf_save(&f, &shelf_write_only, memory, true));
+    g_byte_array_unref(f.bytes);
+}
+
+/* Each call fails once: told, whether it reads or writes, and what was cut off is refused. */
+static void test_io_fails(void)
+{
+    g_autofree uint8_t *memory = g_malloc(MEMORY), *read = g_malloc0(MEMORY);
+    fill(memory);
+    struct shelf whole = {.bytes = g_byte_array_new()};
+    g_assert_true(shelf_save(&whole, &shelf_all, memory, true));
+    const unsigned writes = whole.calls;
+    for (unsigned i = 1; i <= writes; i++) {
+        struct shelf f = {.bytes = g_byte_array_new(), .fail_at = i};
+        g_assert_false(shelf_save(&f, &shelf_all, memory, true));
+        g_assert_true(shelf_load(&f, read) == (i >= writes - 1)); /* the head, and its sync, are there */
+        g_byte_array_unref(f.bytes);
+    }
+    whole.calls = 0;
+    g_assert_true(shelf_load(&whole, read));
+    const unsigned reads = whole.calls;
+    for (unsigned i = 1; i <= reads; i++) {
+        whole.calls = 0;
+        whole.fail_at = i;
+        g_assert_false(shelf_load(&whole, read));
+    }
+    whole.fail_at = 0;
+
+    /* A damaged page is found by whoever reads it. */
+    AUTO(saved) s = saved_open_io((struct saved_io){&shelf_all, &whole}, NULL);
+    g_autoptr(GError) error = NULL;
+    struct saved_memory ram;
+    g_assert_true(saved_find_memory(s, "ram", &ram, NULL));
+    whole.bytes->data[ram.place + 203 * SAVED_PAGE + 203] ^= 1;
+    g_assert_false(saved_read_memory(s, "ram", take_pages, read, &error));
+    g_assert_nonnull(strstr(error->message, "checksum"));
+    g_byte_array_unref(whole.bytes);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -339,5 +477,7 @@ int main(int argc, char **argv)
     g_test_add_func("/saved/memory-section", test_memory_section);
     g_test_add_func("/saved/refusals", test_refusals);
     g_test_add_func("/saved/verify", test_verify);
+    g_test_add_func("/saved/io", test_io);
+    g_test_add_func("/saved/io-fails", test_io_fails);
     return g_test_run();
 }
