@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/error.h"
-#include "block/pool.h"
+#include "vm/worker.h"
 
 const char *const job_status_names[JOB_STATUSES] = {
     [JOB_CREATED] = "created", [JOB_RUNNING] = "running",   [JOB_PAUSED] = "paused",
@@ -17,29 +17,24 @@ const char *const job_status_names[JOB_STATUSES] = {
 };
 
 struct job {
-    struct block_job work; /* first */
+    struct vm_work work; /* first */
     struct jobs *jobs;
     char *id;
     const struct job_ops *ops;
     void *opaque;
     enum job_status status; /* the main thread's */
-    GError *failure;        /* why it was not done; the main thread's once it has ended */
+    bool good;              /* what run() said; the main thread's once it has ended, as the next */
+    GError *failure;        /* why it was not done */
     _Atomic uint64_t current, total;
 
     /* Under the lock: what the thread was told, and what it says. */
     bool cancelled, paused;
-    bool begun, ready, waits, ended, good;
-};
-
-struct jobs_source {
-    GSource base;
-    struct jobs *jobs;
+    bool begun, ready, waits;
 };
 
 struct jobs {
     GPtrArray *all; /* of struct job, owned, oldest first */
-    struct block_pool *pool;
-    GSource *source; /* dispatched when a thread has said something */
+    struct vm_worker *worker;
     GMutex lock;
     GCond told; /* a job was told something */
     void (*event)(void *opaque, const char *name, json_t *data);
@@ -98,10 +93,11 @@ void job_set_ready(struct job *job)
 }
 
 /* What the thread has said, as changes of status in the order in which they happened. */
-static void catch_up(struct job *job)
+static void catch_up(struct vm_work *work)
 {
+    struct job *job = (struct job *)(void *)work;
     g_mutex_lock(&job->jobs->lock);
-    bool begun = job->begun, ready = job->ready, waits = job->waits, ended = job->ended, good = job->good;
+    bool begun = job->begun, ready = job->ready, waits = job->waits;
     g_mutex_unlock(&job->jobs->lock);
     if (begun && job->status == JOB_CREATED)
         change(job, JOB_RUNNING);
@@ -111,8 +107,13 @@ static void catch_up(struct job *job)
         change(job, JOB_READY);
     if (waits && (job->status == JOB_RUNNING || job->status == JOB_READY))
         change(job, job->status == JOB_RUNNING ? JOB_PAUSED : JOB_STANDBY);
-    if (ended)
-        job_conclude(job, good, STEAL(job->failure));
+}
+
+static void ended(struct vm_work *work)
+{
+    struct job *job = (struct job *)(void *)work;
+    catch_up(work);
+    job_conclude(job, job->good, STEAL(job->failure));
 }
 
 static bool concluded(const struct job *job)
@@ -120,46 +121,22 @@ static bool concluded(const struct job *job)
     return job->status == JOB_CONCLUDED || job->status == JOB_NULL;
 }
 
-static gboolean serve(GSource *base, GSourceFunc callback G_GNUC_UNUSED, gpointer data G_GNUC_UNUSED)
-{
-    struct jobs *jobs = ((struct jobs_source *)(void *)base)->jobs;
-    g_source_set_ready_time(base, -1);
-    for (unsigned i = 0; i < jobs->all->len;) {
-        struct job *job = jobs->all->pdata[i];
-        if (job->ops->run && !concluded(job))
-            catch_up(job);
-        if (i < jobs->all->len && jobs->all->pdata[i] == job)
-            i++; /* else it has gone, and another stands in its place */
-    }
-    return G_SOURCE_CONTINUE;
-}
-
-static GSourceFuncs source_funcs = {.dispatch = serve};
-
 /* --- the thread --- */
 
-/* The lock is held. */
-static void speak_locked(struct job *job)
+/* Sets what is the thread's to say. */
+static void say(struct job *job, bool *what, bool value)
 {
-    g_source_set_ready_time(job->jobs->source, 0);
+    g_mutex_lock(&job->jobs->lock);
+    *what = value;
+    g_mutex_unlock(&job->jobs->lock);
+    vm_work_tell(&job->work);
 }
 
-static void run(struct block_job *work)
+static void run(struct vm_work *work)
 {
     struct job *job = (struct job *)(void *)work;
-    struct jobs *jobs = job->jobs;
-    GError *error = NULL;
-    g_mutex_lock(&jobs->lock);
-    job->begun = true;
-    speak_locked(job);
-    g_mutex_unlock(&jobs->lock);
-    bool good = job_go_on(job) && job->ops->run(job, job->opaque, &error);
-    g_mutex_lock(&jobs->lock);
-    job->failure = error;
-    job->good = good;
-    job->ended = true;
-    speak_locked(job);
-    g_mutex_unlock(&jobs->lock);
+    say(job, &job->begun, true);
+    job->good = job_go_on(job) && job->ops->run(job, job->opaque, &job->failure);
 }
 
 bool job_go_on(struct job *job)
@@ -169,13 +146,13 @@ bool job_go_on(struct job *job)
     while (job->paused && !job->cancelled) {
         if (!job->waits) {
             job->waits = true;
-            speak_locked(job);
+            vm_work_tell(&job->work);
         }
         g_cond_wait(&jobs->told, &jobs->lock);
     }
     if (job->waits) {
         job->waits = false;
-        speak_locked(job);
+        vm_work_tell(&job->work);
     }
     bool on = !job->cancelled;
     g_mutex_unlock(&jobs->lock);
@@ -184,10 +161,7 @@ bool job_go_on(struct job *job)
 
 void job_reached_ready(struct job *job)
 {
-    g_mutex_lock(&job->jobs->lock);
-    job->ready = true;
-    speak_locked(job);
-    g_mutex_unlock(&job->jobs->lock);
+    say(job, &job->ready, true);
 }
 
 void job_progress(struct job *job, uint64_t current, uint64_t total)
@@ -339,11 +313,15 @@ struct job *job_start(struct jobs *jobs, const char *id, const struct job_ops *o
         return NULL;
     }
     struct job *job = g_new0(struct job, 1);
-    *job = (struct job){.work = {.run = run}, .jobs = jobs, .id = g_strdup(id), .ops = ops, .opaque = opaque};
+    *job = (struct job){.work = {.run = run, .done = ended, .told = catch_up},
+                        .jobs = jobs,
+                        .id = g_strdup(id),
+                        .ops = ops,
+                        .opaque = opaque};
     g_ptr_array_add(jobs->all, job);
     change(job, JOB_CREATED);
     if (ops->run)
-        block_pool_submit(jobs->pool, &job->work);
+        vm_worker_submit(jobs->worker, &job->work);
     else
         change(job, JOB_RUNNING);
     return job;
@@ -352,19 +330,16 @@ struct job *job_start(struct jobs *jobs, const char *id, const struct job_ops *o
 struct jobs *jobs_new(GMainContext *context, void (*event)(void *opaque, const char *name, json_t *data),
                       void *opaque, GError **error)
 {
-    struct block_pool *pool = block_pool_new(JOBS_THREADS, error);
-    if (!pool)
+    struct vm_worker *worker = vm_worker_new(context, JOBS_THREADS, error);
+    if (!worker)
         return NULL;
     struct jobs *jobs = g_new0(struct jobs, 1);
     jobs->all = g_ptr_array_new_with_free_func(free_job);
-    jobs->pool = pool;
+    jobs->worker = worker;
     jobs->event = event;
     jobs->opaque = opaque;
     g_mutex_init(&jobs->lock);
     g_cond_init(&jobs->told);
-    jobs->source = g_source_new(&source_funcs, sizeof(struct jobs_source));
-    ((struct jobs_source *)(void *)jobs->source)->jobs = jobs;
-    g_source_attach(jobs->source, context);
     return jobs;
 }
 
@@ -375,17 +350,15 @@ void jobs_free(struct jobs *jobs)
     jobs->event = NULL;
     for (unsigned i = jobs->all->len; i-- > 0;)
         job_cancel(jobs->all->pdata[i], NULL);
-    block_pool_free(jobs->pool);
+    vm_worker_free(jobs->worker);
     for (unsigned i = jobs->all->len; i-- > 0;) {
         struct job *job = jobs->all->pdata[i];
         if (!concluded(job) && job->ops->run)
-            catch_up(job);
+            ended(&job->work);
         else if (!concluded(job))
             job_conclude(job, false, NULL);
     }
     g_ptr_array_unref(jobs->all);
-    g_source_destroy(jobs->source);
-    g_source_unref(jobs->source);
     g_mutex_clear(&jobs->lock);
     g_cond_clear(&jobs->told);
     g_free(jobs);

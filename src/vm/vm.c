@@ -344,7 +344,7 @@ struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, GError
         return NULL;
     if (!watch_signals(vm, error))
         return NULL;
-    vm->worker = vm_worker_new(NULL, error);
+    vm->worker = vm_worker_new(NULL, 1, error);
     if (!vm->worker)
         return NULL;
     vm->jobs = jobs_new(NULL, on_job_event, vm, error);
