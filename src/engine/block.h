@@ -16,6 +16,7 @@
 #define HOSTEL_ENGINE_BLOCK_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "engine/env.h"
@@ -26,10 +27,10 @@ struct cell_mark;
 
 struct block_exit {
     _Atomic(struct block *) to;
-    uint64_t target; /* guest pc */
-    struct block *from;
+    uint64_t target;         /* guest pc */
     struct block_exit *next; /* list of exits linked to the same block; the dispatcher's, under its lock */
-    uint8_t *site;           /* the backend's: what link() patches, or NULL */
+    uint32_t site;           /* the backend's: where link() patches, or 0 */
+    uint8_t index;           /* among its block's exits */
     uint8_t kind;            /* enum ir_exit_kind */
     uint8_t hint;            /* enum ir_hint */
 };
@@ -49,6 +50,12 @@ struct block {
     struct block_exit *incoming; /* exits linked here */
     struct block_exit exits[];   /* n_exits */
 };
+
+/* The block that it leaves. There are so many exits that each byte of one counts. */
+static inline struct block *block_exit_from(struct block_exit *exit)
+{
+    return (struct block *)(void *)((uint8_t *)(exit - exit->index) - offsetof(struct block, exits));
+}
 
 /* Why running code came back. pc, icount and registers are exact in every case. */
 enum engine_stop {

@@ -232,7 +232,7 @@ struct block *rig_compile(struct rig *r, const struct ir_block *ir)
         b->exits[i].target = ir->exits[i].target;
         b->exits[i].kind = ir->exits[i].kind;
         b->exits[i].hint = ir->exits[i].hint;
-        b->exits[i].from = b;
+        b->exits[i].index = (uint8_t)i;
     }
     g_assert_cmpint(r->ops->compile(r->backend, ir, b), ==, 0);
     g_ptr_array_add(r->blocks, b);

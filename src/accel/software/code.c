@@ -104,9 +104,9 @@ static struct block **bucket(const struct soft *soft, uint64_t gpa, uint64_t pc,
 
 /* --- linking --- */
 
-static bool may_link(const struct block_exit *exit, const struct block *to)
+static bool may_link(struct block_exit *exit, const struct block *to)
 {
-    const struct block *from = exit->from;
+    const struct block *from = block_exit_from(exit);
     return exit->target == to->pc && from->mode == to->mode && page_of(from->gpa).v == page_of(to->gpa).v &&
            to->gpa2 == UINT64_MAX && !atomic_load(&from->dead) && !atomic_load(&to->dead) &&
            !atomic_load(&exit->to);
@@ -122,9 +122,9 @@ void code_link(struct soft *soft, struct block_exit *exit, struct block *block)
         if (soft->backend->link)
             soft->backend->link(soft->backend_state, exit);
         soft->links++;
-        if (log_on_at(LOG_CODE, exit->from->pc, exit->from->bytes))
-            log_debug(LOG_CODE, "link 0x%" PRIx64 " exit %u -> 0x%" PRIx64, exit->from->pc,
-                      (unsigned)(exit - exit->from->exits), block->pc);
+        const struct block *from = block_exit_from(exit);
+        if (log_on_at(LOG_CODE, from->pc, from->bytes))
+            log_debug(LOG_CODE, "link 0x%" PRIx64 " exit %u -> 0x%" PRIx64, from->pc, exit->index, block->pc);
     }
     g_mutex_unlock(&soft->code_lock);
 }
@@ -332,8 +332,10 @@ static struct block *new_block(const struct ir_block *ir, uint64_t gpa, uint64_t
     b->n_guest = (uint16_t)ir->n_guest;
     b->n_exits = ir->n_exits;
     for (unsigned i = 0; i < ir->n_exits; i++)
-        b->exits[i] = (struct block_exit){
-            .target = ir->exits[i].target, .from = b, .kind = ir->exits[i].kind, .hint = ir->exits[i].hint};
+        b->exits[i] = (struct block_exit){.target = ir->exits[i].target,
+                                          .index = (uint8_t)i,
+                                          .kind = ir->exits[i].kind,
+                                          .hint = ir->exits[i].hint};
     return b;
 }
 

@@ -213,7 +213,6 @@ static int t0_compile(void *state, const struct ir_block *ir, struct block *bloc
     }
     publish_steps(code, t->n_steps);
     block->code = code;
-    code->bytes = bytes;
     block->arena = (uint8_t)codemem_commit(&t0->mem, bytes);
     block->entry = (uintptr_t)code->rw + (uint64_t)t0->mem.rx_delta;
     return 0;
@@ -290,21 +289,23 @@ static void t0_link(void *state, struct block_exit *exit)
     struct t0 *t0 = state;
     const struct block *to = atomic_load(&exit->to);
     const struct t0_code *code = to->code;
+    const struct block *from = block_exit_from(exit);
     if (!exit->site || t0->tuning & ENGINE_NO_LINKS)
         return;
-    bool forward = exit->target > exit->from->pc && !(t0->tuning & (ENGINE_NO_FORWARD | ENGINE_COUNTED));
-    uint64_t place = forward ? code->forward : to->entry;
-    if (to == exit->from && code->loop && exit == code->loop_exit)
-        place = code->loop;
-    emit_patch(exit->site, t0->mem.rx_delta, place);
+    bool forward = exit->target > from->pc && !(t0->tuning & (ENGINE_NO_FORWARD | ENGINE_COUNTED));
+    uint64_t place = to->entry + (forward ? code->forward : 0);
+    if (to == from && code->loop && exit->index == code->loop_exit)
+        place = to->entry + code->loop;
+    emit_patch(t0->mem.rw + exit->site, t0->mem.rx_delta, place);
 }
 
 /* Behind each linkable jump stands the way to the dispatcher. */
 static void t0_unlink(void *state, struct block_exit *exit)
 {
     struct t0 *t0 = state;
+    uint8_t *site = t0->mem.rw + exit->site;
     if (exit->site)
-        emit_patch(exit->site, t0->mem.rx_delta, (uintptr_t)exit->site + 4 + (uint64_t)t0->mem.rx_delta);
+        emit_patch(site, t0->mem.rx_delta, (uintptr_t)site + 4 + (uint64_t)t0->mem.rx_delta);
 }
 
 typedef enum engine_stop enter_fn(struct env *env, const void *code);

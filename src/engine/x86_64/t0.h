@@ -94,11 +94,10 @@ struct t0 {
 
 /* What block->code points to. */
 struct t0_code {
-    uint8_t *rw;      /* writable address of the code, which begins with the poll */
-    uint64_t forward; /* executable address behind the poll */
-    size_t bytes;
-    uint64_t loop; /* where loop_exit is linked to when it leads back to this block (loop.c); 0: none */
-    const struct block_exit *loop_exit;
+    uint8_t *rw;         /* writable address of the code, which begins with the poll; from there: */
+    uint32_t forward;    /* behind the poll */
+    uint32_t loop;       /* where loop_exit is linked to when it leads back to this block (loop.c); 0: none */
+    uint8_t loop_exit;   /* its index */
     struct cell steps[]; /* cells that are stepped, each run ended by CELL_DONE */
 };
 

@@ -158,7 +158,7 @@ static void leave_by(struct t0_translation *t, const struct cell *cell, const st
         jump_to_rax(t);
         return;
     }
-    exit->site = emit_jmp_patchable(e, &unlinked);
+    exit->site = (uint32_t)(emit_jmp_patchable(e, &unlinked) - t->t0->mem.rw);
     emit_bind(e, &unlinked);
     emit_mov_ri(e, 64, HOST_RAX, (uintptr_t)exit);
     emit_jmp_to(e, t->t0->thunks.unlinked);
@@ -348,7 +348,7 @@ int t0_translate(struct t0_translation *t)
     emit_jcc(e, HOST_NE, &poll->here);
     if (t->t0->tuning & ENGINE_COUNTED)
         check_budget(t, poll);
-    t->code->forward = emit_rx(e);
+    t->code->forward = (uint32_t)(e->at - t->code->rw);
     own_fp_flags(t);
     t0_loop_begin(t);
     for (uint32_t i = 0; i < t->n_cells && !e->overflow; i++) {

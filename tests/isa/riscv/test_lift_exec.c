@@ -151,7 +151,7 @@ static enum engine_stop machine_step(struct machine *m, const struct vector *v, 
         block->exits[n].target = m->ir.exits[n].target;
         block->exits[n].kind = m->ir.exits[n].kind;
         block->exits[n].hint = m->ir.exits[n].hint;
-        block->exits[n].from = block;
+        block->exits[n].index = (uint8_t)n;
     }
     g_assert_cmpint(m->backend->compile(m->state, &m->ir, block), ==, 0);
     enum engine_stop stop = m->backend->run(m->state, env, block);
