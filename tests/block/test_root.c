@@ -121,13 +121,14 @@ static void test_policies(void)
         enum block_policy policy;
         g_assert_true(block_policy_find(rows[i].name, &policy));
         block_root_policy(root, BLOCK_REPORT, policy, NULL, NULL);
-        g_assert_cmpint(block_root_failed(root, true, -ENOSPC), ==, rows[i].full);
-        g_assert_cmpint(block_root_failed(root, true, -EDQUOT), ==, rows[i].full);
-        g_assert_cmpint(block_root_failed(root, true, -EIO), ==, rows[i].broken);
-        g_assert_cmpint(block_root_failed(root, false, -EIO), ==, BLOCK_VERDICT_REPORT);
-        g_assert_cmpint(block_root_failed(root, true, -EOPNOTSUPP), ==, BLOCK_VERDICT_REPORT);
+        g_assert_cmpint(block_root_judge(root, true, -ENOSPC).verdict, ==, rows[i].full);
+        g_assert_cmpint(block_root_judge(root, true, -EDQUOT).verdict, ==, rows[i].full);
+        g_assert_cmpint(block_root_judge(root, true, -EIO).verdict, ==, rows[i].broken);
+        g_assert_cmpint(block_root_judge(root, false, -EIO).verdict, ==, BLOCK_VERDICT_REPORT);
+        g_assert_cmpint(block_root_judge(root, true, -EOPNOTSUPP).verdict, ==, BLOCK_VERDICT_REPORT);
     }
-    g_assert_cmpint(block_root_failed(below, true, -ENOSPC), ==, BLOCK_VERDICT_RETRY); /* has no root */
+    g_assert_cmpint(block_root_judge(below, true, -ENOSPC).verdict, ==,
+                    BLOCK_VERDICT_RETRY); /* has no root */
     g_assert_false(block_policy_find("perhaps", &(enum block_policy){0}));
     block_free(STEAL(root));
     block_free(below);

@@ -20,7 +20,7 @@ from guest import Skip, tap, until
 SIZE = 16 * MIB
 LOAD = """
 head -c LENGTH </dev/vdc >/tmp/load && chmod 755 /tmp/load
-/tmp/load /dev/vda /dev/vdb 4 OPERATIONS 7
+/tmp/load /dev/vda /dev/vdb 4 OPERATIONS 7 && read enough
 """
 
 
@@ -138,6 +138,7 @@ def test_overlays_and_merges_under_load():
             if not let_it_write(vmm, 5):
                 break
         assert done > 3, done
+        vmm.console.sendall(b"enough\n")
         until(lambda: vmm.said(b"script exit status: 0"), "the end of the guest's script", BOOT)
         vmm.wait_event("SHUTDOWN")
         vmm.process.wait(BOOT)

@@ -439,14 +439,21 @@ static void test_deep(void)
     rig_free(&g);
 }
 
+static enum block_verdict fail(struct rig *g, int status)
+{
+    const struct block_trouble t = block_root_judge(g->root, true, status);
+    block_root_tell(g->root, &t);
+    return t.verdict;
+}
+
 /* An error that stops the guest is told, and only then; what stopped it is known until it goes on. */
 static void test_trouble(void)
 {
     struct rig g;
     rig_new(&g, NULL);
-    g_assert_cmpint(block_root_failed(g.root, true, -EIO), ==, BLOCK_VERDICT_REPORT);
-    g_assert_cmpint(block_root_failed(g.root, true, -EINVAL), ==, BLOCK_VERDICT_REPORT);
-    g_assert_cmpint(block_root_failed(g.root, true, -ENOSPC), ==, BLOCK_VERDICT_KEEP);
+    g_assert_cmpint(fail(&g, -EIO), ==, BLOCK_VERDICT_REPORT);
+    g_assert_cmpint(fail(&g, -EINVAL), ==, BLOCK_VERDICT_REPORT);
+    g_assert_cmpint(fail(&g, -ENOSPC), ==, BLOCK_VERDICT_KEEP);
     while (!g.stopped)
         g_main_context_iteration(NULL, TRUE);
     g_assert_true(saw(&g, "BLOCK_IO_ERROR stop"));

@@ -413,19 +413,31 @@ static enum block_verdict judge(enum block_policy policy, bool no_space)
     }
 }
 
-enum block_verdict block_root_failed(struct disk *b, bool write, int status)
+/* What the guest asked for wrongly is no trouble of the host's. */
+static bool is_wrong(int status)
+{
+    return status == -EOPNOTSUPP || status == -EINVAL || status == -EROFS;
+}
+
+struct block_trouble block_root_judge(struct disk *b, bool write, int status)
 {
     struct disk *root = block_root_of(b);
-    struct root *r = root ? root_of(root) : NULL;
+    const struct root *r = root ? root_of(root) : NULL;
     const bool no_space = status == -ENOSPC || status == -EDQUOT;
     struct block_trouble t = {.write = write, .no_space = no_space, .status = status};
-    t.verdict = judge(!r ? BLOCK_WAIT : write ? r->writing : r->reading, no_space);
-    /* What the guest asked for wrongly is no trouble of the host's. */
-    if (status == -EOPNOTSUPP || status == -EINVAL || status == -EROFS)
-        return BLOCK_VERDICT_REPORT;
-    if (r && r->failed)
-        r->failed(r->failed_opaque, &t);
-    return t.verdict;
+    t.verdict = is_wrong(status) ? BLOCK_VERDICT_REPORT
+                                 : judge(!r      ? BLOCK_WAIT
+                                         : write ? r->writing
+                                                 : r->reading,
+                                         no_space);
+    return t;
+}
+
+void block_root_tell(struct disk *b, const struct block_trouble *t)
+{
+    struct disk *root = block_root_of(b);
+    if (root && root_of(root)->failed && !is_wrong(t->status))
+        root_of(root)->failed(root_of(root)->failed_opaque, t);
 }
 
 /* --- the device --- */

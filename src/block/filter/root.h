@@ -74,7 +74,10 @@ void block_root_policy(struct disk *root, enum block_policy reading, enum block_
                        void (*failed)(void *opaque, const struct block_trouble *t), void *opaque);
 
 /* Of an operation of its disk that failed with status; b may be any disk: then full storage is waited for. */
-enum block_verdict block_root_failed(struct disk *b, bool write, int status);
+struct block_trouble block_root_judge(struct disk *b, bool write, int status);
+/* Tells failed(). A request that is kept is in its list by then: whoever is told may let it be tried again at
+ * once. */
+void block_root_tell(struct disk *b, const struct block_trouble *t);
 
 /* --- its device --- */
 

@@ -195,15 +195,17 @@ static bool settle_failure(struct blk_request *r, int *status)
                                         [T_DISCARD] = "discard",
                                         [T_WRITE_ZEROES] = "zero"};
     struct blk *b = owner(r);
-    const enum block_verdict verdict = block_root_failed(b->disk, r->type != T_IN, *status);
-    if (verdict == BLOCK_VERDICT_RETRY)
+    const struct block_trouble t = block_root_judge(b->disk, r->type != T_IN, *status);
+    if (t.verdict == BLOCK_VERDICT_RETRY)
         blk_waits(b, r, true);
-    if ((verdict == BLOCK_VERDICT_RETRY || verdict == BLOCK_VERDICT_KEEP) &&
-        blk_keep(b, r, verdict == BLOCK_VERDICT_KEEP))
-        return false;
-    if (verdict == BLOCK_VERDICT_IGNORE)
+    const bool kept = (t.verdict == BLOCK_VERDICT_RETRY || t.verdict == BLOCK_VERDICT_KEEP) &&
+                      blk_keep(b, r, t.verdict == BLOCK_VERDICT_KEEP);
+    block_root_tell(b->disk, &t);
+    if (kept)
+        return false; /* it may be somebody else's by now */
+    if (t.verdict == BLOCK_VERDICT_IGNORE)
         *status = 0;
-    else if (verdict == BLOCK_VERDICT_REPORT && (r->failed_size || r->type == T_FLUSH))
+    else if (t.verdict == BLOCK_VERDICT_REPORT && (r->failed_size || r->type == T_FLUSH))
         block_report(b->disk, names[r->type], r->failed_at, r->failed_size, *status);
     return true;
 }

@@ -123,6 +123,28 @@ static void test_kept_until_told(void)
     rig_free(&g);
 }
 
+static void make_room(void *opaque, const struct block_trouble *t)
+{
+    struct rig *g = opaque;
+    g_assert_cmpint(t->verdict, ==, BLOCK_VERDICT_KEEP);
+    block_fault_set(g->disk, BLOCK_FAULT_WRITE, 0, 0, 0, 0);
+    block_root_again(g->root);
+}
+
+/* Whoever is told of a request that failed may let the guest go on before its thread has done anything else.
+ */
+static void test_kept_told_at_once(void)
+{
+    struct rig g;
+    rig_new(&g, true, 1);
+    block_root_policy(g.root, BLOCK_REPORT, BLOCK_ENOSPC, make_room, &g);
+    drv_start(&g.t, EVERYTHING, 64);
+    block_fault_set(g.disk, BLOCK_FAULT_WRITE, 0, 1, -ENOSPC, 0);
+    g_assert_cmpuint(ask_write(&g, 7, 3), ==, OK);
+    assert_sector(&g, 7, 3);
+    rig_free(&g);
+}
+
 /* State that somebody made up is refused, or breaks the device; never more. */
 static void test_kept_hostile(gconstpointer features)
 {
@@ -179,6 +201,7 @@ int main(int argc, char **argv)
     g_test_add_data_func("/blk/kept/indirect",
                          GSIZE_TO_POINTER(VIRTIO_F_INDIRECT_DESC | VIRTIO_F_RING_PACKED), test_kept);
     g_test_add_func("/blk/kept/until-told", test_kept_until_told);
+    g_test_add_func("/blk/kept/told-at-once", test_kept_told_at_once);
     g_test_add_data_func("/blk/kept/hostile/split", GSIZE_TO_POINTER(0), test_kept_hostile);
     g_test_add_data_func("/blk/kept/hostile/packed", GSIZE_TO_POINTER(VIRTIO_F_RING_PACKED),
                          test_kept_hostile);
