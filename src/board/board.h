@@ -142,8 +142,16 @@ void machine_save(struct machine *m, struct saved_writer *w);
 /* Does s fit this machine? Nothing is changed. */
 bool machine_can_load(struct machine *m, struct saved *s, GError **error);
 
-/* Makes of the machine the one that was saved in s, whose file is fd (borrowed; memory stays mapped from it).
- * When it fails behind machine_can_load(), the machine is in no state to run. */
+/* Reads all of memory from s, where machine_can_load() has looked, for machine_load(). Without fill it only
+ * finds out whether that is possible: all of it is there and has its checksums. False with *error, also when
+ * *stop is set meanwhile (NULL = nobody does); with fill the machine is in no state to run then. Any one
+ * thread. */
+bool machine_read_memory(struct machine *m, struct saved *s, bool fill, const _Atomic bool *stop,
+                         GError **error);
+
+/* Makes of the machine the one that was saved in s. Memory is mapped from its file fd (borrowed), and stays
+ * so; fd -1: machine_read_memory() has filled it. When it fails behind machine_can_load(), the machine is in
+ * no state to run. */
 bool machine_load(struct machine *m, struct saved *s, int fd, GError **error);
 
 /* There may be other machines that were loaded from the same, now or later: tells the guest, when it goes on,

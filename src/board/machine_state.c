@@ -197,6 +197,39 @@ static bool load_memory(struct machine *m, struct saved *s, int fd, GError **err
     return true;
 }
 
+/* A block that is being read. */
+struct reading {
+    struct mem *mem;
+    const struct mem_block *block;
+    bool fill;
+    const _Atomic bool *stop;
+};
+
+static int put_pages(void *opaque, uint64_t at, const uint8_t *bytes, size_t size)
+{
+    const struct reading *r = opaque;
+    if (r->stop && atomic_load(r->stop))
+        return -ECANCELED;
+    return r->fill ? mem_write(r->mem, GPA(r->block->base.v + at), bytes, size) : 0;
+}
+
+bool machine_read_memory(struct machine *m, struct saved *s, bool fill, const _Atomic bool *stop,
+                         GError **error)
+{
+    unsigned count;
+    const struct mem_block *blocks = mem_blocks(m->mem, &count);
+    for (unsigned i = 0; i < count; i++) {
+        struct reading r = {.mem = m->mem, .block = &blocks[i], .fill = fill, .stop = stop};
+        const int status = fill ? mem_clear(m->mem, &blocks[i]) : 0;
+        if (status)
+            return hostel_fail(error, HOSTEL_ERROR_HOST, "memory '%s' cannot be emptied: %s", blocks[i].name,
+                               g_strerror(-status));
+        if (!saved_read_memory(s, blocks[i].name, put_pages, &r, error))
+            return false;
+    }
+    return true;
+}
+
 static bool load_cpu(struct machine *m, struct saved *s, unsigned i, GError **error)
 {
     const struct saved_section *section = find_cpu(m, s, i, error);
@@ -231,7 +264,7 @@ bool machine_load(struct machine *m, struct saved *s, int fd, GError **error)
         return false;
     vcpus_flush_all(m->vcpus);
     clock_set(m->clock, clock);
-    if (!load_memory(m, s, fd, error))
+    if (fd >= 0 && !load_memory(m, s, fd, error))
         return false;
     for (unsigned i = 0; i < vcpus_count(m->vcpus); i++)
         if (!load_cpu(m, s, i, error))

@@ -358,6 +358,27 @@ int mem_restore(struct mem *m, const struct mem_block *block, int fd, uint64_t p
     return 0;
 }
 
+int mem_clear(struct mem *m, const struct mem_block *block)
+{
+    struct mem_block *b = &m->blocks[block - m->blocks];
+    if (b->private) {
+        void *host = mmap(b->host, b->size, PROT_READ | PROT_WRITE,
+                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE, -1, 0);
+        if (host == MAP_FAILED)
+            return -errno;
+        madvise(host, b->size, MADV_DONTDUMP);
+        atomic_store(&m->pieces, 0);
+    } else if (fallocate(b->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)b->place,
+                         (off_t)b->size)) {
+        return -errno;
+    }
+    const uint8_t now = b->private ? MEM_DIRTY | MEM_NAMELESS : MEM_DIRTY;
+    for (uint64_t i = 0; i < block_pages(b); i++)
+        if (b->private || atomic_load_explicit(&b->track[i], memory_order_relaxed))
+            atomic_store(&b->track[i], now);
+    return 0;
+}
+
 /* Of the block's file: the next stretch that is not a hole. */
 static bool next_in_file(const struct mem_block *b, uint64_t from, uint64_t *start, uint64_t *end)
 {

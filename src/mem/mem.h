@@ -98,6 +98,8 @@ struct mem_block *mem_add(struct mem *m, const char *name, struct gpa base, uint
  * size of bytes, all of which exist. 0; or -errno, with nothing changed and fd closed. All vCPUs are parked,
  * no device moves data, and translated code is dropped by the caller. b is one of mem_blocks(). */
 int mem_restore(struct mem *m, const struct mem_block *b, int fd, uint64_t place);
+/* The same without a file: all of b reads as zeroes, and is filled by mem_write(). Any one thread. */
+int mem_clear(struct mem *m, const struct mem_block *b);
 
 /* The next stretch of b, in bytes from its beginning, at or behind from, of which anything can be other than
  * zero: false when there is none. Whole pages. */

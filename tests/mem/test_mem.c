@@ -292,6 +292,34 @@ static void test_discard_private(void)
     close(fd);
 }
 
+/* Emptied, whatever it was before; a file that it was mapped from is not touched. */
+static void test_clear(void)
+{
+    struct spy spy;
+    AUTO(mem) m = new_ram(&spy);
+    const struct mem_block *b = mem_find(m, GPA(RAM_BASE));
+    const int fd = memfile_create("saved", RAM_SIZE);
+    static uint8_t ones[RAM_SIZE], zeroes[RAM_SIZE];
+    uint64_t start, end;
+    memset(ones, 0x11, sizeof(ones));
+    g_assert_cmpint(pwrite(fd, ones, RAM_SIZE, 0), ==, RAM_SIZE);
+    for (unsigned private = 0; private < 2; private ++) {
+        if (private)
+            g_assert_cmpint(mem_restore(m, b, dup(fd), 0), ==, 0);
+        mem_write(m, GPA(RAM_BASE), ones, RAM_SIZE / 2);
+        g_assert_cmpint(mem_clear(m, b), ==, 0);
+        g_assert_cmpmem(b->host, RAM_SIZE, zeroes, RAM_SIZE);
+        mem_write(m, GPA(RAM_BASE + 8192), ones, 4096);
+        g_assert_true(mem_next_data(b, 0, &start, &end) && start <= 8192 && end >= 12288);
+        g_assert_cmpint(mem_discard(m, GPA(RAM_BASE + 8192), 4096), ==, 0);
+        g_assert_cmphex(b->host[8192], ==, 0);
+    }
+    uint8_t byte;
+    g_assert_cmpint(pread(fd, &byte, 1, 8192), ==, 1);
+    g_assert_cmphex(byte, ==, 0x11);
+    close(fd);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -303,6 +331,7 @@ int main(int argc, char **argv)
     g_test_add_func("/mem/dirty-log", test_dirty_log);
     g_test_add_func("/mem/discard", test_discard);
     g_test_add_func("/mem/discard-private", test_discard_private);
+    g_test_add_func("/mem/clear", test_clear);
     g_test_add_func("/mem/hiding", test_hiding);
     return g_test_run();
 }
