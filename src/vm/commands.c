@@ -8,6 +8,7 @@
 #include "device/virtio/input.h"
 #include "vm/dump.h"
 #include "vm/memory.h"
+#include "vm/snapshot.h"
 #include "vm/vm.h"
 
 static json_t *query_status(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
@@ -52,7 +53,7 @@ static json_t *stop(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_G
 
 static json_t *cont(void *opaque, json_t *args G_GNUC_UNUSED, GError **error)
 {
-    if (!vm_dump_idle(opaque, error))
+    if (!vm_can_run(opaque, error))
         return NULL;
     vm_resume(opaque);
     return qmp_done();
@@ -60,7 +61,7 @@ static json_t *cont(void *opaque, json_t *args G_GNUC_UNUSED, GError **error)
 
 static json_t *system_reset(void *opaque, json_t *args G_GNUC_UNUSED, GError **error)
 {
-    if (!vm_dump_idle(opaque, error))
+    if (!vm_dump_idle(opaque, error) || !vm_snapshot_idle(opaque, error))
         return NULL;
     vm_reset(opaque, false);
     return qmp_done();
@@ -168,6 +169,7 @@ const struct qmp_command *const vm_command_tables[] = {
     vm_memory_commands,
     vm_net_commands,
     vm_save_commands,
+    vm_snapshot_commands,
     vm_block_commands,
     NULL,
 };

@@ -29,6 +29,7 @@
 #include "base/error.h"
 #include "os/fd.h"
 #include "vm/save.h"
+#include "vm/snapshot.h"
 #include "vm/vm.h"
 #include "vm/worker.h"
 
@@ -294,7 +295,7 @@ static bool begin(struct vm *vm, const struct vm_dump_request *request, GError *
     if (saving.status == SAVE_ACTIVE || saving.status == SAVE_CANCELLING)
         return hostel_fail(error, HOSTEL_ERROR_USAGE,
                            "the guest is being saved; wait for its end, or cancel it");
-    if (!vm_dump_idle(vm, error) || !check_file(request->fd, error))
+    if (!vm_dump_idle(vm, error) || !vm_snapshot_idle(vm, error) || !check_file(request->fd, error))
         return false;
     struct vm_dump *d = g_new0(struct vm_dump, 1);
     *d = (struct vm_dump){

@@ -14,6 +14,7 @@
 #include "os/fd.h"
 #include "vm/functions.h"
 #include "vm/nodes.h"
+#include "vm/snapshot.h"
 #include "vm/vm.h"
 
 enum { ID_MAX = 127 /* bytes */, BLK_QUEUES_MAX = 4 };
@@ -157,6 +158,8 @@ static void noted(void *opaque)
 bool vm_hotplug_remove(struct vm_hotplug *h, const char *id, GError **error)
 {
     struct hot_device *d = find_device(h, id);
+    if (!vm_snapshot_idle(h->vm, error))
+        return false;
     if (h->vm->state == VM_SAVED)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "the guest has been saved; it cannot change any more");
     if (!d) {
@@ -287,6 +290,8 @@ bool vm_hotplug_add(struct vm_hotplug *h, const struct vm_hotplug_request *r, GE
         return hostel_fail(error, HOSTEL_ERROR_USAGE,
                            "there is no driver '%.40s'; there are virtio-blk-pci and virtio-net-pci",
                            r->driver);
+    if (!vm_snapshot_idle(h->vm, error))
+        return false;
     if (h->vm->state == VM_SAVED)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "the guest has been saved; it cannot change any more");
     if (!r->id)

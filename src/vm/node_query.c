@@ -13,6 +13,29 @@ static const char *name_of_file(const struct vm_node *node)
     return node->place ? node->place : "";
 }
 
+/* [SnapshotInfo] of those inside the image; NULL = none. */
+static json_t *snapshots_info(const struct vm_node *node)
+{
+    const struct block_image *image = node->driver->image;
+    g_autoptr(GPtrArray) all = image && image->snapshots ? image->snapshots(node->disk, NULL) : NULL;
+    if (!all || !all->len)
+        return NULL;
+    enum { NS = 1000000000 };
+    json_t *out = json_array();
+    for (guint i = 0; i < all->len; i++) {
+        const struct block_snapshot *s = all->pdata[i];
+        g_autofree char *id = g_utf8_make_valid(s->id, -1), *name = g_utf8_make_valid(s->name, -1);
+        json_t *row = json_pack("{s:s,s:s,s:o,s:I,s:I,s:I,s:I}", "id", id, "name", name, "vm-state-size",
+                                number(s->vm_state_size), "date-sec", (json_int_t)s->seconds, "date-nsec",
+                                (json_int_t)s->nanoseconds, "vm-clock-sec", (json_int_t)(s->vm_clock / NS),
+                                "vm-clock-nsec", (json_int_t)(s->vm_clock % NS));
+        if (s->icount != UINT64_MAX)
+            json_object_set_new(row, "icount", number(s->icount));
+        json_array_append_new(out, row);
+    }
+    return out;
+}
+
 /* ImageInfo, with those below unless flat. */
 static json_t *image_info(const struct vm_node *node, bool flat)
 {
@@ -23,6 +46,9 @@ static json_t *image_info(const struct vm_node *node, bool flat)
         json_object_set_new(out, "cluster-size", number(node->disk->facts.cluster));
     if (backing)
         json_object_set_new(out, "backing-filename", json_string(name_of_file(backing)));
+    json_t *snapshots = snapshots_info(node);
+    if (snapshots)
+        json_object_set_new(out, "snapshots", snapshots);
     if (backing && !flat)
         json_object_set_new(out, "backing-image", image_info(backing, false));
     return out;

@@ -58,12 +58,14 @@ static GPtrArray *list(const struct vm_node *node, GError **error)
     return NULL;
 }
 
-static bool has(const GPtrArray *all, const char *tag)
+static const struct block_snapshot *find(const GPtrArray *all, const char *tag)
 {
-    for (guint i = 0; i < all->len; i++)
-        if (!strcmp(((const struct block_snapshot *)all->pdata[i])->name, tag))
-            return true;
-    return false;
+    for (guint i = 0; i < all->len; i++) {
+        const struct block_snapshot *s = all->pdata[i];
+        if (!strcmp(s->name, tag))
+            return s;
+    }
+    return NULL;
 }
 
 /* All have it, or none does; and nobody else works on them. */
@@ -74,7 +76,10 @@ static bool check_all(const GPtrArray *disks, const char *tag, bool wanted, GErr
         g_autoptr(GPtrArray) all = list(node, error);
         if (!all || !vm_node_check_free(node, "take or apply a snapshot of", error))
             return false;
-        if (has(all, tag) != wanted)
+        if (vm_node_parents(node) && !vm_node_device(node))
+            return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                               "node '%s': another image lies on it and needs it as it is", node->name);
+        if ((find(all, tag) != NULL) != wanted)
             return hostel_fail(error, HOSTEL_ERROR_USAGE, "disk '%s' has %s snapshot '%s'%s", node->name,
                                wanted ? "no" : "a", tag,
                                wanted
@@ -120,10 +125,20 @@ static bool clear_state(const struct vm_node *node, GError **error)
                        node->name, g_strerror(-status));
 }
 
+/* By its id, since another's id may be what this one is called. */
+static bool remove_one(const struct vm_node *node, const char *tag, bool *found, GError **error)
+{
+    g_autoptr(GPtrArray) all = list(node, error);
+    const struct block_snapshot *s = all ? find(all, tag) : NULL;
+    *found = s != NULL;
+    return all && (!s || node->driver->image->snapshot_delete(node->disk, s->id, error));
+}
+
 static void remove_quietly(const struct vm_node *node, const char *tag)
 {
     g_autoptr(GError) error = NULL;
-    if (!node->driver->image->snapshot_delete(node->disk, tag, &error))
+    bool found;
+    if (!remove_one(node, tag, &found, &error))
         g_clear_error(&error); /* it stays, and does no harm */
 }
 
@@ -148,7 +163,14 @@ bool vm_snapshots_take(struct vm_nodes *n, const struct vm_snapshot *s, GError *
 
 static bool apply(const struct vm_node *node, const char *tag, GError **error)
 {
-    return node->driver->image->snapshot_apply(node->disk, tag, error) && clear_state(node, error);
+    g_autoptr(GPtrArray) all = list(node, error);
+    const struct block_snapshot *s = all ? find(all, tag) : NULL;
+    if (all && !s)
+        hostel_fail(error, HOSTEL_ERROR_HOST, "disk '%s' has lost its snapshot '%s'", node->name, tag);
+    if (!s || !node->driver->image->snapshot_apply(node->disk, s->id, error))
+        return false;
+    (void)clear_state(node, NULL); /* else it takes room until the next one is written */
+    return true;
 }
 
 bool vm_snapshots_apply(struct vm_nodes *n, const struct vm_snapshot *s, GError **error)
@@ -192,15 +214,11 @@ bool vm_snapshots_remove(struct vm_nodes *n, const struct vm_snapshot *s, GError
     close_all(disks);
     for (guint i = disks->len; i-- > 0;) {
         const struct vm_node *node = disks->pdata[i];
-        g_autoptr(GPtrArray) all = list(node, ok ? error : NULL);
-        if (!all || !vm_node_check_free(node, "delete a snapshot of", ok ? error : NULL)) {
-            ok = false;
-            continue;
-        }
-        if (!has(all, s->tag))
-            continue;
-        any = true;
-        ok &= node->driver->image->snapshot_delete(node->disk, s->tag, ok ? error : NULL);
+        GError **first = ok ? error : NULL;
+        bool found = false;
+        ok &= vm_node_check_free(node, "delete a snapshot of", first) &&
+              remove_one(node, s->tag, &found, first);
+        any |= found;
     }
     open_all(disks);
     if (ok && !any)
@@ -208,21 +226,34 @@ bool vm_snapshots_remove(struct vm_nodes *n, const struct vm_snapshot *s, GError
     return ok;
 }
 
+bool vm_snapshots_check(struct vm_nodes *n, const struct vm_snapshot *s, bool wanted, GError **error)
+{
+    g_autoptr(GPtrArray) disks = find_disks(n, s, error);
+    if (!disks || !check_all(disks, s->tag, wanted, error))
+        return false;
+    for (guint i = 0; i < disks->len; i++) {
+        const struct vm_node *node = disks->pdata[i];
+        if (node->disk->facts.readonly)
+            return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                               "disk '%s' is open read-only, so it has no snapshots", node->name);
+    }
+    return true;
+}
+
 struct block_snapshot *vm_snapshots_find(struct vm_nodes *n, const char *disk, const char *tag,
                                          GError **error)
 {
     struct vm_node *node = vm_nodes_lookup(n, disk, error);
     g_autoptr(GPtrArray) all = node ? list(node, error) : NULL;
-    for (guint i = 0; all && i < all->len; i++)
-        if (!strcmp(((const struct block_snapshot *)all->pdata[i])->name, tag)) {
-            struct block_snapshot *out = g_memdup2(all->pdata[i], sizeof(*out));
-            out->id = g_strdup(out->id);
-            out->name = g_strdup(out->name);
-            return out;
-        }
-    if (all)
+    const struct block_snapshot *s = all ? find(all, tag) : NULL;
+    if (all && !s)
         hostel_fail(error, HOSTEL_ERROR_USAGE, "disk '%s' has no snapshot '%s'", disk, tag);
-    return NULL;
+    if (!s)
+        return NULL;
+    struct block_snapshot *out = g_memdup2(s, sizeof(*out));
+    out->id = g_strdup(out->id);
+    out->name = g_strdup(out->name);
+    return out;
 }
 
 /* --- a guest's state --- */
@@ -238,14 +269,14 @@ int vm_vmstate_write(struct vm_nodes *n, const char *disk, const void *bytes, si
                                            : image->vmstate_write(node->disk, bytes, size, offset);
 }
 
-int vm_vmstate_read(struct vm_nodes *n, const char *disk, const char *tag, void *bytes, size_t size,
+int vm_vmstate_read(struct vm_nodes *n, const char *disk, const char *id, void *bytes, size_t size,
                     uint64_t offset)
 {
     const struct vm_node *node = vm_nodes_lookup(n, disk, NULL);
     if (!node)
         return -ENODEV;
     const struct block_image *image = node->driver->image;
-    return image && image->vmstate_read ? image->vmstate_read(node->disk, tag, bytes, size, offset)
+    return image && image->vmstate_read ? image->vmstate_read(node->disk, id, bytes, size, offset)
                                         : -EOPNOTSUPP;
 }
 
@@ -254,4 +285,9 @@ void vm_vmstate_drop(struct vm_nodes *n, const char *disk)
     const struct vm_node *node = vm_nodes_lookup(n, disk, NULL);
     if (node && node->driver->image)
         (void)clear_state(node, NULL);
+}
+
+void vm_vmstate_busy(struct vm_nodes *n, const char *why)
+{
+    n->busy = why;
 }

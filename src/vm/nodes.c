@@ -137,6 +137,9 @@ unsigned vm_node_parents(const struct vm_node *node)
 
 bool vm_node_check_free(const struct vm_node *node, const char *what, GError **error)
 {
+    if (node->nodes->busy)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "cannot %s node '%s': %s", what, node->name,
+                           node->nodes->busy);
     return !node->job || hostel_fail(error, HOSTEL_ERROR_USAGE,
                                      "cannot %s node '%s': the job '%s' works on it; wait for its end, or "
                                      "cancel it",

@@ -91,9 +91,15 @@ struct vm_snapshot {
 int vm_vmstate_write(struct vm_nodes *n, const char *disk, const void *bytes, size_t size, uint64_t offset);
 /* Nothing comes of it. vm_snapshots_take() does so itself, whatever its end. */
 void vm_vmstate_drop(struct vm_nodes *n, const char *disk);
-/* Of a snapshot that is there; the disk need not be at it. */
-int vm_vmstate_read(struct vm_nodes *n, const char *disk, const char *tag, void *bytes, size_t size,
+/* Of a snapshot that is there, called by its id; the disk need not be at it. */
+int vm_vmstate_read(struct vm_nodes *n, const char *disk, const char *id, void *bytes, size_t size,
                     uint64_t offset);
+/* The other thread that these may be called on, with the disks held, is at work from now on: others who want
+ * to change nodes are refused, since `why`. NULL: not any more. */
+void vm_vmstate_busy(struct vm_nodes *n, const char *why);
+
+/* Would taking (wanted false) or applying (true) be tried? False with *error. Nothing is changed. */
+bool vm_snapshots_check(struct vm_nodes *n, const struct vm_snapshot *s, bool wanted, GError **error);
 
 /* The disks are held. Take: all have it, or none; with a guest's state, the snapshot is there from the moment
  * on at which the image with the state has it, which is the last. Apply: all are at it, or all as before.

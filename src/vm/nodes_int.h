@@ -56,6 +56,7 @@ struct vm_nodes {
     GSource *trouble_source;
     pthread_mutex_t lock;
     unsigned holds;
+    const char *busy; /* why no node may be changed; NULL = they may */
 };
 
 /* --- nodes.c --- */

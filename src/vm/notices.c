@@ -81,8 +81,21 @@ static void balloon_changed(struct vm_notices *n)
 
 /* --- all --- */
 
+void vm_notices_again(struct vm_notices *n)
+{
+    if (atomic_load(&n->pending))
+        g_source_set_ready_time(n->source, 0);
+}
+
+void vm_notices_forget(struct vm_notices *n)
+{
+    atomic_store(&n->pending, 0);
+}
+
 void vm_notices_serve(struct vm_notices *n)
 {
+    if (n->vm->snapshot)
+        return; /* until its end: vm_notices_again() */
     const unsigned pending = atomic_exchange(&n->pending, 0);
     if (n->vm->state == VM_SAVED || n->vm->state == VM_ENDED) /* what it said is past, or goes on elsewhere */
         return;

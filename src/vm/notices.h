@@ -18,5 +18,8 @@ void vm_note(void *opaque, enum device_notice what);
 
 /* Does what there is to be done now. */
 void vm_notices_serve(struct vm_notices *n);
+/* Behind a snapshot, while which nothing is served: what has come is; or it is forgotten. */
+void vm_notices_again(struct vm_notices *n);
+void vm_notices_forget(struct vm_notices *n);
 
 #endif

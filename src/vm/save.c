@@ -275,11 +275,15 @@ static struct save *new_save(struct vm *vm, struct vm_save_request *request)
     return s;
 }
 
+bool vm_save_idle(const struct vm *vm, GError **error)
+{
+    return !under_way(vm->save) ||
+           hostel_fail(error, HOSTEL_ERROR_USAGE, "the guest is being saved already; wait for its end");
+}
+
 bool vm_save_can(const struct vm *vm, GError **error)
 {
-    return vm_dump_idle(vm, error) &&
-           (!under_way(vm->save) ||
-            hostel_fail(error, HOSTEL_ERROR_USAGE, "the guest is being saved already; wait for its end"));
+    return vm_can_run(vm, error) && vm_save_idle(vm, error);
 }
 
 bool vm_save_start(struct vm *vm, struct vm_save_request *request, GError **error)

@@ -63,6 +63,8 @@ struct vm_save_request {
 void vm_save_request_fini(struct vm_save_request *request);
 
 /* False with *error while a saving is under way. Main thread, as all below. */
+bool vm_save_idle(const struct vm *vm, GError **error);
+/* The same, and while anything else is that needs the guest as it is. */
 bool vm_save_can(const struct vm *vm, GError **error);
 /* Begins, or fails as vm_save_can() does. */
 bool vm_save_start(struct vm *vm, struct vm_save_request *request, GError **error);

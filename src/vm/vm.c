@@ -19,6 +19,7 @@
 #include "vm/hotplug.h"
 #include "vm/node_jobs.h"
 #include "vm/notices.h"
+#include "vm/snapshot.h"
 
 enum { POWER_SEEN = 1 << 16 };
 
@@ -64,6 +65,21 @@ void vm_set_saved(struct vm *vm)
         vm->state = VM_SAVED;
 }
 
+void vm_set_loaded(struct vm *vm)
+{
+    vm->state = VM_PAUSED;
+    vm->paused_as = NULL;
+}
+
+bool vm_can_run(const struct vm *vm, GError **error)
+{
+    if (!vm_dump_idle(vm, error) || !vm_snapshot_idle(vm, error))
+        return false;
+    return !vm->broken || hostel_fail(error, HOSTEL_ERROR_USAGE,
+                                      "the guest is half of a snapshot and cannot go on: load one with "
+                                      "snapshot-load, or reset it with system_reset");
+}
+
 void vm_reset(struct vm *vm, bool by_guest)
 {
     g_autoptr(GError) error = NULL;
@@ -75,6 +91,7 @@ void vm_reset(struct vm *vm, bool by_guest)
         return;
     }
     vm->paused_as = NULL;
+    vm->broken = false;
     vm_event(vm, "RESET",
              json_pack("{s:b,s:s}", "guest", by_guest, "reason",
                        by_guest ? "guest-reset" : "host-qmp-system-reset"));
@@ -124,6 +141,8 @@ static gboolean serve_power(GSource *base, GSourceFunc callback G_GNUC_UNUSED, g
 {
     struct vm *vm = ((struct power_source *)(void *)base)->vm;
     g_source_set_ready_time(base, -1);
+    if (vm->snapshot)
+        return G_SOURCE_CONTINUE; /* until its end: vm_power_again() */
     /* The word is emptied with the guest standing still, so what it does after this event is not taken for
      * another. */
     if (vm->state == VM_RUNNING)
@@ -143,6 +162,19 @@ static gboolean serve_power(GSource *base, GSourceFunc callback G_GNUC_UNUSED, g
         break;
     }
     return G_SOURCE_CONTINUE;
+}
+
+void vm_power_again(struct vm *vm)
+{
+    vm_notices_again(vm->notices);
+    if (atomic_load(&vm->power))
+        g_source_set_ready_time(vm->power_source, 0);
+}
+
+void vm_power_forget(struct vm *vm)
+{
+    vm_notices_forget(vm->notices);
+    atomic_store(&vm->power, 0);
 }
 
 static GSourceFuncs power_funcs = {.dispatch = serve_power};
@@ -373,11 +405,13 @@ void vm_free(struct vm *vm)
 {
     if (!vm)
         return;
-    jobs_free(vm->jobs);
     vm_dump_stop(vm);
+    vm_snapshot_stop(vm);
     if (vm->worker)
         vm_save_free(vm);
+    jobs_free(vm->jobs);
     vm_dump_free(vm);
+    vm_snapshot_free(vm);
     machine_free(vm->machine);
     vm_hotplug_free(vm->hotplug);
     vm_nodes_free(vm->nodes);

@@ -52,10 +52,11 @@ struct vm {
     GPtrArray *nets;           /* of the network cards' back ends, likewise */
     struct vm_hotplug *hotplug;
     struct qmp_server *control;
-    struct sandbox *sandbox;  /* borrowed: what is in force */
-    struct vm_worker *worker; /* does what takes long */
-    struct jobs *jobs;        /* what takes long and clients follow */
-    struct save *save;        /* the last saving, perhaps under way; NULL: there was none */
+    struct sandbox *sandbox;   /* borrowed: what is in force */
+    struct vm_worker *worker;  /* does what takes long */
+    struct jobs *jobs;         /* what takes long and clients follow */
+    struct save *save;         /* the last saving, perhaps under way; NULL: there was none */
+    struct snapshot *snapshot; /* inside images, that is being taken or loaded; NULL */
     GSource *power_source, *signal_source;
     struct vm_notices *notices;
     struct vm_actions actions;
@@ -67,6 +68,7 @@ struct vm {
     bool by_guest;         /* the guest ended itself */
     const char *reason;    /* of the end, in QMP's words */
     const char *paused_as; /* why it stands, in query-status' words; NULL = paused */
+    bool broken;           /* it is half of a snapshot, and no guest that could go on */
 };
 
 /* Builds the guest. Takes the descriptors out of options in any case. Main thread, as all below. */
@@ -81,8 +83,15 @@ int vm_run(struct vm *vm);
 void vm_pause(struct vm *vm);
 void vm_resume(struct vm *vm);
 void vm_reset(struct vm *vm, bool by_guest);
-/* A guest that stands has been saved. */
+/* A guest that stands has been saved, or become another. */
 void vm_set_saved(struct vm *vm);
+void vm_set_loaded(struct vm *vm);
+/* A power event, or a notice, that came while a snapshot was under way is served now, or belongs to a guest
+ * that is no more. */
+void vm_power_again(struct vm *vm);
+void vm_power_forget(struct vm *vm);
+/* May it go on? False with *error: while something needs it to stand, or when there is nothing left of it. */
+bool vm_can_run(const struct vm *vm, GError **error);
 void vm_end(struct vm *vm, bool by_guest, const char *reason, int code);
 
 /* Tells the control socket's clients, if there are any; data is taken (NULL = none). */
@@ -105,6 +114,7 @@ extern const struct qmp_command vm_job_commands[];
 extern const struct qmp_command vm_memory_commands[];
 extern const struct qmp_command vm_net_commands[];
 extern const struct qmp_command vm_save_commands[];
+extern const struct qmp_command vm_snapshot_commands[];
 extern const struct qmp_command *const vm_command_tables[];
 
 /* The whole program hostel-vmm: argv as main() has it; the exit code. */
