@@ -45,6 +45,10 @@ _hostel_guest()
         mapfile -t COMPREPLY < <(compgen -W "table json name" -- "$current")
         return
         ;;
+    --progress)
+        mapfile -t COMPREPLY < <(compgen -W "bar json none" -- "$current")
+        return
+        ;;
     -t | --timeout | -d | --delay | -n | --lines | -m | --note | -c | --count | --name)
         [ "$command:$previous" = logs:-c ] || return
         ;;

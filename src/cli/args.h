@@ -33,7 +33,7 @@ struct cli_args {
     unsigned n;
     bool all, attach, console, follow, force, fresh, make_new, no_start, once, verify;
     const char *output; /* "table" unless told otherwise */
-    const char *name, *note;
+    const char *name, *note, *progress;
     double timeout, delay;
     unsigned lines, count;
 };
@@ -46,6 +46,10 @@ struct cli_args {
 #define CLI_OPT_OUTPUT                                                                                       \
     {                                                                                                        \
         'o', "output", "FORM", "table, json or name", CLI_TEXT, CLI_AT(output), "table|json|name"            \
+    }
+#define CLI_OPT_PROGRESS                                                                                     \
+    {                                                                                                        \
+        0, "progress", "FORM", "bar, json or none", CLI_TEXT, CLI_AT(progress), "bar|json|none"              \
     }
 #define CLI_OPT_END                                                                                          \
     {                                                                                                        \

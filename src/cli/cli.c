@@ -25,6 +25,10 @@ static const struct cli_option start_options[] = {
     CLI_OPT(0, "fresh", NULL, CLI_FLAG, fresh, "boot one that is saved, and forget what was saved"),
     CLI_OPT_END,
 };
+static const struct cli_option save_options[] = {
+    CLI_OPT_PROGRESS,
+    CLI_OPT_END,
+};
 static const struct cli_option restore_options[] = {
     CLI_OPT('a', "attach", NULL, CLI_FLAG, attach, "run it in the foreground"),
     CLI_OPT('n', "name", "NAME", CLI_TEXT, name, "of the guest, instead of the one it had"),
@@ -37,11 +41,13 @@ static const struct cli_option snapshot_options[] = {
     CLI_OPT('f', "force", NULL, CLI_FLAG, force, "revert: lose what the guest is now"),
     CLI_OPT(0, "no-start", NULL, CLI_FLAG, no_start, "revert: do not let it go on yet"),
     CLI_OPT('a', "attach", NULL, CLI_FLAG, attach, "revert: run it in the foreground"),
+    CLI_OPT_PROGRESS,
     CLI_OPT_OUTPUT,
     CLI_OPT_END,
 };
 static const struct cli_option clone_options[] = {
     CLI_OPT('c', "count", "N", CLI_COUNT, count, "make so many, called NEW-1, NEW-2, and so on"),
+    CLI_OPT_PROGRESS,
     CLI_OPT_END,
 };
 static const struct cli_option stop_options[] = {
@@ -76,7 +82,7 @@ const struct cli_command cli_commands[] = {
     {"stop", "[OPTION]... NAME...", "ask guests to power off, then cut their power", cli_stop, stop_options,
      1, ANY},
     {"kill", "NAME...", "kill guests at once", cli_kill, NULL, 1, ANY},
-    {"save", "NAME [FILE]", "put a guest aside, into a file", cli_save, NULL, 1, 2},
+    {"save", "[OPTION]... NAME [FILE]", "put a guest aside, into a file", cli_save, save_options, 1, 2},
     {"restore", "[OPTION]... NAME|FILE", "let a saved guest go on", cli_restore, restore_options, 1, 1},
     {"dump", "NAME FILE", "write a guest's memory and registers to a file that gdb opens", cli_dump, NULL, 2,
      2},

@@ -28,6 +28,7 @@
 #include "cli/guest_run.h"
 #include "cli/guest_saved.h"
 #include "cli/layers.h"
+#include "cli/stop.h"
 #include "cli/thin.h"
 #include "cli/words.h"
 #include "os/fd.h"
@@ -214,10 +215,11 @@ int cli_clone(char **argv)
     g_autofree char *file = g_strdup_printf(".clone-%08x", g_random_int());
     g_autofree char *path = guest ? named_path(guest, file) : NULL;
     json_t *disks = call ? json_deep_copy(json_object_get(layers, "disks")) : NULL;
-    const bool frozen = call && freeze_guest(guest, call, layers, path, &error);
+    const bool frozen =
+        call && freeze_guest(guest, call, layers, path, progress_form(args.progress, false), &error);
     if (roused)
         freeze_settle(call, &state);
-    code = frozen ? clone_moment(guest, disks, layers, path, &args) : cli_fail(error);
+    code = frozen ? clone_moment(guest, disks, layers, path, &args) : cli_stop_code(cli_fail(error));
     json_decref(disks);
     json_decref(layers);
     return code;

@@ -22,7 +22,9 @@ enum { ANSWER_MAX = 16 << 20, EVENTS_MAX = 1024 };
 
 struct guest_call {
     char *name;
-    int fd, timeout_ms;
+    int fd, timeout_ms, tick_ms;
+    void (*tick)(void *opaque);
+    void *opaque;    /* tick's */
     GString *bytes;  /* received and not yet taken */
     GQueue events;   /* of json_t *, owned */
     GArray *fds;     /* of int, owned: received and not yet taken */
@@ -49,6 +51,13 @@ void guest_call_set_timeout(struct guest_call *c, int timeout_ms)
     c->timeout_ms = timeout_ms;
 }
 
+void guest_call_set_tick(struct guest_call *c, int tick_ms, void (*tick)(void *opaque), void *opaque)
+{
+    c->tick_ms = tick_ms;
+    c->tick = tick;
+    c->opaque = opaque;
+}
+
 static bool fail_silent(const struct guest_call *c, GError **error)
 {
     return hostel_fail(
@@ -73,14 +82,17 @@ static bool await(const struct guest_call *c, short events, gint64 deadline, GEr
 {
     for (;;) {
         const gint64 left = deadline < 0 ? -1 : MAX(0, (deadline - g_get_monotonic_time() + 999) / 1000);
+        const bool ticks = c->tick && (left < 0 || left > c->tick_ms);
         struct pollfd p = {c->fd, events, 0};
-        const int n = poll(&p, 1, (int)left);
+        const int n = poll(&p, 1, ticks ? c->tick_ms : (int)left);
         if (n > 0)
             return true;
-        if (n == 0)
+        if (n == 0 && !ticks)
             return fail_silent(c, error);
-        if (errno != EINTR)
+        if (n < 0 && errno != EINTR)
             return fail_gone(c, error);
+        if (c->tick)
+            c->tick(c->opaque);
     }
 }
 

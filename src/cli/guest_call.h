@@ -24,6 +24,9 @@ CLEANUP_DEFINE(guest_call, guest_call_close)
 /* Another limit for the waits from here on, for commands that take their time; -1 = none. */
 void guest_call_set_timeout(struct guest_call *c, int timeout_ms);
 
+/* Calls tick every so often while an answer is waited for, and when a signal came; NULL = not. */
+void guest_call_set_tick(struct guest_call *c, int tick_ms, void (*tick)(void *opaque), void *opaque);
+
 /* Sends a command and returns its value, owned by the caller; NULL with *error when it was refused
  * (HOSTEL_ERROR_INPUT, with the VMM's words) or not answered (HOSTEL_ERROR_HOST). arguments are taken; NULL =
  * none. Events that come meanwhile are kept for guest_call_event(). */

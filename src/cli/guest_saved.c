@@ -6,12 +6,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <glib/gstdio.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/error.h"
 #include "cli/guest_run.h"
+#include "cli/stop.h"
 #include "cli/words.h"
 #include "codec/saved.h"
 #include "os/fd.h"
@@ -99,21 +101,68 @@ static bool sync_folder_of(const char *path, GError **error)
            hostel_fail(error, HOSTEL_ERROR_HOST, "cannot write %s: %s", folder, g_strerror(errno));
 }
 
-static bool write_state(struct guest_call *call, int fd, const json_t *about, json_t *more, GError **error)
+/* Looks after a save that takes long, by a conversation of its own. */
+struct watch {
+    const char *name; /* of the guest */
+    struct guest_call *call;
+    struct progress progress;
+    bool cancelled;
+};
+
+enum { WATCH_MS = 250, WATCH_CALL_MS = 2000 };
+
+static void watch(void *opaque)
 {
-    char *text = json_dumps(about, JSON_COMPACT);
+    struct watch *w = opaque;
+    if (!w->call)
+        w->call = guest_call_open(w->name, WATCH_CALL_MS, NULL);
+    if (!w->call)
+        return;
+    if (atomic_load(&cli_stopped) && !w->cancelled)
+        w->cancelled = guest_call_do(w->call, "migrate_cancel", NULL, NULL);
+    json_t *told = guest_call(w->call, "query-migrate", NULL, NULL), *ram = json_object_get(told, "ram");
+    const json_int_t total = json_integer_value(json_object_get(ram, "total")),
+                     done = json_integer_value(json_object_get(ram, "transferred"));
+    if (total > 0 && done >= 0) {
+        w->progress.total = (uint64_t)total;
+        progress_at(&w->progress, (uint64_t)MIN(done, total)); /* what has changed is written again */
+    }
+    json_decref(told);
+}
+
+/* The arguments are taken. */
+static bool save_watched(struct guest_call *call, const char *name, json_t *arguments,
+                         enum progress_form form, GError **error)
+{
+    struct watch w = {.name = name};
+    cli_stop_catch();
+    progress_begin(&w.progress, form, 0);
+    guest_call_set_timeout(call, -1);
+    guest_call_set_tick(call, WATCH_MS, watch, &w);
+    bool done = guest_call_do(call, "x-save", arguments, error);
+    guest_call_set_tick(call, 0, NULL, NULL);
+    guest_call_set_timeout(call, GUEST_CALL_MS);
+    progress_end(&w.progress, done);
+    guest_call_close(w.call);
+    if (!done && w.cancelled) {
+        g_clear_error(error);
+        hostel_fail(error, HOSTEL_ERROR_HOST, "stopped; the guest goes on");
+    }
+    return done;
+}
+
+static bool write_state(struct guest_call *call, const char *name, int fd, const struct guest_save_how *how,
+                        GError **error)
+{
+    char *text = json_dumps(how->about, JSON_COMPACT);
     json_t *arguments = json_pack("{s:s,s:s}", "fdname", "saved", "about", text);
     free(text);
-    if (more)
-        json_object_update_new(arguments, more);
-    if (!guest_call_give(call, "saved", fd, error)) {
-        json_decref(arguments);
-        return false;
-    }
-    guest_call_set_timeout(call, -1);
-    const bool done = guest_call_do(call, "x-save", arguments, error);
-    guest_call_set_timeout(call, GUEST_CALL_MS);
-    return done;
+    if (how->more)
+        json_object_update(arguments, how->more);
+    if (guest_call_give(call, "saved", fd, error))
+        return save_watched(call, name, arguments, how->progress, error);
+    json_decref(arguments);
+    return false;
 }
 
 /* A file without a name, of which nothing is left when we are killed; where there are none, one with a
@@ -125,19 +174,18 @@ static int open_new(const char *folder, const char *temporary, bool *nameless)
     return fd >= 0 ? fd : open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 }
 
-bool guest_save_to(struct guest_call *call, const char *path, const json_t *about, json_t *more,
+bool guest_save_to(struct guest_call *call, const char *name, const struct guest_save_how *how,
                    GError **error)
 {
+    const char *path = how->path;
     g_autofree char *folder = g_path_get_dirname(path), *file = g_path_get_basename(path);
     g_autofree char *temporary = g_strdup_printf("%s/.%s.%08x", folder, file, g_random_int());
     bool nameless;
     AUTO_FD fd = open_new(folder, temporary, &nameless);
-    if (fd < 0) {
-        json_decref(more);
+    if (fd < 0)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", path, g_strerror(errno));
-    }
     g_autofree char *own = g_strdup_printf("/proc/self/fd/%d", fd);
-    bool good = write_state(call, fd, about, more, error);
+    bool good = write_state(call, name, fd, how, error);
     if (good && ((nameless && linkat(AT_FDCWD, own, AT_FDCWD, temporary, AT_SYMLINK_FOLLOW)) ||
                  rename(temporary, path)))
         good = hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", path, g_strerror(errno));

@@ -19,6 +19,7 @@
 
 #include "cli/guest_call.h"
 #include "cli/named.h"
+#include "cli/progress.h"
 
 /* --- of a guest's folder --- */
 
@@ -39,10 +40,17 @@ json_t *guest_about(const struct named *guest);
  * reads all of it. Owned by the caller. */
 json_t *guest_about_read(const char *file, bool verify, GError **error);
 
-/* Has the guest's process write itself into a new file, which has its name and is durable when this returns
- * true; otherwise nothing is left. about is borrowed; more: further arguments of x-save, taken; NULL = none.
- */
-bool guest_save_to(struct guest_call *call, const char *path, const json_t *about, json_t *more,
+/* How a guest is saved. */
+struct guest_save_how {
+    const char *path;            /* of the new file */
+    json_t *about, *more;        /* what is kept about the guest; further arguments of x-save, NULL = none */
+    enum progress_form progress; /* where people see how far it is */
+};
+
+/* Has a guest's process write itself into a new file, which has its name and is durable when this returns
+ * true; otherwise, also when a signal stopped it (cli_stop_catch() is called), nothing is left and the guest
+ * goes on. All of how is borrowed. */
+bool guest_save_to(struct guest_call *call, const char *name, const struct guest_save_how *how,
                    GError **error);
 
 #endif

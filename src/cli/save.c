@@ -11,6 +11,7 @@
 #include "cli/guest_call.h"
 #include "cli/guest_run.h"
 #include "cli/guest_saved.h"
+#include "cli/stop.h"
 
 enum { QUIT_MS = 5000 };
 
@@ -26,17 +27,20 @@ static bool end_saved(struct guest_call *call, const char *name, const struct gu
     return guest_kill(name, error);
 }
 
-static bool save(const char *name, const char *file, GError **error)
+static bool save(const struct cli_args *args, GError **error)
 {
+    const char *name = args->names[0], *file = args->names[1];
     AUTO_STATE state = {0};
     AUTO(named) guest = guest_find_live(name, &state, error) ? named_look(name, error) : NULL;
     AUTO(guest_call) call = guest ? guest_call_open(name, GUEST_CALL_MS, error) : NULL;
     if (!call)
         return false;
     g_autofree char *own = named_path(guest, "saved");
-    json_t *about = guest_about(guest);
-    const bool saved = guest_save_to(call, file ? file : own, about, NULL, error);
-    json_decref(about);
+    const struct guest_save_how how = {.path = file ? file : own,
+                                       .about = guest_about(guest),
+                                       .progress = progress_form(args->progress, false)};
+    const bool saved = guest_save_to(call, name, &how, error);
+    json_decref(how.about);
     if (!saved)
         return false;
     if (file && !guest_saved_link(guest, file, error)) {
@@ -53,7 +57,7 @@ int cli_save(char **argv)
     int code;
     if (!cli_args_parse(&args, argv, &code))
         return code;
-    return save(args.names[0], args.names[1], &error) ? CLI_OK : cli_fail(error);
+    return save(&args, &error) ? CLI_OK : cli_stop_code(cli_fail(error));
 }
 
 /* --- restore --- */

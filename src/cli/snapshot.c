@@ -15,6 +15,7 @@
 #include "cli/guest_run.h"
 #include "cli/guest_saved.h"
 #include "cli/layers.h"
+#include "cli/stop.h"
 #include "cli/table.h"
 #include "os/fd.h"
 
@@ -97,7 +98,8 @@ static bool create(struct moment *m, GError **error)
     else
         call = guest_call_open(m->name, GUEST_CALL_MS, error);
     json_t *disks = json_deep_copy(json_object_get(m->layers, "disks"));
-    const bool taken = call && freeze_guest(guest, call, m->layers, path, error);
+    const bool taken =
+        call && freeze_guest(guest, call, m->layers, path, progress_form(m->args->progress, false), error);
     if (roused)
         freeze_settle(call, &state);
     if (taken)
@@ -321,7 +323,7 @@ int cli_snapshot(char **argv)
     struct moment m = {.args = &args, .name = args.names[1], .snapshot = args.names[2]};
     for (unsigned i = 0; i < G_N_ELEMENTS(actions); i++)
         if (!strcmp(actions[i].word, args.names[0]))
-            return act(&m, i, &error) ? CLI_OK : cli_fail(error);
+            return act(&m, i, &error) ? CLI_OK : cli_stop_code(cli_fail(error));
     hostel_fail(&error, HOSTEL_ERROR_USAGE, "snapshot '%s': must be create, list, revert or delete",
                 args.names[0]);
     return cli_fail(error);

@@ -139,11 +139,22 @@ static bool is_wanted(const struct save *s)
     return !s->request.wanted || s->request.wanted(s->request.opaque);
 }
 
+static void fail(struct save *s, int status)
+{
+    hostel_fail(&s->error, HOSTEL_ERROR_HOST, "the guest is not saved and goes on: %s",
+                status == -ENOSPC || status == -EDQUOT ? "no room where its file is; make room and save again"
+                : status == -ECANCELED                 ? "that was cancelled"
+                                                       : g_strerror(-status));
+}
+
 static void finished(struct save *s)
 {
+    /* One that has run on has done so in new images, and is not called back. */
     if (!s->error && !s->request.run_on && !is_wanted(s))
         hostel_fail(&s->error, HOSTEL_ERROR_HOST,
                     "whoever wanted the guest saved has gone before the end; it goes on");
+    if (!s->error && !s->request.run_on && cancelled(s))
+        fail(s, -ECANCELED);
     enum vm_save_status state = !s->error ? SAVE_COMPLETED : cancelled(s) ? SAVE_CANCELLED : SAVE_FAILED;
     s->total_ns = now_ns() - s->began;
     atomic_store(&s->state, state);
@@ -162,13 +173,6 @@ static void finished(struct save *s)
     if (s->request.drop)
         s->request.drop(s->request.opaque);
     s->request.drop = NULL;
-}
-
-static void fail(struct save *s, int status)
-{
-    hostel_fail(&s->error, HOSTEL_ERROR_HOST, "the guest is not saved and goes on: %s",
-                status == -ENOSPC || status == -EDQUOT ? "no room where its file is; make room and save again"
-                                                       : g_strerror(-status));
 }
 
 /* The worker's second part. */

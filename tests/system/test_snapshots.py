@@ -13,6 +13,8 @@ import pathlib
 import random
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -165,6 +167,58 @@ def test_save_and_restore():
         good("start", "--fresh", "a")  # the file system is mended, the numbers begin again
         until(lambda: said("a").count("round 3\n") + said("a").count("round 3\r") >= 2, "a boot", BOOT)
         assert "BROKEN" not in said("a")
+
+
+def interrupted(name, *args):
+    """A command is asked to end by SIGINT as soon as the guest is being saved; what it said, or None when it was
+    quicker."""
+    folder = os.open(next(RUNTIME.glob(f"hostel/*/{name}")), os.O_PATH)
+    with socket.socket(socket.AF_UNIX) as control:
+        control.settimeout(PATIENCE)
+        control.connect(f"/proc/self/fd/{folder}/control")
+        os.close(folder)
+        lines = control.makefile("rw")
+        lines.readline()
+
+        def ask(command):
+            lines.write(json.dumps({"execute": command, "id": command}) + "\n")
+            lines.flush()
+            while (answer := json.loads(lines.readline())).get("id") != command:
+                pass
+            return answer["return"]
+
+        ask("qmp_capabilities")
+        with subprocess.Popen([HOSTEL, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            while ask("query-migrate").get("status") != "active" and process.poll() is None:
+                pass
+            process.send_signal(signal.SIGINT)
+            said_last = process.communicate(timeout=PATIENCE)[1]
+    return said_last if process.returncode == -signal.SIGINT else None
+
+
+def test_asked_to_stop():
+    """Ctrl-C while a guest is saved: it goes on, and nothing is left."""
+    with Guest("a"):
+        for args in (["snapshot", "create", "a"], ["clone", "a", "b"], ["save", "a", str(HERE / "a.saved")]):
+            for _ in range(20):
+                text = interrupted("a", *args)
+                if text is not None:
+                    break
+                assert status("a") != "saved" or good("start", "a") == ""
+                hostel("rm", "--force", "b")
+                (HERE / "a.saved").unlink(missing_ok=True)
+            else:
+                raise AssertionError(f"{args} is always quicker")
+            assert text == "hostel: error: stopped; the guest goes on\n", text
+            assert status("a") == "running" and status("b") is None
+            assert not (HERE / "a.saved").exists() and not list(HERE.glob(".a.saved*"))
+            names = {row["name"] for row in snapshots("a")}
+            assert {path.name for path in (GUESTS / "a/snapshots").glob("*")} == names
+            goes_on("a")
+        told = [json.loads(line) for line in good("save", "--progress=json", "a").splitlines()]
+        assert all(row["done"] <= row["total"] for row in told), told
+        good("start", "a")
+        goes_on("a")
 
 
 def test_tree():

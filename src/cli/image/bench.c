@@ -83,7 +83,7 @@ static void *work(void *opaque)
     memset(bytes, (int)b->args->bench_pattern, b->size);
     for (;;) {
         const uint64_t n = atomic_fetch_add(&b->next, 1);
-        if (n >= b->args->bench_count || atomic_load(&b->status) || atomic_load(&image_stopped))
+        if (n >= b->args->bench_count || atomic_load(&b->status) || atomic_load(&cli_stopped))
             break;
         int status = request(b, bytes, n);
         if (status)
@@ -136,7 +136,7 @@ static bool bench(struct image_args *args, GError **error)
     b.step = args->bench_step ? args->bench_step : b.size;
     if (!prepare(args, &b, error))
         return false;
-    image_stop_catch();
+    cli_stop_catch();
     image_say(args,
               "Sending %u %s requests, %" PRIu64 " bytes each, %u in parallel (starting at offset %" PRIu64
               ", step size %" PRIu64 ")\n",
@@ -148,7 +148,7 @@ static bool bench(struct image_args *args, GError **error)
     run_threads(&b);
     if (b.status)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: %s", image.name, g_strerror(-b.status));
-    if (atomic_load(&image_stopped))
+    if (atomic_load(&cli_stopped))
         return hostel_fail(error, HOSTEL_ERROR_HOST, "stopped");
     image_say(args, "Run completed in %.3f seconds.\n", (double)(g_get_monotonic_time() - began) / 1e6);
     return true;

@@ -133,7 +133,7 @@ static bool commit(struct image_args *args, GError **error)
     const struct block_driver *lower_format;
     if (!find_chain(args, chain, error) || !open_over(args, chain, &lower, &lower_format, &top, error))
         return false;
-    image_stop_catch();
+    cli_stop_catch();
     if (!make_room(lower, lower_format, top.disk->facts.size, error) ||
         !copy_down(args, &top, lower, chain->len, error))
         return false;

@@ -110,13 +110,13 @@ static int compare_step(struct comparison *c, uint64_t *at, uint64_t end)
 }
 
 /* From *at on to end. */
-static int walk(struct comparison *c, struct image_progress *progress, uint64_t *at, uint64_t end)
+static int walk(struct comparison *c, struct progress *progress, uint64_t *at, uint64_t end)
 {
     int code = GO_ON;
     for (unsigned steps = 0; *at < end && code == GO_ON; steps++) {
-        code = atomic_load(&image_stopped) ? NOT_READ : compare_step(c, at, end);
+        code = atomic_load(&cli_stopped) ? NOT_READ : compare_step(c, at, end);
         if (steps % 64 == 0)
-            image_progress_at(progress, *at);
+            progress_at(progress, *at);
     }
     return code;
 }
@@ -129,7 +129,7 @@ static int walk_all(struct comparison *c)
         image_say(c->args, "Strict mode: Image size mismatch!\n");
         return DIFFERENT;
     }
-    struct image_progress progress;
+    struct progress progress;
     image_progress_begin(&progress, c->args, end);
     uint64_t at = 0;
     int code = walk(c, &progress, &at, common);
@@ -137,7 +137,7 @@ static int walk_all(struct comparison *c)
         image_say(c->args, "Warning: Image size mismatch!\n");
         code = walk(c, &progress, &at, end);
     }
-    image_progress_end(&progress, code == GO_ON);
+    progress_end(&progress, code == GO_ON);
     if (code != GO_ON)
         return code;
     image_say(c->args, "Images are identical.\n");
@@ -157,7 +157,7 @@ static int compare(struct image_args *args, GError **error)
         return NOT_OPENED;
     if (!image_confine(args, error))
         return NOT_OPENED;
-    image_stop_catch();
+    cli_stop_catch();
     struct comparison c = {
         .args = args,
         .a = {.image = &a, .size = a.disk->facts.size},

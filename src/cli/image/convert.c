@@ -406,7 +406,7 @@ static bool convert(struct image_args *args, struct conversion *c, GError **erro
     c->name = args->names[args->n - 1];
     if (!open_sources(c, error))
         return false;
-    image_stop_catch();
+    cli_stop_catch();
     return args->convert_into ? convert_into(c, error) : convert_new(c, format, error);
 }
 

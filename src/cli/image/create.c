@@ -137,7 +137,7 @@ static bool create(struct image_args *args, GError **error)
     make.key_size = args->key_size;
     if (!find_size(args, &v, &make, error))
         return false;
-    image_stop_catch();
+    cli_stop_catch();
     AUTO(image_output) output = image_output_new(args->names[0], error);
     if (!output)
         return false;

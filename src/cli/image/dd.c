@@ -114,7 +114,7 @@ static bool dd(struct image_args *args, GError **error)
     AUTO_IMAGE source = {0};
     if (!take_all(args, &w, error) || !image_open(args, w.in, args->format, NULL, IMAGE_READ, &source, error))
         return false;
-    image_stop_catch();
+    cli_stop_catch();
     return copy(args, &w, &source, error);
 }
 

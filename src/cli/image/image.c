@@ -5,10 +5,7 @@
 
 #include <errno.h>
 #include <malloc.h>
-#include <math.h>
-#include <signal.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -74,38 +71,6 @@ void image_print_json(json_t *json)
     json_decref(json);
 }
 
-/* Three digits, as qemu-img's: "196 KiB", "1.5 GiB". */
-char *image_size_text(uint64_t bytes)
-{
-    static const char *const units[] = {"", " Ki", " Mi", " Gi", " Ti", " Pi", " Ei"};
-    int exponent = 0;
-    frexp((double)bytes / (1000.0 / 1024.0), &exponent);
-    const int unit = MIN(MAX(exponent - 1, 0) / 10, 6);
-    return g_strdup_printf("%0.3g%sB", (double)bytes / (double)BIT(10 * unit), unit ? units[unit] : " ");
-}
-
-/* --- being told to stop --- */
-
-_Atomic bool image_stopped;
-_Atomic int image_stop_signal;
-
-static void on_signal(int number)
-{
-    atomic_store(&image_stop_signal, number);
-    atomic_store(&image_stopped, true);
-}
-
-void image_stop_catch(void)
-{
-    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
-    /* Once: whoever asks again means it. Files in the making have no name, so nothing is left behind. */
-    struct sigaction action = {.sa_handler = on_signal, .sa_flags = SA_RESTART | (int)SA_RESETHAND};
-    struct sigaction old;
-    for (unsigned i = 0; i < ARRAY_SIZE(numbers); i++)
-        if (!sigaction(numbers[i], NULL, &old) && old.sa_handler != SIG_IGN) /* nohup */
-            sigaction(numbers[i], &action, NULL);
-}
-
 /* What a parser of images keeps: what is open. */
 static const struct sandbox_profile parser = {.files = 64};
 
@@ -129,8 +94,8 @@ int image_run(const struct image_command *command, char **argv)
     if (image_args_parse(&args, command, argv, &code))
         code = command->run(&args);
     image_args_fini(&args);
-    if (code && atomic_load(&image_stopped)) /* else it was done before it heard of that */
-        return -atomic_load(&image_stop_signal);
+    if (cli_stop_code(code) != code)
+        return cli_stop_code(code);
     if (fflush(stdout) || ferror(stdout)) {
         log_error(LOG_CLI, "cannot write standard output: %s", g_strerror(errno));
         return code ? code : CLI_FAILURE;

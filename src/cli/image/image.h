@@ -12,6 +12,8 @@
 #include "block/block.h"
 #include "block/image.h"
 #include "block/path.h"
+#include "cli/progress.h"
+#include "cli/stop.h"
 
 /* --- command lines --- */
 
@@ -251,15 +253,8 @@ bool image_reads_as_zeroes(struct disk *b);
 struct block_copy;
 bool image_copy(const struct image_args *args, struct block_copy *copy, GError **error);
 
-/* How far some long work is. */
-struct image_progress {
-    uint64_t total;
-    int form;
-    int64_t began, drawn;
-};
-void image_progress_begin(struct image_progress *p, const struct image_args *args, uint64_t total);
-void image_progress_at(struct image_progress *p, uint64_t done);
-void image_progress_end(struct image_progress *p, bool complete);
+/* A bar or whatever else args ask for. */
+void image_progress_begin(struct progress *p, const struct image_args *args, uint64_t total);
 
 /* "Formatting ..." and the like: standard output unless -q. */
 void image_say(const struct image_args *args, const char *format, ...) G_GNUC_PRINTF(2, 3);
@@ -270,9 +265,6 @@ char *image_shown(const char *text);
 
 /* Says the error, as image_shown() has it; code. Takes the error. */
 int image_fail(GError *error, int code);
-
-/* "1 GiB" as qemu-img writes it; owned by the caller. */
-char *image_size_text(uint64_t bytes);
 
 /* Prints and frees. */
 void image_print_json(json_t *json);
@@ -286,13 +278,5 @@ void image_print_snapshots(const GPtrArray *snapshots);
 /* From here on the process has what is open, and can open nothing else: for those that only parse. Before
  * there is a second thread. */
 bool image_confine(const struct image_args *args, GError **error);
-
-/* --- being told to stop --- */
-
-/* Set by SIGINT, SIGTERM and SIGHUP; of long work that asks for it. */
-extern _Atomic bool image_stopped;
-extern _Atomic int image_stop_signal;
-/* From here on a signal is noted and does not end the process by itself, but the second one does. */
-void image_stop_catch(void);
 
 #endif

@@ -177,9 +177,9 @@ static void print_told(const struct told *t)
 {
     const struct block_image_info *info = &t->info;
     const uint64_t size = t->image->disk->facts.size;
-    g_autofree char *virtual_size = image_size_text(size);
+    g_autofree char *virtual_size = progress_size_text(size);
     g_autofree char *disk_size =
-        t->actual >= 0 ? image_size_text((uint64_t)t->actual) : g_strdup("unavailable");
+        t->actual >= 0 ? progress_size_text((uint64_t)t->actual) : g_strdup("unavailable");
     printf("image: %s\nfile format: %s\nvirtual size: %s (%" PRIu64 " bytes)\ndisk size: %s\n",
            t->image->name, t->image->format->name, virtual_size, size, disk_size);
     if (info->encrypted)

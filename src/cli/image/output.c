@@ -264,7 +264,7 @@ static bool name_part(struct part *p, bool durable, GError **error)
 
 bool image_output_publish(struct image_output *o, bool durable, GError **error)
 {
-    if (atomic_load(&image_stopped))
+    if (atomic_load(&cli_stopped))
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: stopped; nothing was made", o->main->path);
     block_free(STEAL(o->file));
     for (unsigned i = 0; i < o->parts->len; i++)

@@ -100,7 +100,7 @@ static bool keep_all(struct rebase *r, const struct image_args *args, GError **e
 {
     struct disk *top = r->top->disk;
     const uint64_t end = top->facts.size;
-    struct image_progress progress;
+    struct progress progress;
     bool ok = true;
     image_progress_begin(&progress, args, end);
     for (uint64_t at = 0; at < end && ok;) {
@@ -113,12 +113,12 @@ static bool keep_all(struct rebase *r, const struct image_args *args, GError **e
         }
         if (status)
             ok = fail_at(top, at, status, error);
-        if (ok && atomic_load(&image_stopped))
+        if (ok && atomic_load(&cli_stopped))
             ok = hostel_fail(error, HOSTEL_ERROR_HOST, "stopped; the backing file is the old one");
         at += size;
-        image_progress_at(&progress, at);
+        progress_at(&progress, at);
     }
-    image_progress_end(&progress, ok);
+    progress_end(&progress, ok);
     int status = ok ? block_flush(top) : 0;
     return ok && (!status || fail_at(top, 0, status, error));
 }
@@ -144,7 +144,7 @@ static bool safely(struct image_args *args, struct image *top, GError **error)
         .after = after,
         .unit = MIN(MAX(top->disk->facts.cluster, 4 * KiB), (uint64_t)STEP),
     };
-    image_stop_catch();
+    cli_stop_catch();
     return keep_all(&r, args, error);
 }
 

@@ -37,7 +37,7 @@ static void print_one(const struct block_snapshot *s)
         g_strdup_printf("%02" PRIu64 ":%02" PRIu64 ":%02" PRIu64 ".%03" PRIu64, clock / 3600, clock / 60 % 60,
                         clock % 60, s->vm_clock / 1000000 % 1000);
     g_autofree char *icount = s->icount != UINT64_MAX ? g_strdup_printf("%" PRIu64, s->icount) : g_strdup("");
-    g_autofree char *size = image_size_text(s->vm_state_size);
+    g_autofree char *size = progress_size_text(s->vm_state_size);
     printf("%-9s %-16s %8s%20s%13s%11s\n", s->id, s->name, size, date, run, icount);
 }
 
