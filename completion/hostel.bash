@@ -58,7 +58,7 @@ _hostel_guest()
     ps:* | guests:*) ;;
     snapshot:*)
         if [ "$COMP_CWORD" -eq 2 ]; then
-            mapfile -t COMPREPLY < <(compgen -W "create list revert delete" -- "$current")
+            mapfile -t COMPREPLY < <(compgen -W "create list revert delete merge" -- "$current")
         elif [ "$previous" = "$named" ]; then
             mapfile -t COMPREPLY < <(compgen -W "$(_hostel_guests)" -- "$current")
         elif [ "$named" != create ]; then

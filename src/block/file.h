@@ -24,4 +24,17 @@ struct disk;
  * file. */
 void block_file_share(const struct disk *b);
 
+/* The opposite, before b is written to again: false when somebody else has its file open. A disk that lies on
+ * no file is always ours. */
+bool block_file_own(const struct disk *b);
+
+/* fd is another opening of b's file, and gets the lock that b has, for reading or as a writer's; nobody gets
+ * in between. Nothing is under way on b. False with *error, and b has its lock: fd is not that file, or
+ * somebody else has it open. block_file_return() undoes it, before fd is closed. */
+bool block_file_yield(const struct disk *b, int fd, bool readonly, GError **error);
+void block_file_return(const struct disk *b, int fd);
+
+/* Another descriptor of the open file that b lies on, the caller's; -1 = there is none. */
+int block_file_dup(const struct disk *b);
+
 #endif

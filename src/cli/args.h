@@ -31,7 +31,7 @@ struct cli_option {
 struct cli_args {
     char **names; /* what is no option; ends with NULL; the array is owned */
     unsigned n;
-    bool all, attach, console, follow, force, fresh, make_new, no_start, once, verify;
+    bool all, attach, console, follow, force, fresh, make_new, no_start, once, quiet, verify;
     const char *output; /* "table" unless told otherwise */
     const char *name, *note, *progress;
     double timeout, delay;

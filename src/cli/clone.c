@@ -246,7 +246,9 @@ int clone_run_from(const struct guest_options *options)
     GError *error = NULL;
     g_autofree char *snapshot = NULL, *state = NULL;
     AUTO(named) guest = find_origin(options->from, &snapshot, &error);
-    json_t *layers = guest ? layers_load(guest, &error) : NULL;
+    /* Until the new guest is there, and everybody sees what it uses. */
+    AUTO_FD lock = guest ? layers_lock_shared(guest, &error) : -1;
+    json_t *layers = lock >= 0 ? layers_load(guest, &error) : NULL;
     const json_t *moment = json_object_get(json_object_get(layers, "snapshots"), snapshot);
     int code = CLI_USAGE;
     if (layers && !moment)
@@ -267,6 +269,7 @@ int clone_run_from(const struct guest_options *options)
         if (options->rm || (!options->name && !options->detach)) /* nobody could call it by a name */
             g_ptr_array_add(more, g_strdup("--rm"));
         if (make_clone(&origin, to, &error)) {
+            fd_close(&lock);
             code = guest_run_again(to, more, !options->detach);
             to = NULL;
         }

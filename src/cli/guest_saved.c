@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -48,6 +49,18 @@ bool guest_saved_link(const struct named *guest, const char *file, GError **erro
                            ? "; 'hostel start' lets the guest go on from it, 'hostel start --fresh' "
                              "does without"
                            : "");
+}
+
+bool guest_saved_keep(const struct named *guest, const char *file, GError **error)
+{
+    g_autofree char *path = named_path(guest, SAVED_FILE), *other = named_path(guest, "." SAVED_FILE);
+    struct stat link_status, saved, own;
+    if (lstat(path, &link_status) || !S_ISLNK(link_status.st_mode) || stat(path, &saved) ||
+        stat(file, &own) || saved.st_dev != own.st_dev || saved.st_ino != own.st_ino)
+        return true;
+    unlink(other);
+    return (!link(file, other) && !rename(other, path)) ||
+           hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", path, g_strerror(errno));
 }
 
 /* --- what is kept about a guest --- */

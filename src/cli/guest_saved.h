@@ -30,6 +30,8 @@ bool guest_saved_exists(const char *name);
 void guest_saved_forget(int folder);
 /* The guest, locked, goes on from the file the next time. False with *error. */
 bool guest_saved_link(const struct named *guest, const char *file, GError **error);
+/* The file is about to be removed: if the guest is to go on from it, it is made the guest's own. */
+bool guest_saved_keep(const struct named *guest, const char *file, GError **error);
 
 /* --- files --- */
 

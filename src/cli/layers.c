@@ -18,6 +18,8 @@
 
 #define FILE_NAME "layers.json"
 
+enum { LOCK_US = G_USEC_PER_SEC };
+
 /* --- the file --- */
 
 static json_t *empty(void)
@@ -103,18 +105,45 @@ char *layers_snapshot_path(const struct named *guest, const char *snapshot)
     return g_build_filename(guest->folder, "snapshots", snapshot, NULL);
 }
 
-int layers_lock(const struct named *guest, GError **error)
+static int open_lock(const struct named *guest, GError **error)
 {
     g_autofree char *path = named_path(guest, ".layers.lock");
-    AUTO_FD fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0)
+        hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s': its layers cannot be locked: %s", guest->name,
+                    g_strerror(errno));
+    return fd;
+}
+
+int layers_lock(const struct named *guest, GError **error)
+{
+    AUTO_FD fd = open_lock(guest, error);
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (fd >= 0 && !fcntl(fd, F_OFD_SETLK, &whole))
-        return fd_steal(&fd);
-    hostel_fail(error, HOSTEL_ERROR_HOST,
-                fd < 0 ? "guest '%s': its layers cannot be locked: %s"
-                       : "guest '%s': another hostel changes its snapshots; wait for it (%s)",
-                guest->name, g_strerror(errno));
+    for (const int64_t end = g_get_monotonic_time() + LOCK_US; fd >= 0; g_usleep(LOCK_US / 100)) {
+        if (!fcntl(fd, F_OFD_SETLK, &whole))
+            return fd_steal(&fd);
+        if ((errno == EAGAIN || errno == EACCES) && g_get_monotonic_time() < end)
+            continue;
+        hostel_fail(error, HOSTEL_ERROR_HOST,
+                    "guest '%s': another hostel changes its snapshots; wait for it (%s)", guest->name,
+                    g_strerror(errno));
+        break;
+    }
     return -1;
+}
+
+int layers_lock_shared(const struct named *guest, GError **error)
+{
+    AUTO_FD fd = open_lock(guest, error);
+    struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
+    while (fd >= 0 && fcntl(fd, F_OFD_SETLKW, &whole)) {
+        if (errno == EINTR)
+            continue;
+        hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s': its layers cannot be locked: %s", guest->name,
+                    g_strerror(errno));
+        return -1;
+    }
+    return fd_steal(&fd);
 }
 
 /* --- sweeping --- */
@@ -180,6 +209,22 @@ json_t *layers_moment(const json_t *disks, const json_t *sizes)
     return json_pack("{s:o,s:o}", "disks", all, "sizes", json_deep_copy(sizes));
 }
 
+void layers_forget(json_t *layers, const char *snapshot)
+{
+    json_t *snapshots = json_object_get(layers, "snapshots"), *other;
+    json_t *parent = json_incref(json_object_get(json_object_get(snapshots, snapshot), "parent"));
+    const char *name;
+    json_object_foreach(snapshots, name, other)
+    {
+        if (!g_strcmp0(json_string_value(json_object_get(other, "parent")), snapshot))
+            json_object_set(other, "parent", parent);
+    }
+    if (!g_strcmp0(json_string_value(json_object_get(layers, "current")), snapshot))
+        json_object_set(layers, "current", parent);
+    json_decref(parent);
+    json_object_del(snapshots, snapshot);
+}
+
 /* A path as seen from the guest's folder, which may get another name. */
 static const char *from_folder(const struct named *guest, const char *path)
 {
@@ -194,6 +239,12 @@ void layers_set_image(const struct named *guest, json_t *layers, size_t i, const
         json_array_append_new(images, json_null());
     g_autofree char *valid = g_utf8_make_valid(from_folder(guest, path), -1);
     json_array_set_new(images, i, json_string(valid));
+}
+
+char *layers_image(const struct named *guest, const json_t *layers, size_t i)
+{
+    const char *image = json_string_value(json_array_get(json_object_get(layers, "images"), i));
+    return !image || g_path_is_absolute(image) ? g_strdup(image) : named_path(guest, image);
 }
 
 static bool make_layer(const char *path, uint64_t size, GError **error)

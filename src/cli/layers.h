@@ -41,6 +41,9 @@ void layers_sweep(const struct named *guest, const json_t *layers);
  * are disks when the last had none yet). Copies; owned by the caller. */
 json_t *layers_moment(const json_t *disks, const json_t *sizes);
 
+/* Forgets a snapshot: those below get its parent. */
+void layers_forget(json_t *layers, const char *snapshot);
+
 /* The path of a layer's file, of a snapshot's; owned by the caller. */
 char *layers_path(const struct named *guest, const char *file);
 char *layers_snapshot_path(const struct named *guest, const char *snapshot);
@@ -50,13 +53,18 @@ void layers_set_image(const struct named *guest, json_t *layers, size_t i, const
 
 /* Adds an empty layer of that size to disk i: its file exists when this returns true. */
 bool layers_push(const struct named *guest, json_t *layers, size_t i, uint64_t size, GError **error);
+/* The path of what the layers of disk i lie over; NULL = not known. Owned by the caller. */
+char *layers_image(const struct named *guest, const json_t *layers, size_t i);
 /* The last one's file; NULL = disk i has none. */
 const char *layers_top(const json_t *layers, size_t i);
 
 /* Gives options what the guest's disks have become. */
 bool layers_apply(const struct named *guest, struct guest_options *options, GError **error);
 
-/* A guest's layers may be changed: by us alone, until it is closed. -1 with *error. */
+/* A guest's layers may be changed: by us alone, until it is closed. Another one is waited for a moment. -1
+ * with *error. */
 int layers_lock(const struct named *guest, GError **error);
+/* They stay as they are until it is closed; waits for whoever changes them. */
+int layers_lock_shared(const struct named *guest, GError **error);
 
 #endif

@@ -15,6 +15,7 @@
 #include "cli/guest_run.h"
 #include "cli/guest_saved.h"
 #include "cli/layers.h"
+#include "cli/merge.h"
 #include "cli/stop.h"
 #include "cli/table.h"
 #include "os/fd.h"
@@ -261,29 +262,23 @@ static bool revert(struct moment *m, GError **error)
 
 /* --- delete --- */
 
-/* Those below get its parent. */
 static bool delete (struct moment *m, GError **error)
 {
     AUTO(named) guest = named_look(m->name, error);
-    json_t *snapshot = guest ? find_snapshot(m, error) : NULL;
-    if (!snapshot)
+    if (!guest || !find_snapshot(m, error))
         return false;
-    json_t *snapshots = json_object_get(m->layers, "snapshots"), *other;
-    json_t *parent = json_incref(json_object_get(snapshot, "parent"));
-    const char *name;
-    json_object_foreach(snapshots, name, other)
-    {
-        if (!g_strcmp0(json_string_value(json_object_get(other, "parent")), m->snapshot))
-            json_object_set(other, "parent", parent);
-    }
-    if (!g_strcmp0(json_string_value(json_object_get(m->layers, "current")), m->snapshot))
-        json_object_set(m->layers, "current", parent);
-    json_decref(parent);
-    json_object_del(snapshots, m->snapshot);
-    if (!layers_store(guest, m->layers, error))
+    g_autofree char *path = layers_snapshot_path(guest, m->snapshot);
+    layers_forget(m->layers, m->snapshot);
+    if (!guest_saved_keep(guest, path, error) || !layers_store(guest, m->layers, error))
         return false;
     layers_sweep(guest, m->layers);
     return true;
+}
+
+static bool merge(struct moment *m, GError **error)
+{
+    return (!m->snapshot || find_snapshot(m, error)) &&
+           merge_layers(m->args, m->name, m->snapshot, m->layers, error);
 }
 
 /* --- the command --- */
@@ -293,10 +288,8 @@ static const struct {
     bool (*act)(struct moment *m, GError **error);
     bool changes;
 } actions[] = {
-    {"create", create, true},
-    {"list", list, false},
-    {"revert", revert, true},
-    {"delete", delete, true},
+    {"create", create, true}, {"list", list, false},  {"revert", revert, true},
+    {"delete", delete, true}, {"merge", merge, true},
 };
 
 static bool act(struct moment *m, unsigned i, GError **error)
@@ -324,7 +317,7 @@ int cli_snapshot(char **argv)
     for (unsigned i = 0; i < G_N_ELEMENTS(actions); i++)
         if (!strcmp(actions[i].word, args.names[0]))
             return act(&m, i, &error) ? CLI_OK : cli_stop_code(cli_fail(error));
-    hostel_fail(&error, HOSTEL_ERROR_USAGE, "snapshot '%s': must be create, list, revert or delete",
+    hostel_fail(&error, HOSTEL_ERROR_USAGE, "snapshot '%s': must be create, list, revert, delete or merge",
                 args.names[0]);
     return cli_fail(error);
 }

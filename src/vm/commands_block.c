@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* Commands of the control socket: the guest's disks. */
+#include <fcntl.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -141,29 +142,34 @@ static json_t *set_io_throttle(void *opaque, json_t *args, GError **error)
 
 /* --- merging --- */
 
-static struct vm_merge_request merge_request(json_t *args)
+/* Begins a merge of either kind. */
+static json_t *begin_merge(struct vm *vm, json_t *args,
+                           bool (*begin)(struct vm_nodes *n, struct jobs *jobs,
+                                         const struct vm_merge_request *r, GError **error),
+                           GError **error)
 {
-    return (struct vm_merge_request){.id = text(args, "job-id"),
-                                     .device = text(args, "device"),
-                                     .top = text(args, "top-node"),
-                                     .base = text(args, "base-node"),
-                                     .backing_file = text(args, "backing-file"),
-                                     .speed = number(args, "speed"),
-                                     .keep = json_is_false(json_object_get(args, "auto-dismiss"))};
+    const char *file = text(args, "x-file");
+    const struct vm_merge_request r = {
+        .id = text(args, "job-id"),
+        .device = text(args, "device"),
+        .top = text(args, "top-node"),
+        .base = text(args, "base-node"),
+        .backing_file = text(args, "backing-file"),
+        .fd = file ? control_fd_open(qmp_request_fds(qmp_request(vm->control)), file, O_RDWR, error) : -1,
+        .speed = number(args, "speed"),
+        .keep = json_is_false(json_object_get(args, "auto-dismiss")),
+    };
+    return answer((!file || r.fd >= 0) && begin(vm->nodes, vm->jobs, &r, error));
 }
 
 static json_t *block_commit(void *opaque, json_t *args, GError **error)
 {
-    struct vm *vm = opaque;
-    const struct vm_merge_request r = merge_request(args);
-    return answer(vm_node_commit(vm->nodes, vm->jobs, &r, error));
+    return begin_merge(opaque, args, vm_node_commit, error);
 }
 
 static json_t *block_stream(void *opaque, json_t *args, GError **error)
 {
-    struct vm *vm = opaque;
-    const struct vm_merge_request r = merge_request(args);
-    return answer(vm_node_stream(vm->nodes, vm->jobs, &r, error));
+    return begin_merge(opaque, args, vm_node_stream, error);
 }
 
 static json_t *query_block_jobs(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
@@ -218,11 +224,12 @@ const struct qmp_command vm_block_commands[] = {
     {"blockdev-snapshot", "BlockdevSnapshot", NULL, 0, blockdev_snapshot},
     {"transaction", "actions: [TransactionAction]", NULL, 0, transaction},
     {"block-commit",
-     "?job-id: str, device: str, ?top-node: str, ?base-node: str, ?backing-file: str, ?speed: uint64, "
-     "?auto-dismiss: bool",
+     "?job-id: str, device: str, ?top-node: str, ?base-node: str, ?backing-file: str, ?x-file: str, "
+     "?speed: uint64, ?auto-dismiss: bool",
      NULL, 0, block_commit},
     {"block-stream",
-     "?job-id: str, device: str, ?base-node: str, ?backing-file: str, ?speed: uint64, ?auto-dismiss: bool",
+     "?job-id: str, device: str, ?base-node: str, ?backing-file: str, ?x-file: str, ?speed: uint64, "
+     "?auto-dismiss: bool",
      NULL, 0, block_stream},
     {"query-block-jobs", NULL, "[BlockJobInfo]", 0, query_block_jobs},
     {"block-job-set-speed", "device: str, speed: uint64", NULL, 0, set_speed},

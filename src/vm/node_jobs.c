@@ -19,7 +19,9 @@
  *                              the guest's writes to that piece wait. Then it is written to say that it
  *                              lies over what stays, or over nothing.
  *
- * The nodes of the chain belong to the job until it ends (vm_node.job), so the chain stays what it is.
+ * The nodes of the chain belong to the job until it ends (vm_node.job), so the chain stays what it is. The
+ * image that is written is ours alone meanwhile. What was opened read-only is opened for writing over a
+ * descriptor that comes with the command, and read-only again at the end, unless the guest goes on in it.
  */
 #include "vm/node_jobs.h"
 
@@ -28,9 +30,11 @@
 
 #include "base/bits.h"
 #include "base/error.h"
+#include "block/file.h"
 #include "block/filter/bucket.h"
 #include "block/merge.h"
 #include "control/qmp.h"
+#include "os/fd.h"
 #include "vm/nodes_int.h"
 
 enum {
@@ -48,6 +52,9 @@ struct merge {
     struct vm_node *top, *base;
     struct vm_node *above;  /* commit below the topmost: lies on top; else NULL */
     char *backing, *format; /* what the header above is to say; NULL = nothing */
+    bool silent;            /* it says nothing, and so it stays */
+    bool holds_target;
+    int readonly_fd; /* of the image that is written, as it was opened before; -1 = for writing */
     bool stream, active;
     _Atomic uint64_t speed;
     _Atomic bool completing;
@@ -61,18 +68,6 @@ struct merge {
 };
 
 /* --- the chain --- */
-
-/* The device whose chain has the node. */
-static struct vm_device *device_above(const struct vm_node *node)
-{
-    for (guint i = 0; i < node->nodes->devices->len; i++) {
-        struct vm_device *d = node->nodes->devices->pdata[i];
-        for (const struct vm_node *at = d->node; at; at = vm_node_backing(at))
-            if (at == node)
-                return d;
-    }
-    return NULL;
-}
 
 static struct vm_node *lowest(struct vm_node *node)
 {
@@ -128,18 +123,73 @@ static bool read_backing(struct merge *m, const struct vm_merge_request *r, GErr
     if (!over->driver->image->info(over->disk, &info, error))
         return false;
     m->backing = g_strdup(info.backing);
+    m->silent = !m->backing;
     block_image_info_clear(&info);
-    return m->backing ||
+    /* An empty image must be known to lie over the base, and over nothing between. */
+    return !m->silent || !m->active || over == m->top ||
            hostel_fail(error, HOSTEL_ERROR_USAGE,
                        "node '%s': its image does not say what it lies over; give backing-file", over->name);
 }
 
-static bool check_writable(const struct vm_node *node, bool header, GError **error)
+/* The node that the job writes to. */
+static struct vm_node *target(const struct merge *m)
 {
-    if (node->disk->facts.readonly)
-        return hostel_fail(error, HOSTEL_ERROR_USAGE,
-                           "node '%s' was opened read-only, and the job has to write to it", node->name);
-    return !header || (node->driver->image && node->driver->image->set_backing) ||
+    return m->stream ? m->top : m->base;
+}
+
+/* It can be written to from now on, and by nobody else. Takes *fd when that is needed. */
+static bool take_target(struct merge *m, int *fd, GError **error)
+{
+    struct vm_node *node = target(m);
+    if (node->disk->facts.readonly) {
+        m->readonly_fd = block_file_dup(node->disk);
+        m->holds_target = vm_node_reopen(node, fd_steal(fd), false, error);
+    } else {
+        m->holds_target = block_file_own(node->disk) ||
+                          hostel_fail(error, HOSTEL_ERROR_HOST,
+                                      "node '%s' is in use by another guest, which reads it", node->name);
+    }
+    m->merge.from = m->top->disk;
+    m->merge.to = node->disk;
+    return m->holds_target;
+}
+
+/* Others may read it again. It stays open for writing when the guest goes on in it. */
+static void give_target(struct merge *m)
+{
+    struct vm_node *node = target(m);
+    if (!m->holds_target || vm_node_device(node))
+        return;
+    m->holds_target = false;
+    block_flush(node->disk);
+    if (m->readonly_fd < 0 || !vm_node_reopen(node, fd_steal(&m->readonly_fd), true, NULL))
+        block_file_share(node->disk);
+}
+
+/* fd: another one of its file, with which it can be opened for writing; -1 = none. */
+static bool check_writable(const struct vm_node *node, int fd, GError **error)
+{
+    return !node->disk->facts.readonly || fd >= 0 ||
+           hostel_fail(error, HOSTEL_ERROR_USAGE,
+                       "node '%s' was opened read-only, and the job has to write to it; give x-file",
+                       node->name);
+}
+
+/* Snapshots inside it read what it lies over, of which they would not be given a copy. */
+static bool check_snapshots(const struct vm_node *node, GError **error)
+{
+    const struct block_image *image = node->driver->image;
+    g_autoptr(GPtrArray) all =
+        image && image->snapshots ? image->snapshots(node->disk, error) : g_ptr_array_new();
+    return all && (!all->len || hostel_fail(error, HOSTEL_ERROR_USAGE,
+                                            "node '%s': its image has internal snapshots, which read what it "
+                                            "lies over; delete them first",
+                                            node->name));
+}
+
+static bool check_header(const struct vm_node *node, GError **error)
+{
+    return (node->driver->image && node->driver->image->set_backing) ||
            hostel_fail(error, HOSTEL_ERROR_USAGE,
                        "node '%s': images of format %s cannot be told what they lie over", node->name,
                        node->driver->name);
@@ -257,7 +307,8 @@ static bool run(struct job *job, void *opaque, GError **error)
 /* The image says what it lies over from now on, and does so. Closed. */
 static bool turn_backing(struct merge *m, struct vm_node *node, GError **error)
 {
-    if (!node->driver->image->set_backing(node->disk, m->backing, m->backing ? m->format : NULL, error))
+    if (!m->silent &&
+        !node->driver->image->set_backing(node->disk, m->backing, m->backing ? m->format : NULL, error))
         return false;
     if (node->backing)
         vm_link_turn(node->backing, m->base);
@@ -303,7 +354,7 @@ static void give_nodes(struct merge *m)
 static bool finish(struct job *job, void *opaque, bool good, GError **error)
 {
     struct merge *m = opaque;
-    struct vm_device *d = device_above(m->top);
+    struct vm_device *d = vm_node_device_above(m->top);
     g_autoptr(GError) why = NULL;
     m->job = job; /* which may be before job_start() has returned */
     give_nodes(m);
@@ -318,6 +369,7 @@ static bool finish(struct job *job, void *opaque, bool good, GError **error)
                  : hostel_fail(&why, HOSTEL_ERROR_USAGE, "the disk is not in the guest any more");
     else if (good)
         done = turn_backing(m, m->stream ? m->top : m->above, &why);
+    give_target(m);
     if (d)
         block_root_open(d->root);
     if (done || m->failure || why)
@@ -340,10 +392,13 @@ static bool complete(struct job *job, void *opaque, GError **error)
 static void drop(void *opaque)
 {
     struct merge *m = opaque;
+    if (m->holds_target)
+        give_target(m);
     for (guint i = 0; i < m->taken->len; i++)
         vm_node_unref(m->taken->pdata[i]);
     g_ptr_array_unref(m->taken);
     g_ptr_array_remove(m->nodes->merges, m);
+    fd_close(&m->readonly_fd);
     block_ranges_fini(&m->ranges);
     g_free((void *)(uintptr_t)m->dirty.bits);
     g_free(m->merge.buffer);
@@ -360,6 +415,7 @@ static struct merge *new_merge(struct vm_nodes *n, const struct vm_merge_request
     struct merge *m = g_new0(struct merge, 1);
     m->nodes = n;
     m->taken = g_ptr_array_new();
+    m->readonly_fd = -1;
     m->speed = r->speed;
     m->merge.buffer = g_malloc(BLOCK_MERGE_PIECE);
     block_ranges_init(&m->ranges);
@@ -437,11 +493,8 @@ static bool find_commit(struct merge *m, struct vm_node *head, const struct vm_m
     m->base = !m->top ? NULL : r->base ? vm_nodes_lookup(n, r->base, error) : lowest(head);
     if (!m->base)
         return false;
-    m->merge = (struct block_merge){.from = m->top->disk,
-                                    .to = m->base->disk,
-                                    .end = layers(m->top, m->base),
-                                    .zeroes = true,
-                                    .buffer = m->merge.buffer};
+    m->merge.end = layers(m->top, m->base);
+    m->merge.zeroes = true;
     if (!m->merge.end || (head != m->top && !layers(head, m->top)))
         return hostel_fail(error, HOSTEL_ERROR_USAGE,
                            "node '%s' does not lie over '%s', in the chain of '%s'; query-block shows it",
@@ -455,6 +508,7 @@ bool vm_node_commit(struct vm_nodes *n, struct jobs *jobs, const struct vm_merge
 {
     static const struct job_ops kept = MERGE_OPS("commit", false), gone = MERGE_OPS("commit", true);
     struct vm_node *head = vm_nodes_lookup(n, r->device, error);
+    AUTO_FD fd = r->fd;
     if (!head)
         return false;
     struct merge *m = new_merge(n, r);
@@ -463,7 +517,8 @@ bool vm_node_commit(struct vm_nodes *n, struct jobs *jobs, const struct vm_merge
     struct vm_device *d = vm_node_device(head);
     m->active = !m->above;
     struct vm_node *first = m->above ? m->above : m->top;
-    if (!check_writable(m->base, false, error) || !check_writable(first, true, error) ||
+    /* The image above is only told what it lies over. */
+    if (!check_writable(m->base, fd, error) || !check_header(first, error) ||
         !take_nodes(m, first, m->base, error))
         return give_up(m);
     if (m->active && !m->top->driver->image->empty)
@@ -474,7 +529,8 @@ bool vm_node_commit(struct vm_nodes *n, struct jobs *jobs, const struct vm_merge
     else if (m->active && !d)
         hostel_fail(error, HOSTEL_ERROR_USAGE, "node '%s' is no disk of the guest; nothing is to be merged",
                     head->name);
-    else if (read_backing(m, r, error) && grow_base(m, d, error) && (!m->active || new_dirty(m, error)))
+    else if (read_backing(m, r, error) && (m->silent || check_writable(first, -1, error)) &&
+             take_target(m, &fd, error) && grow_base(m, d, error) && (!m->active || new_dirty(m, error)))
         return start_job(m, jobs, r, d, r->keep ? &kept : &gone, error);
     return give_up(m);
 }
@@ -484,18 +540,16 @@ bool vm_node_stream(struct vm_nodes *n, struct jobs *jobs, const struct vm_merge
     static const struct job_ops kept = MERGE_OPS("stream", false), gone = MERGE_OPS("stream", true);
     struct vm_node *top = vm_nodes_lookup(n, r->device, error);
     struct vm_node *base = top && r->base ? vm_nodes_lookup(n, r->base, error) : NULL;
+    AUTO_FD fd = r->fd;
     if (!top || (r->base && !base))
         return false;
     struct merge *m = new_merge(n, r);
     m->stream = true;
     m->top = top;
     m->base = base;
-    m->merge = (struct block_merge){.from = top->disk,
-                                    .to = top->disk,
-                                    .first = 1,
-                                    .end = base ? layers(top, base) : UINT_MAX,
-                                    .zeroes = base != NULL,
-                                    .buffer = m->merge.buffer};
+    m->merge.first = 1;
+    m->merge.end = base ? layers(top, base) : UINT_MAX;
+    m->merge.zeroes = base != NULL;
     m->watch.ranges = &m->ranges;
     if (base && !m->merge.end)
         hostel_fail(error, HOSTEL_ERROR_USAGE,
@@ -503,7 +557,8 @@ bool vm_node_stream(struct vm_nodes *n, struct jobs *jobs, const struct vm_merge
     else if (!vm_node_backing(top))
         hostel_fail(error, HOSTEL_ERROR_USAGE, "node '%s' lies over nothing, so there is nothing to copy",
                     top->name);
-    else if (check_writable(top, true, error) && take_nodes(m, top, base, error) && read_backing(m, r, error))
+    else if (check_writable(top, fd, error) && check_header(top, error) && check_snapshots(top, error) &&
+             take_nodes(m, top, base, error) && read_backing(m, r, error) && take_target(m, &fd, error))
         return start_job(m, jobs, r, vm_node_device(top), r->keep ? &kept : &gone, error);
     return give_up(m);
 }

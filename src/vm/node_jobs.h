@@ -13,10 +13,12 @@ struct vm_merge_request {
     const char *top;    /* commit: the topmost image that is merged; NULL = that of the device */
     const char *base;   /* commit: what it is merged into; NULL = the lowest. stream: what stays below; NULL =
                            nothing */
-    const char
-        *backing_file; /* what is written into the image above as its backing file; NULL = what is known */
-    uint64_t speed;    /* bytes a second at most; 0 = no limit */
-    bool keep;         /* until it is dismissed */
+    const char *backing_file; /* what is written into the image above as its backing file; NULL = what it says
+                                 of base, and nothing when it says nothing */
+    int fd;         /* of the image that is written, for writing, in case it was opened read-only; taken;
+                       -1 = none */
+    uint64_t speed; /* bytes a second at most; 0 = no limit */
+    bool keep;      /* until it is dismissed */
 };
 
 /* Begins a job. False with *error, and nothing has changed. Main thread, as all below. */

@@ -81,6 +81,19 @@ static void set_limits(json_t *out, const struct vm_device *d)
         json_object_set_new(out, "iops_size", number(t->operation_bytes));
 }
 
+/* [BlockdevChild] */
+static json_t *children(const struct vm_node *node)
+{
+    json_t *out = json_array();
+    const struct vm_link *const links[] = {node->file, node->backing};
+    static const char *const names[] = {"file", "backing"};
+    for (unsigned i = 0; i < G_N_ELEMENTS(links); i++)
+        if (links[i] && links[i]->to)
+            json_array_append_new(out,
+                                  json_pack("{s:s,s:s}", "child", names[i], "node-name", links[i]->to->name));
+    return out;
+}
+
 /* BlockDeviceInfo. */
 static json_t *device_info(const struct vm_node *node, bool flat)
 {
@@ -92,6 +105,7 @@ static json_t *device_info(const struct vm_node *node, bool flat)
                             "no-flush", 0, "write_threshold", 0, "image", image_info(node, flat));
     if (backing)
         json_object_set_new(out, "backing_file", json_string(name_of_file(backing)));
+    json_object_set_new(out, "children", children(node));
     set_limits(out, vm_node_device(node));
     return out;
 }

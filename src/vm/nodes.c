@@ -130,6 +130,17 @@ struct vm_device *vm_node_device(const struct vm_node *node)
     return NULL;
 }
 
+struct vm_device *vm_node_device_above(const struct vm_node *node)
+{
+    for (guint i = 0; i < node->nodes->devices->len; i++) {
+        struct vm_device *d = node->nodes->devices->pdata[i];
+        for (const struct vm_node *at = d->node; at; at = vm_node_backing(at))
+            if (at == node)
+                return d;
+    }
+    return NULL;
+}
+
 unsigned vm_node_parents(const struct vm_node *node)
 {
     return node->refs - node->added;

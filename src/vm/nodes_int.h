@@ -83,6 +83,9 @@ unsigned vm_node_depth(const struct vm_node *node);
 struct vm_device *vm_node_device(const struct vm_node *node);
 unsigned vm_node_parents(const struct vm_node *node);
 
+/* The device whose chain has the node, which it may sit on; NULL. */
+struct vm_device *vm_node_device_above(const struct vm_node *node);
+
 /* The device with that id, or that sits on the node of that name; NULL with *error (class DeviceNotFound). */
 struct vm_device *vm_device_find(struct vm_nodes *n, const char *id, GError **error);
 /* The same, or a node that no device sits on. */
@@ -105,6 +108,12 @@ bool vm_node_resize(struct vm_nodes *n, const char *id, uint64_t size, GError **
 bool vm_node_add(struct vm_nodes *n, struct control_fds *fds, json_t *args, GError **error);
 /* blockdev-del. */
 bool vm_node_delete(struct vm_nodes *n, const char *name, GError **error);
+
+/* --- node_reopen.c --- */
+
+/* The node's image is opened again, for reading only or for writing, by another descriptor of its file
+ * (taken). Whoever lies on it does not notice. False with *error, and nothing has changed. */
+bool vm_node_reopen(struct vm_node *node, int fd, bool readonly, GError **error);
 
 /* --- node_query.c: as QMP has it; owned by the caller --- */
 

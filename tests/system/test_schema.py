@@ -14,6 +14,8 @@ from qmp_schema import Schema, Wrong
 # What QEMU's schema does not say although QEMU takes it: device_add's members are those of the driver.
 EXCEPTIONS = {f"device_add.{name} is no member of QEMU's"
               for name in ("drive", "serial", "rerror", "werror", "netdev", "mac", "host_mtu")}
+EXCEPTIONS |= {f"query-{name}.children is no member of QEMU's"  # later versions of it have them
+               for name in ("block->[].inserted", "named-block-nodes->[]")}
 
 
 def negotiated():

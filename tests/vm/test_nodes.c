@@ -130,7 +130,7 @@ static void commit(struct rig *g, const char *top, const char *base)
 {
     g_autoptr(GError) error = NULL;
     const struct vm_merge_request r = {
-        .id = "job", .device = "disk0", .top = top, .base = base, .backing_file = "below.qcow2"};
+        .fd = -1, .id = "job", .device = "disk0", .top = top, .base = base, .backing_file = "below.qcow2"};
     bool ok = vm_node_commit(g->nodes, g->jobs, &r, &error);
     must(ok, error);
 }
@@ -139,7 +139,7 @@ static void stream(struct rig *g, const char *base)
 {
     g_autoptr(GError) error = NULL;
     const struct vm_merge_request r = {
-        .id = "job", .device = "disk0", .base = base, .backing_file = base ? "below.qcow2" : NULL};
+        .fd = -1, .id = "job", .device = "disk0", .base = base, .backing_file = base ? "below.qcow2" : NULL};
     bool ok = vm_node_stream(g->nodes, g->jobs, &r, &error);
     must(ok, error);
 }

@@ -75,13 +75,63 @@ static bool file_open(struct disk *b, struct block_config *config, GError **erro
 
 extern const struct block_driver block_driver_file;
 
-void block_file_share(const struct disk *b)
+/* The descriptor that b lies on in the end; -1: it lies on no file. */
+static int lowest_fd(const struct disk *b)
 {
-    struct flock whole = {.l_type = F_RDLCK, .l_whence = SEEK_SET};
     while (b->below)
         b = b->below;
-    if (b->driver == &block_driver_file)
-        fcntl(((const struct file_disk *)(const void *)b)->fd, F_OFD_SETLK, &whole);
+    return b->driver == &block_driver_file ? ((const struct file_disk *)(const void *)b)->fd : -1;
+}
+
+static bool set_lock(int fd, short type)
+{
+    struct flock whole = {.l_type = type, .l_whence = SEEK_SET};
+    return !fcntl(fd, F_OFD_SETLK, &whole);
+}
+
+void block_file_share(const struct disk *b)
+{
+    int fd = lowest_fd(b);
+    if (fd >= 0)
+        set_lock(fd, F_RDLCK);
+}
+
+bool block_file_own(const struct disk *b)
+{
+    int fd = lowest_fd(b);
+    return fd < 0 || set_lock(fd, F_WRLCK);
+}
+
+bool block_file_yield(const struct disk *b, int fd, bool readonly, GError **error)
+{
+    int own = lowest_fd(b);
+    struct stat one, two;
+    if (own < 0 || fstat(own, &one) || fstat(fd, &two) || one.st_dev != two.st_dev ||
+        one.st_ino != two.st_ino)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: what was handed in is another file", b->name);
+    /* As long as we have one for reading, nobody else becomes a writer. */
+    bool done = set_lock(own, F_RDLCK) && set_lock(fd, F_RDLCK);
+    if (done) {
+        set_lock(own, F_UNLCK);
+        done = readonly || set_lock(fd, F_WRLCK);
+        if (!done)
+            set_lock(own, F_RDLCK);
+    }
+    return done ||
+           hostel_fail(error, HOSTEL_ERROR_HOST,
+                       "%s: is in use by another guest, which reads it; stop that guest first", b->name);
+}
+
+void block_file_return(const struct disk *b, int fd)
+{
+    set_lock(fd, F_RDLCK);
+    block_file_share(b);
+}
+
+int block_file_dup(const struct disk *b)
+{
+    int fd = lowest_fd(b);
+    return fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 3);
 }
 
 static void file_close(struct disk *b)

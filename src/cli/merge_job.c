@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* Copyright (C) the Hostel authors */
+/* One merge of layers, done by the guest's process. */
+/*
+ * Theory of operation
+ *
+ * Layers that the guest runs on are merged where they are, by QMP's block-stream and block-commit. A layer
+ * other than the topmost is open read-only there, so a descriptor for writing goes along.
+ *
+ * Layers of other branches of the tree are brought to the process for the time of the merge, without what
+ * they lie over: under the lowest comes a disk of zeroes, whose contents nobody copies.
+ *
+ * A hostel that is killed leaves a job that goes on to its end, and layers.json as it was; both say the same
+ * of what is on the disk. So the next one asks what is there before it does anything.
+ */
+#include "cli/merge_job.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/error.h"
+#include "block/block.h"
+#include "block/file.h"
+#include "cli/layers.h"
+#include "cli/stop.h"
+#include "os/fd.h"
+
+#define JOB "hostel-merge"
+#define ZEROES "hostel-zeroes"
+
+enum { LOOK_US = 50000 };
+
+static const char *text(const json_t *object, const char *name)
+{
+    return json_string_value(json_object_get(object, name));
+}
+
+uint64_t merge_job_size(const json_t *layers, size_t disk)
+{
+    json_int_t size = json_integer_value(json_array_get(json_object_get(layers, "sizes"), disk));
+    const char *name;
+    json_t *snapshot;
+    json_object_foreach(json_object_get(layers, "snapshots"), name, snapshot)
+    {
+        size = MAX(size, json_integer_value(json_array_get(json_object_get(snapshot, "sizes"), disk)));
+    }
+    return (uint64_t)MAX(size, BLOCK_SECTOR);
+}
+
+/* --- the job --- */
+
+/* What query-jobs says of ours: a new reference, or NULL (without *error: there is none). */
+static json_t *look(const struct merge_job *j, GError **error)
+{
+    json_t *all = guest_call(j->call, "query-jobs", NULL, error), *row, *found = NULL;
+    size_t i;
+    json_array_foreach(all, i, row)
+    {
+        const char *id = text(row, "id");
+        if (id && !strcmp(id, JOB))
+            found = json_incref(row);
+    }
+    json_decref(all);
+    return found;
+}
+
+static bool tell(const struct merge_job *j, const char *command, GError **error)
+{
+    return guest_call_do(j->call, command, json_pack("{s:s}", "id", JOB), error);
+}
+
+static void show(const struct merge_job *j, const struct fold *f, const json_t *job)
+{
+    const double total = json_number_value(json_object_get(job, "total-progress"));
+    const double done = json_number_value(json_object_get(job, "current-progress"));
+    const double part = total > 0 ? CLAMP(done / total, 0.0, 1.0) : 0;
+    j->progress(j->opaque, (uint64_t)(part * (double)merge_job_size(j->layers, f->disk)));
+}
+
+/* It has concluded: how. */
+static bool conclude(const struct merge_job *j, const json_t *job, bool stopped, GError **error)
+{
+    const char *why = text(job, "error");
+    const bool cancelled = stopped && (why || !json_equal(json_object_get(job, "current-progress"),
+                                                          json_object_get(job, "total-progress")));
+    if (!tell(j, "job-dismiss", error))
+        return false;
+    if (cancelled)
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "stopped");
+    return !why || hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s': its layers cannot be merged: %s",
+                               j->guest->name, why);
+}
+
+/* Waits for its end; f NULL: of one that is cancelled. */
+static bool await(const struct merge_job *j, const struct fold *f, GError **error)
+{
+    bool stopped = false, completed = false, done = false;
+    for (gulong pause = 1000; !done; pause = MIN(pause * 2, LOOK_US)) {
+        GError *why = NULL;
+        json_t *job = look(j, &why);
+        const char *status = text(job, "status");
+        if (!status) {
+            json_decref(job);
+            g_propagate_error(error, why);
+            return (error && *error) ? false
+                                     : hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s': the job has gone",
+                                                   j->guest->name);
+        }
+        done = !strcmp(status, "concluded");
+        if (f)
+            show(j, f, job);
+        if (done) {
+            const bool good = conclude(j, job, stopped || !f, error);
+            json_decref(job);
+            return good;
+        }
+        if ((!f || atomic_load(&cli_stopped)) && !stopped)
+            stopped = tell(j, "job-cancel", NULL);
+        else if (!strcmp(status, "ready") && !stopped && !completed)
+            completed = tell(j, "job-complete", NULL);
+        json_decref(job);
+        g_usleep(pause);
+    }
+    return true;
+}
+
+bool merge_job_clear(const struct merge_job *j, GError **error)
+{
+    GError *why = NULL;
+    json_t *job = look(j, &why);
+    const bool there = job != NULL;
+    json_decref(job);
+    if (there && !await(j, NULL, NULL)) /* whatever its end was */
+        job = look(j, &why);
+    if (why)
+        g_propagate_error(error, why);
+    return !why;
+}
+
+/* A name for a file of ours that the process is given. */
+static char *give(const struct merge_job *j, const char *path, bool readonly, json_int_t *set, GError **error)
+{
+    AUTO_FD fd = block_file_open(path, readonly, error);
+    json_t *added = fd < 0 ? NULL : guest_call_fds(j->call, "add-fd", NULL, &fd, 1, NULL, NULL, error);
+    if (!added)
+        return NULL;
+    *set = json_integer_value(json_object_get(added, "fdset-id"));
+    json_decref(added);
+    return g_strdup_printf("/dev/fdset/%" JSON_INTEGER_FORMAT, *set);
+}
+
+static void take_back(const struct merge_job *j, json_int_t set)
+{
+    guest_call_do(j->call, "remove-fd", json_pack("{s:I}", "fdset-id", set), NULL);
+}
+
+/* command on these nodes to its end; path: of what is written, NULL = it is open for that. arguments are
+ * taken. */
+static bool run_job(const struct merge_job *j, const struct fold *f, const char *command, json_t *arguments,
+                    const char *path, GError **error)
+{
+    json_int_t set = -1;
+    g_autofree char *file = path ? give(j, path, false, &set, error) : NULL;
+    bool good = !path || file;
+    json_object_set_new(arguments, "job-id", json_string(JOB));
+    json_object_set_new(arguments, "auto-dismiss", json_false());
+    if (file)
+        json_object_set_new(arguments, "x-file", json_string(file));
+    if (good)
+        good = guest_call_do(j->call, command, arguments, error);
+    else
+        json_decref(arguments);
+    if (file)
+        take_back(j, set);
+    return good && await(j, f, error);
+}
+
+/* --- what the process has --- */
+
+/* The guest's chain of a disk, the topmost first. */
+struct chain {
+    json_t *nodes;    /* of query-named-block-nodes; owned */
+    GPtrArray *names; /* of nodes, borrowed from nodes */
+    GPtrArray *files; /* their layers, borrowed likewise; NULL = no layer */
+};
+
+static void chain_fini(struct chain *c)
+{
+    json_decref(c->nodes);
+    if (c->names)
+        g_ptr_array_unref(c->names);
+    if (c->files)
+        g_ptr_array_unref(c->files);
+}
+#define AUTO_CHAIN __attribute__((cleanup(chain_fini))) struct chain
+
+static const json_t *find_node(const struct chain *c, const char *name)
+{
+    json_t *node;
+    size_t i;
+    json_array_foreach(c->nodes, i, node)
+    {
+        if (!g_strcmp0(text(node, "node-name"), name))
+            return node;
+    }
+    return NULL;
+}
+
+static const char *backing_of(const json_t *node)
+{
+    json_t *child;
+    size_t i;
+    json_array_foreach(json_object_get(node, "children"), i, child)
+    {
+        if (!g_strcmp0(text(child, "child"), "backing"))
+            return text(child, "node-name");
+    }
+    return NULL;
+}
+
+/* The name of the file that it was opened from, without its folder; owned. */
+static char *place_name(const json_t *node)
+{
+    const char *place = text(node, "file");
+    return place && *place ? g_path_get_basename(place) : NULL;
+}
+
+/* A layer's node is called like its file, or was opened from it when the guest was started. */
+static const char *file_of(const json_t *node, const json_t *layers, size_t disk)
+{
+    const json_t *list = json_array_get(json_object_get(layers, "disks"), disk);
+    g_autofree char *place = place_name(node);
+    json_t *file;
+    size_t i;
+    json_array_foreach(list, i, file)
+    {
+        const char *name = json_string_value(file);
+        if (!g_strcmp0(text(node, "node-name"), name) || !g_strcmp0(place, name))
+            return name;
+    }
+    return NULL;
+}
+
+/* The chain that begins at a node. Does it have a layer of the disk? */
+static bool follow(struct chain *c, const char *top, const json_t *layers, size_t disk)
+{
+    enum { DEPTH_MAX = 64 };
+    bool found = false;
+    g_ptr_array_set_size(c->names, 0);
+    g_ptr_array_set_size(c->files, 0);
+    for (const json_t *node; c->names->len < DEPTH_MAX && (node = find_node(c, top));
+         top = backing_of(node)) {
+        const char *file = file_of(node, layers, disk);
+        g_ptr_array_add(c->names, (gpointer)(uintptr_t)text(node, "node-name"));
+        g_ptr_array_add(c->files, (gpointer)(uintptr_t)file);
+        found |= file != NULL;
+    }
+    return found;
+}
+
+/* That of the device which has a layer of the disk; else that of the device with its number, whose layers are
+ * all merged already; else empty. */
+static bool find_chain(const struct merge_job *j, size_t disk, struct chain *c, GError **error)
+{
+    json_t *devices = guest_call(j->call, "query-block", NULL, error), *device;
+    bool found = false;
+    size_t i;
+    c->nodes = devices ? guest_call(j->call, "query-named-block-nodes", NULL, error) : NULL;
+    c->names = g_ptr_array_new();
+    c->files = g_ptr_array_new();
+    if (!c->nodes) {
+        json_decref(devices);
+        return false;
+    }
+    json_array_foreach(devices, i, device)
+    {
+        const char *top = text(json_object_get(device, "inserted"), "node-name");
+        found = found || (top && follow(c, top, j->layers, disk));
+    }
+    if (!found) {
+        const char *top = text(json_object_get(json_array_get(devices, disk), "inserted"), "node-name");
+        g_autofree char *place = top ? place_name(find_node(c, top)) : NULL;
+        g_autofree char *image = layers_image(j->guest, j->layers, disk);
+        g_autofree char *name = image ? g_path_get_basename(image) : NULL;
+        follow(c, place && !g_strcmp0(place, name) ? top : "", j->layers, disk);
+    }
+    json_decref(devices);
+    return true;
+}
+
+/* Where a layer is in it; its length when it is not there. */
+static guint place_of(const struct chain *c, const char *file)
+{
+    guint i = 0;
+    while (i < c->files->len && g_strcmp0(c->files->pdata[i], file) != 0)
+        i++;
+    return i;
+}
+
+static bool is_gone(const struct fold *f, const char *file)
+{
+    return file && g_ptr_array_find_with_equal_func(f->gone, file, g_str_equal, NULL);
+}
+
+/* --- where the guest is --- */
+
+static bool merge_up(const struct merge_job *j, const struct fold *f, const struct chain *c, guint at,
+                     GError **error)
+{
+    g_autofree char *path = layers_path(j->guest, f->into);
+    guint base = at + 1;
+    while (base < c->files->len && is_gone(f, c->files->pdata[base]))
+        base++;
+    if (base == at + 1) /* done by one that was killed */
+        return true;
+    if (base == c->names->len)
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s': its process has lost disk %zu",
+                           j->guest->name, f->disk + 1);
+    return run_job(j, f, "block-stream",
+                   json_pack("{s:s,s:s}", "device", c->names->pdata[at], "base-node", c->names->pdata[base]),
+                   at ? path : NULL, error);
+}
+
+static bool merge_down(const struct merge_job *j, const struct fold *f, const struct chain *c, GError **error)
+{
+    g_autofree char *image = layers_image(j->guest, j->layers, f->disk);
+    guint top = 0, end;
+    while (top < c->files->len && !is_gone(f, c->files->pdata[top]))
+        top++;
+    for (end = top; end < c->files->len && is_gone(f, c->files->pdata[end]);)
+        end++;
+    if (top && top == c->names->len)
+        return true; /* done by one that was killed */
+    if (!image || end >= c->names->len)
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s': its process does not have disk %zu",
+                           j->guest->name, f->disk + 1);
+    return run_job(j, f, "block-commit",
+                   json_pack("{s:s,s:s,s:s}", "device", c->names->pdata[0], "top-node", c->names->pdata[top],
+                             "base-node", c->names->pdata[end]),
+                   image, error);
+}
+
+/* --- other branches --- */
+
+static void remove_node(const struct merge_job *j, const char *name)
+{
+    guest_call_do(j->call, "blockdev-del", json_pack("{s:s}", "node-name", name), NULL);
+}
+
+static void remove_branch(const struct merge_job *j, const struct fold *f)
+{
+    remove_node(j, f->into);
+    for (guint i = f->gone->len; i-- > 0;)
+        remove_node(j, f->gone->pdata[i]);
+    remove_node(j, ZEROES);
+}
+
+static bool add_node(const struct merge_job *j, const char *file, const char *below, bool readonly,
+                     GError **error)
+{
+    json_int_t set;
+    g_autofree char *path = layers_path(j->guest, file), *name = give(j, path, readonly, &set, error);
+    if (!name)
+        return false;
+    const bool added = guest_call_do(j->call, "blockdev-add",
+                                     json_pack("{s:s,s:s,s:b,s:{s:s,s:s},s:s}", "driver", "qcow2",
+                                               "node-name", file, "read-only", readonly, "file", "driver",
+                                               "file", "filename", name, "backing", below),
+                                     error);
+    take_back(j, set);
+    return added;
+}
+
+static bool merge_branch(const struct merge_job *j, const struct fold *f, GError **error)
+{
+    const char *below = ZEROES;
+    remove_branch(j, f); /* of one that was killed */
+    bool good = guest_call_do(j->call, "blockdev-add",
+                              json_pack("{s:s,s:s,s:I}", "driver", "null-co", "node-name", ZEROES, "size",
+                                        (json_int_t)merge_job_size(j->layers, f->disk)),
+                              error);
+    for (guint i = 0; i < f->gone->len && good; below = f->gone->pdata[i++])
+        good = add_node(j, f->gone->pdata[i], below, true, error);
+    good = good && add_node(j, f->into, below, false, error) &&
+           run_job(j, f, "block-stream", json_pack("{s:s,s:s}", "device", f->into, "base-node", ZEROES), NULL,
+                   error);
+    remove_branch(j, f);
+    return good;
+}
+
+/* --- */
+
+bool merge_job_run(const struct merge_job *j, const struct fold *f, GError **error)
+{
+    AUTO_CHAIN c = {0};
+    if (!find_chain(j, f->disk, &c, error))
+        return false;
+    if (!f->into)
+        return merge_down(j, f, &c, error);
+    const guint at = place_of(&c, f->into);
+    return at < c.files->len ? merge_up(j, f, &c, at, error) : merge_branch(j, f, error);
+}
+
+void merge_job_forget(const struct merge_job *j, const struct fold *f)
+{
+    for (guint i = f->gone->len; i-- > 0;)
+        remove_node(j, f->gone->pdata[i]);
+}

@@ -1,0 +1,328 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) the Hostel authors
+"""Snapshots are merged: the guest goes on, every other moment keeps every byte, and fewer layers are there.
+
+The bytes of each moment are what QEMU's tools read in the layers that layers.json lists for it. HOSTEL_KILLS=N sets how
+often processes are killed at random moments (20).
+"""
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import time
+
+from debian import files
+from guest import HOSTEL, Skip, children, hostel, tap, until
+from test_snapshots import (GUESTS, HERE, KILLS, Guest, bad, booted, goes_on, good, last_round, layers, said, snapshots,
+                            status)
+
+
+def chain(guest, name, disk, files_of_it):
+    """The disk below these layers as one qcow2, in copies."""
+    below = (HERE / "base.img", "raw")
+    subprocess.run(["cp", "--sparse=always", guest.disks[disk], below[0]], check=True)
+    for i, layer in enumerate(files_of_it):
+        copy = HERE / f"chain{i}.qcow2"
+        shutil.copy(GUESTS / name / "layers" / layer, copy)
+        subprocess.run(["qemu-img", "rebase", "-u", "-f", "qcow2", "-b", below[0], "-F", below[1], copy], check=True)
+        below = (copy, "qcow2")
+    return below
+
+
+def digest(guest, name, disk, files_of_it):
+    path, form = chain(guest, name, disk, files_of_it)
+    raw = HERE / "chain.img"
+    subprocess.run(["qemu-img", "convert", "-f", form, "-O", "raw", path, raw], check=True)
+    return hashlib.sha256(raw.read_bytes()).hexdigest()
+
+
+def moments(guest, name="a"):
+    """What each snapshot's disks hold."""
+    return {(snapshot, disk): digest(guest, name, disk, files_of_it)
+            for snapshot, row in layers(name)["snapshots"].items() for disk, files_of_it in enumerate(row["disks"])}
+
+
+def depth(name="a"):
+    return [len(files_of_it) for files_of_it in layers(name)["disks"]]
+
+
+def no_more_files(name="a"):
+    """There is nothing that layers.json does not list, and all that it does."""
+    table = layers(name)
+    listed = {file for row in (table, *table["snapshots"].values()) for disk in row["disks"] for file in disk}
+    assert {path.name for path in (GUESTS / name / "layers").iterdir()} == listed
+    assert {path.name for path in (GUESTS / name / "snapshots").iterdir()} == set(table["snapshots"])
+
+
+def boots_from_its_disks(name):
+    good("kill", name)
+    mark = len(said(name))
+    good("start", name)
+    booted(name, mark)
+
+
+def merged(*args):
+    return json.loads(good("snapshot", "merge", "-o", "json", *args))
+
+
+def at(name, snapshot):
+    good("snapshot", "revert", "--force", name, snapshot)
+    goes_on(name)
+
+
+def test_a_line():
+    """One snapshot after the other, of a guest that runs: from the middle, the first, the last."""
+    with Guest("a") as guest:
+        for name in ("one", "two", "three", "four"):
+            good("snapshot", "create", "a", name)
+            goes_on("a")
+        before = moments(guest)
+        bad("no snapshot", "snapshot", "merge", "a", "five")
+        assert depth() == [4, 4]
+        told = merged("a", "two")  # into a layer in the middle
+        assert told["layers"] == 2 and told["freed"] > 0 and told["kept"] == [], told
+        assert depth() == [3, 3]
+        assert [(row["name"], row["parent"]) for row in snapshots("a")] == [
+            ("one", None), ("three", "one"), ("four", "three")]
+        after = moments(guest)
+        assert after == {key: value for key, value in before.items() if key[0] != "two"}
+        goes_on("a")
+        merged("a", "four")  # into the layer that the guest writes
+        assert depth() == [2, 2]
+        assert moments(guest) == {key: value for key, value in after.items() if key[0] != "four"}
+        goes_on("a")
+        merged("a", "one")  # into the image
+        assert depth() == [1, 1] and layers("a")["snapshots"]["three"]["disks"] == [[], []]
+        assert moments(guest) == {key: value for key, value in after.items() if key[0] == "three"}
+        goes_on("a")
+        no_more_files()
+        at("a", "three")
+        assert "freed" in good("snapshot", "merge", "a", "three")  # the guest goes on in the image
+        assert depth() == [0, 0] and snapshots("a") == []
+        no_more_files()
+        goes_on("a")
+        good("snapshot", "create", "a", "again")
+        goes_on("a")
+        at("a", "again")
+        good("snapshot", "merge", "-q", "a")  # nothing to do: the image is where "again" ends
+        assert depth() == [1, 1]
+        boots_from_its_disks("a")
+
+
+def test_a_tree():
+    """Branches that the guest is not on; layers that several need; what deleted snapshots have left."""
+    with Guest("a") as guest:
+        for name in ("one", "two", "three"):
+            good("snapshot", "create", "a", name)
+            goes_on("a")
+        good("snapshot", "create", "a", "leaf")
+        at("a", "one")
+        good("snapshot", "create", "a", "other")
+        goes_on("a")
+        before = moments(guest)
+        merged("a", "two")  # into "three", on a branch of its own
+        assert [len(disk) for disk in layers("a")["snapshots"]["three"]["disks"]] == [1, 1]
+        assert [len(disk) for disk in layers("a")["snapshots"]["leaf"]["disks"]] == [2, 2]
+        merged("a", "one")  # its layers lie below two branches, and stay: it is the image
+        left = {key: value for key, value in before.items() if key[0] not in ("one", "two")}
+        assert moments(guest) == left
+        goes_on("a")
+        good("snapshot", "delete", "a", "three")
+        left = {key: value for key, value in left.items() if key[0] != "three"}
+        assert moments(guest) == left
+        assert merged("a")["layers"] == 2  # of "three", into that of "leaf"
+        assert moments(guest) == left
+        assert [(row["name"], row["parent"]) for row in snapshots("a")] == [("leaf", None), ("other", None)]
+        good("snapshot", "delete", "a", "leaf")
+        no_more_files()
+        merged("a", "other")  # into the image, all of it
+        assert depth() == [0, 0]
+        goes_on("a")
+        boots_from_its_disks("a")
+
+
+def test_at_rest():
+    """Guests that are off, paused or saved stay so. A guest that is to go on from a snapshot keeps its memory."""
+    with Guest("a") as guest:
+        for name in ("one", "two", "three"):
+            good("snapshot", "create", "a", name)
+            goes_on("a")
+        before = moments(guest)
+        good("pause", "a")
+        merged("a", "two")
+        assert status("a") == "paused" and depth() == [2, 2]
+        good("resume", "a")
+        goes_on("a")
+        good("snapshot", "revert", "--force", "--no-start", "a", "three")
+        merged("a", "three")
+        assert status("a") == "saved" and depth() == [1, 1]
+        good("start", "a")
+        goes_on("a")
+        good("save", "a")
+        seen = last_round("a")
+        good("snapshot", "create", "a", "four")
+        merged("a", "one")
+        assert status("a") == "saved"
+        good("start", "a")
+        goes_on("a", seen)
+        good("kill", "a")
+        assert {key for key in before if key[0] == "two"} and [row["name"] for row in snapshots("a")] == ["four"]
+        merged("a", "four")
+        assert status("a") != "running" and depth() == [0, 0]
+        no_more_files()
+        mark = len(said("a"))
+        good("start", "a")
+        booted("a", mark)
+        good("snapshot", "create", "a", "five")
+        good("snapshot", "revert", "--force", "--no-start", "a", "five")
+        good("snapshot", "delete", "a", "five")
+        good("start", "a")
+        goes_on("a")
+
+
+def test_what_others_use():
+    """Neither the image nor a layer is written that another guest needs."""
+    with Guest("a") as guest:
+        good("snapshot", "create", "a", "one")
+        goes_on("a")
+        good("clone", "a", "b")
+        goes_on("b")
+        image = hashlib.sha256(guest.disks[0].read_bytes()).hexdigest()
+        told = merged("a", "one")
+        assert told["kept"] and all("'b'" in why for why in told["kept"]), told
+        assert depth() == [1, 1] and depth("b") == [2, 2]  # into the guest's own; the clone keeps its links
+        assert hashlib.sha256(guest.disks[0].read_bytes()).hexdigest() == image
+        goes_on("a")
+        goes_on("b")
+        good("snapshot", "create", "b", "there")
+        goes_on("b")
+        before = moments(guest, "b")
+        merged("b")  # what "there" lies over into it; it is not the clone's alone, and stays
+        assert moments(guest, "b") == before
+        goes_on("b")
+        boots_from_its_disks("b")
+        good("rm", "--force", "b")
+        good("snapshot", "merge", "a")
+        assert depth() == [0, 0]
+        goes_on("a")
+        boots_from_its_disks("a")
+
+
+def test_stopped():
+    """Ctrl-C: the snapshot is there, the guest goes on, and the next one does it."""
+    with Guest("a") as guest:
+        for name in ("one", "two"):
+            good("snapshot", "create", "a", name)
+            goes_on("a")
+        before = moments(guest)
+        stopped = 0
+        for i in range(10):
+            with subprocess.Popen([HOSTEL, "snapshot", "merge", "a", "two"], stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, text=True) as process:
+                time.sleep(random.uniform(0, 0.02 * i))
+                process.send_signal(signal.SIGINT)
+                process.communicate()
+            if process.returncode == 0:
+                break
+            assert process.returncode == -signal.SIGINT, process.returncode
+            stopped += 1
+            assert [row["name"] for row in snapshots("a")] == ["one", "two"] and moments(guest) == before
+        goes_on("a")
+        print(f"# {stopped} were stopped")
+        if "two" in {row["name"] for row in snapshots("a")}:
+            merged("a", "two")
+        assert depth() == [1, 1]
+        goes_on("a")
+
+
+def victims(who):
+    row = {row["name"]: row for row in json.loads(good("ps", "-a", "-o", "json"))}["a"]
+    supervisor = row.get("supervisor-pid")
+    if who == "hostel" or not supervisor:
+        return []
+    return children(int(supervisor))[:1]
+
+
+def one_kill(rand, who, action, longest):
+    """Run a command on the snapshots, and kill it, or the guest's process, meanwhile."""
+    pids = victims(who)
+    with subprocess.Popen([HOSTEL, "snapshot", *action], stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL) as process:
+        time.sleep(rand.uniform(0, longest))
+        if who == "hostel":
+            process.kill()
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+    if who != "hostel":
+        until(lambda: status("a") not in LIVE, "its end")
+    return process.returncode == 0
+
+
+LIVE = ("running", "paused", "prelaunch")  # the last: it was run to be looked at, and whoever did so was killed
+
+
+def runs_again():
+    """It goes on; or it boots, and finds its disks as they should be."""
+    mark, now = len(said("a")), status("a")
+    if now in ("paused", "prelaunch"):
+        good("resume", "a")
+    elif now not in LIVE:
+        good("start", "a")
+    if now in ("running", "paused"):
+        goes_on("a")
+    else:
+        booted("a", mark)
+
+
+def test_killed_at_random_moments():
+    rand = random.Random(os.environ.get("HOSTEL_SEED", "9"))
+    with Guest("a") as guest:
+        longest, counts = 0.5, {}
+        for i in range(KILLS):
+            while len(snapshots("a")) < 3:
+                good("snapshot", "create", "a", f"s{i}-{len(snapshots('a'))}")
+                goes_on("a")
+            before, names = moments(guest), [row["name"] for row in snapshots("a")]
+            name = rand.choice(names)
+            who = rand.choice(("hostel", "hostel", "vmm"))
+            action = ("delete" if i % 8 == 7 else "merge", "a", name)
+            if i % 5 == 4:
+                good("kill", "a")  # and so it is done to a guest that is off
+                who = "hostel"
+            began = time.monotonic()
+            done = one_kill(rand, who, action, longest)
+            if done and action[0] == "merge":
+                longest = min(longest, 1.2 * (time.monotonic() - began))
+            left = {row["name"] for row in snapshots("a")}
+            assert set(names) - {name} <= left <= set(names), (names, left)
+            if status("a") not in LIVE:  # else a job may go on without its hostel
+                after = moments(guest)
+                assert after == {key: value for key, value in before.items() if key[0] in left}, (i, name)
+            runs_again()
+            if i % 3 == 2:
+                good("snapshot", "merge", "a")
+                no_more_files()
+                after = moments(guest)
+                assert after == {key: value for key, value in before.items() if key[0] in left}, (i, name)
+            if i % 10 == 9:
+                at("a", rand.choice(sorted(left)))
+            counts[who, name in left] = counts.get((who, name in left), 0) + 1
+        print("#", ", ".join(f"{count} of {who}: {'still there' if there else 'forgotten'}"
+                             for (who, there), count in sorted(counts.items())))
+        boots_from_its_disks("a")
+
+
+if __name__ == "__main__":
+    try:
+        files()
+        if not shutil.which("qemu-img"):
+            raise Skip("qemu-img is not installed")
+    except Skip as reason:
+        print(f"1..0 # SKIP {reason}")
+        raise SystemExit(0) from None
+    tap([function for name, function in list(globals().items()) if name.startswith("test_")])
