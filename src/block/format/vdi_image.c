@@ -313,6 +313,32 @@ static void mend(struct vdi *v, uint64_t block, enum vdi_damage damage, struct c
     c->used += damage == VDI_TWICE;
 }
 
+static void count_twice(struct vdi *v G_GNUC_UNUSED, uint64_t block G_GNUC_UNUSED,
+                        uint64_t place G_GNUC_UNUSED, enum vdi_damage damage, void *opaque)
+{
+    *(uint64_t *)opaque += damage == VDI_TWICE;
+}
+
+/* Nonsense may have every block share one slot: mending that would write as much as the disk is large. */
+static int limit_mending(struct vdi *v, struct checking *c, uint8_t *used)
+{
+    enum { COPIES_ALWAYS = 64 };
+    const uint64_t slots = (v->places.end - v->data) / v->places.block;
+    uint64_t twice = 0;
+    if (!(c->fix & BLOCK_FIX_ERRORS))
+        return 0;
+    int status = vdi_examine(v, used, count_twice, &twice);
+    memset(used, 0, v->slots_max / 8 + 1);
+    if (twice <= slots + COPIES_ALWAYS)
+        return status;
+    block_check_say(c->check,
+                    "%" PRIu64 " blocks have slots that are other blocks', too, of %" PRIu64
+                    " slots in all: this is no map, and nothing is mended",
+                    twice, slots);
+    c->fix &= ~(unsigned)BLOCK_FIX_ERRORS;
+    return status;
+}
+
 static void look(struct vdi *v, uint64_t block, uint64_t place, enum vdi_damage damage, void *opaque)
 {
     static const char *const what[] = {
@@ -395,7 +421,9 @@ static bool check(struct disk *b, unsigned fix, struct block_check *out, GError 
     struct checking c = {.check = out, .fix = fix};
     int status = fix ? places_flush(&v->places) : 0;
     if (!status)
-        status = used ? vdi_examine(v, used, look, &c) : -ENOMEM;
+        status = used ? limit_mending(v, &c, used) : -ENOMEM;
+    if (!status)
+        status = vdi_examine(v, used, look, &c);
     if (!status)
         status = c.status;
     const uint32_t given = le32toh(v->header.allocated);
