@@ -90,14 +90,25 @@ static struct disk *create_beside(struct block_refs *refs, const char *reference
     return NULL;
 }
 
+/* For what is given the disk it lies over and does not name it. */
+static struct disk *make_base(const struct block_driver *driver)
+{
+    struct block_config config = {.name = "base", .fd = -1, .size = BESIDE_SIZE};
+    return driver->needs_base ? block_open(block_driver_find("memory"), &config, NULL) : NULL;
+}
+
 static bool say; /* once it is clear that something is wrong: what images and checks tell */
 
 static struct disk *open_image(const struct block_driver *driver, int fd, bool readonly, unsigned flags)
 {
     static struct block_refs refs = {.open = open_beside, .create = create_beside};
     g_autoptr(GError) error = NULL;
-    struct block_config config = {
-        .name = "image", .fd = dup(fd), .refs = &refs, .readonly = readonly, .flags = flags};
+    struct block_config config = {.name = "image",
+                                  .fd = dup(fd),
+                                  .base = make_base(driver),
+                                  .refs = &refs,
+                                  .readonly = readonly,
+                                  .flags = flags};
     struct disk *b = block_open(driver, &config, &error);
     g_assert_true(b ? !error : error && error->message[0] && !strchr(error->message, '\n'));
     if (say && error)

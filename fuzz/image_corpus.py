@@ -97,6 +97,18 @@ def luks():
         return path.read_bytes()
 
 
+def overlay(size, base_size, clusters):
+    """Of our own format (src/block/format/overlay.c): 4 KiB of some bytes in each of these clusters."""
+    count = (size + 4095) // 4096
+    data = 4096 + (count + 8 * 4096 - 1) // (8 * 4096) * 4096
+    image = bytearray(data + count * 4096)
+    struct.pack_into("<8sIIQQQQ", image, 0, b"HOSTELOV", 1, 4096, size, base_size, 4096, data)
+    for cluster in clusters:
+        image[4096 + cluster // 8] |= 1 << cluster % 8
+        image[data + cluster * 4096:data + cluster * 4096 + 16] = bytes([cluster % 255 + 1]) * 16
+    return bytes(image)
+
+
 def kept():
     """All inputs: (format, name, bytes)."""
     for form, kinds in MADE.items():
@@ -104,6 +116,8 @@ def kept():
             yield form, name, encode(made(form, options, size, commands))
     yield "luks", "header", encode(luks()[:1024].ljust(4 * MIB, b"\0"))
     disk = (b"some text " * 60 + bytes(700) + random.Random(1).randbytes(300)).ljust(3072, b"\0") + bytes(6 * KIB)
+    yield "overlay", "larger", encode(overlay(MIB, 256 * KIB, [0, 10, 63, 64, 255]))
+    yield "overlay", "alike", encode(overlay(256 * KIB, 256 * KIB, [1]))
     yield "bochs", "growing", encode(samples.bochs(disk, extent=4096))
     yield "bochs", "version-1", encode(samples.bochs(disk, 0x10000, 512))
     yield "cloop", "blocks", encode(samples.cloop(disk, 1024))
