@@ -31,7 +31,7 @@ struct cli_option {
 struct cli_args {
     char **names; /* what is no option; ends with NULL; the array is owned */
     unsigned n;
-    bool all, attach, console, follow, force, fresh, make_new, no_start, once, quiet, verify;
+    bool all, attach, compress, console, follow, force, fresh, make_new, no_start, once, quiet, verify;
     const char *output; /* "table" unless told otherwise */
     const char *name, *note, *progress;
     double timeout, delay;
@@ -47,6 +47,7 @@ struct cli_args {
     {                                                                                                        \
         'o', "output", "FORM", "table, json or name", CLI_TEXT, CLI_AT(output), "table|json|name"            \
     }
+#define CLI_OPT_COMPRESS(what) CLI_OPT('z', "compress", NULL, CLI_FLAG, compress, what)
 #define CLI_OPT_PROGRESS                                                                                     \
     {                                                                                                        \
         0, "progress", "FORM", "bar, json or none", CLI_TEXT, CLI_AT(progress), "bar|json|none"              \

@@ -26,6 +26,7 @@ static const struct cli_option start_options[] = {
     CLI_OPT_END,
 };
 static const struct cli_option save_options[] = {
+    CLI_OPT_COMPRESS("make the file small, by zstd; it goes on a little later from there"),
     CLI_OPT_PROGRESS,
     CLI_OPT_END,
 };
@@ -41,6 +42,7 @@ static const struct cli_option snapshot_options[] = {
     CLI_OPT('f', "force", NULL, CLI_FLAG, force, "revert: lose what the guest is now"),
     CLI_OPT(0, "no-start", NULL, CLI_FLAG, no_start, "revert: do not let it go on yet"),
     CLI_OPT('a', "attach", NULL, CLI_FLAG, attach, "revert: run it in the foreground"),
+    CLI_OPT_COMPRESS("create: make its file small, by zstd"),
     CLI_OPT('q', "quiet", NULL, CLI_FLAG, quiet, "merge: print errors only"),
     CLI_OPT_PROGRESS,
     CLI_OPT_OUTPUT,

@@ -215,8 +215,7 @@ int cli_clone(char **argv)
     g_autofree char *file = g_strdup_printf(".clone-%08x", g_random_int());
     g_autofree char *path = guest ? named_path(guest, file) : NULL;
     json_t *disks = call ? json_deep_copy(json_object_get(layers, "disks")) : NULL;
-    const bool frozen =
-        call && freeze_guest(guest, call, layers, path, progress_form(args.progress, false), &error);
+    const bool frozen = call && freeze_guest(guest, call, layers, path, &args, &error);
     if (roused)
         freeze_settle(call, &state);
     code = frozen ? clone_moment(guest, disks, layers, path, &args) : cli_stop_code(cli_fail(error));

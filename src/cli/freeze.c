@@ -142,20 +142,20 @@ static void undo(const struct named *guest, struct guest_call *call, json_t *lay
 }
 
 bool freeze_guest(const struct named *guest, struct guest_call *call, json_t *layers, const char *path,
-                  enum progress_form progress, GError **error)
+                  const struct cli_args *args, GError **error)
 {
     json_t *before = json_deep_copy(layers), *switches = json_array();
     bool good = prepare_all(guest, call, layers, switches, error) && layers_store(guest, layers, error);
-    json_t *more = json_pack("{s:b}", "run-on", 1);
-    if (json_array_size(switches))
-        json_object_set(more, "disks", switches);
-    const struct guest_save_how how = {
-        .path = path, .about = guest_about(guest), .more = more, .progress = progress};
+    const struct guest_save_how how = {.path = path,
+                                       .about = guest_about(guest),
+                                       .disks = json_array_size(switches) ? switches : NULL,
+                                       .run_on = true,
+                                       .compress = args->compress,
+                                       .progress = progress_form(args->progress, false)};
     good = good && guest_save_to(call, guest->name, &how, error);
     if (!good)
         undo(guest, call, layers, before, switches);
     json_decref(how.about);
-    json_decref(more);
     json_decref(switches);
     json_decref(before);
     return good;

@@ -7,10 +7,10 @@
 #include <jansson.h>
 #include <stdbool.h>
 
+#include "cli/args.h"
 #include "cli/guest_call.h"
 #include "cli/guest_state.h"
 #include "cli/named.h"
-#include "cli/progress.h"
 
 /* Finds a guest for freeze_guest(): one that does not run is run, but stands still before it goes on from
  * where it was saved, or before its first instruction. *roused: freeze_settle() is to end that. The state is
@@ -21,8 +21,9 @@ void freeze_settle(struct guest_call *call, const struct guest_state *state);
 /* Writes the guest's state into a new file while its disks, from the same moment on, go on in new layers,
  * which are added to layers and stored. What layers held before is the disks as of that moment. The guest
  * goes on if it ran. False with *error: no state is there, and the guest goes on as before; its disks perhaps
- * in new layers. A signal stops it (cli_stop_catch()). The layers' lock is held. */
+ * in new layers. args say whether it is compressed and who sees how far it is; a signal stops it
+ * (cli_stop_catch()). The layers' lock is held. */
 bool freeze_guest(const struct named *guest, struct guest_call *call, json_t *layers, const char *path,
-                  enum progress_form progress, GError **error);
+                  const struct cli_args *args, GError **error);
 
 #endif

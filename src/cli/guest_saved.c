@@ -13,10 +13,11 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "cli/guest_run.h"
+#include "cli/saved_file.h"
 #include "cli/stop.h"
 #include "cli/words.h"
-#include "codec/saved.h"
 #include "os/fd.h"
 
 #define SAVED_FILE "saved"
@@ -87,13 +88,12 @@ json_t *guest_about_read(const char *file, bool verify, GError **error)
         hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot open it: %s", file, g_strerror(errno));
         return NULL;
     }
-    AUTO(saved) s = saved_open(fd, error);
-    if (!s || (verify && !saved_verify(s, error))) {
+    g_autofree char *text = saved_file_about(fd, verify, error);
+    if (!text) {
         g_prefix_error(error, "%s: ", file);
         return NULL;
     }
-    const struct saved_section *about = saved_look(s, SAVED_ABOUT, "guest");
-    json_t *json = about ? json_loadb((const char *)about->bytes, about->size, 0, NULL) : NULL;
+    json_t *json = json_loads(text, 0, NULL);
     if (json_is_object(json))
         return json;
     json_decref(json);
@@ -168,10 +168,12 @@ static bool write_state(struct guest_call *call, const char *name, int fd, const
                         GError **error)
 {
     char *text = json_dumps(how->about, JSON_COMPACT);
-    json_t *arguments = json_pack("{s:s,s:s}", "fdname", "saved", "about", text);
+    json_t *arguments = json_pack("{s:s,s:s,s:b}", "fdname", "saved", "about", text, "run-on", how->run_on);
     free(text);
-    if (how->more)
-        json_object_update(arguments, how->more);
+    if (how->disks)
+        json_object_set(arguments, "disks", how->disks);
+    if (how->compress && how->run_on) /* what is to be kept is another file */
+        json_object_set_new(arguments, "fast", json_true());
     if (guest_call_give(call, "saved", fd, error))
         return save_watched(call, name, arguments, how->progress, error);
     json_decref(arguments);
@@ -187,6 +189,50 @@ static int open_new(const char *folder, const char *temporary, bool *nameless)
     return fd >= 0 ? fd : open(temporary, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 }
 
+/* The guest has written itself into `raw`, without a sync; *keep becomes the file that is to have the name.
+ * A moment of a guest that has gone on is not lost because it cannot be made small. */
+static bool compress(const struct guest_save_how *how, int raw, int fd, int *keep, GError **error)
+{
+    g_autoptr(GError) why = NULL;
+    if (saved_file_pack(raw, fd, how->progress, &why))
+        return !fdatasync(fd) || hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be written: %s", how->path,
+                                             g_strerror(errno));
+    if (!how->run_on) {
+        g_propagate_error(error, g_steal_pointer(&why));
+        g_prefix_error(error, "%s: ", how->path);
+        return false;
+    }
+    log_warn(LOG_CLI, "%s: %s; it is kept as it is", how->path, why->message);
+    *keep = raw;
+    return !fdatasync(raw) ||
+           hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be written: %s", how->path, g_strerror(errno));
+}
+
+static bool is_running(struct guest_call *call)
+{
+    json_t *told = guest_call(call, "query-status", NULL, NULL);
+    const bool running = json_is_true(json_object_get(told, "running"));
+    json_decref(told);
+    return running;
+}
+
+static bool write_small(struct guest_call *call, const char *name, int raw, int fd, int *keep,
+                        const struct guest_save_how *how, GError **error)
+{
+    const bool running = is_running(call);
+    if (!write_state(call, name, raw, how, error))
+        return false;
+    if (compress(how, raw, fd, keep, error))
+        return true;
+    if (running && !how->run_on)
+        guest_call_do(call, "cont", NULL, NULL);
+    if (atomic_load(&cli_stopped)) {
+        g_clear_error(error);
+        hostel_fail(error, HOSTEL_ERROR_HOST, "stopped; the guest goes on");
+    }
+    return false;
+}
+
 bool guest_save_to(struct guest_call *call, const char *name, const struct guest_save_how *how,
                    GError **error)
 {
@@ -197,8 +243,14 @@ bool guest_save_to(struct guest_call *call, const char *name, const struct guest
     AUTO_FD fd = open_new(folder, temporary, &nameless);
     if (fd < 0)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", path, g_strerror(errno));
-    g_autofree char *own = g_strdup_printf("/proc/self/fd/%d", fd);
-    bool good = write_state(call, name, fd, how, error);
+    AUTO_FD raw = how->compress ? saved_file_scratch(error) : -1;
+    int keep = fd;
+    bool good = !how->compress ? write_state(call, name, fd, how, error)
+                : raw >= 0     ? write_small(call, name, raw, fd, &keep, how, error)
+                               : false;
+    if (keep == raw) /* which has no name */
+        nameless = nameless || !unlink(temporary);
+    g_autofree char *own = g_strdup_printf("/proc/self/fd/%d", keep);
     if (good && ((nameless && linkat(AT_FDCWD, own, AT_FDCWD, temporary, AT_SYMLINK_FOLLOW)) ||
                  rename(temporary, path)))
         good = hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", path, g_strerror(errno));

@@ -45,7 +45,10 @@ json_t *guest_about_read(const char *file, bool verify, GError **error);
 /* How a guest is saved. */
 struct guest_save_how {
     const char *path;            /* of the new file */
-    json_t *about, *more;        /* what is kept about the guest; further arguments of x-save, NULL = none */
+    json_t *about;               /* what is kept about the guest */
+    json_t *disks;               /* that are to go on in overlays, as x-save has them; NULL = none */
+    bool run_on;                 /* the guest goes on behind it */
+    bool compress;               /* the file is to be small (codec/packed.h) */
     enum progress_form progress; /* where people see how far it is */
 };
 

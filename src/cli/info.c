@@ -1,9 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* `hostel info`: everything about guests. */
+#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
@@ -11,10 +15,13 @@
 #include "cli/guest.h"
 #include "cli/guest_call.h"
 #include "cli/guest_run.h"
+#include "cli/guest_saved.h"
 #include "cli/named.h"
 #include "cli/ps.h"
 #include "cli/sample.h"
 #include "cli/table.h"
+#include "codec/packed.h"
+#include "os/fd.h"
 
 enum { RATE_US = 200000 /* between the two looks that rates come from */ };
 
@@ -42,6 +49,19 @@ static void add_answer(json_t *json, const char *key, struct guest_call *call, c
     json_t *value = guest_call(call, command, NULL, NULL);
     if (value)
         json_object_set_new(json, key, value);
+}
+
+/* The file from which it goes on. */
+static void add_saved(json_t *json, const struct named *guest)
+{
+    g_autofree char *path = guest_saved_path(guest), *file = path ? realpath(path, NULL) : NULL;
+    AUTO_FD fd = file ? open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY) : -1;
+    struct stat status;
+    if (fd >= 0 && !fstat(fd, &status))
+        json_object_set_new(json, "saved",
+                            json_pack("{s:s,s:s,s:I}", "file", file, "format",
+                                      packed_is(fd) ? "zstd" : "plain", "storage",
+                                      (json_int_t)status.st_blocks * 512));
 }
 
 static void add_live(json_t *json, const char *name, const struct guest_state *state)
@@ -78,6 +98,7 @@ static json_t *describe(const char *name, GError **error)
     guest_state_read(name, &state);
     json_t *json = ps_json(name, &state);
     add_definition(json, guest);
+    add_saved(json, guest);
     if (state.live)
         add_live(json, name, &state);
     return json;
@@ -137,6 +158,11 @@ static void print_definition(const json_t *json)
     row("folder", "%s (%s of its own)", text_of(json, "folder"), storage);
     json_array_foreach(json_object_get(json, "options"), i, word)
         row(i ? "" : "options", "%s", json_string_value(word));
+    const json_t *saved = json_object_get(json, "saved");
+    g_autofree char *room = table_bytes(number_of(saved, "storage"));
+    if (saved)
+        row("saved", "%s (%s%s)", text_of(saved, "file"), room,
+            strcmp(text_of(saved, "format"), "zstd") ? "" : ", compressed");
 }
 
 /* What its process counts; what it does not know is left out. */

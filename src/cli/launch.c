@@ -13,9 +13,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/bits.h"
 #include "base/error.h"
 #include "cli/launch_disk.h"
 #include "cli/launch_net.h"
+#include "cli/saved_file.h"
 #include "os/fd.h"
 #include "os/process.h"
 
@@ -161,10 +163,26 @@ static bool connect_pair(int *ours, int *theirs, GError **error)
     return true;
 }
 
+/* More than a guest's memory and chips ever take. */
+static uint64_t saved_limit(const struct guest_options *o)
+{
+    return o->memory + GiB;
+}
+
+static bool open_incoming(struct guest_options *o, GError **error)
+{
+    if (!launch_open_input("incoming", &o->incoming, error))
+        return false;
+    if (o->incoming.fd < 0 || saved_file_unpack(&o->incoming.fd, saved_limit(o), error))
+        return true;
+    g_prefix_error(error, "%s: ", o->incoming.name ? o->incoming.name : "--incoming");
+    return false;
+}
+
 static bool open_everything(struct guest_options *o, struct vmm_process *out, GError **error)
 {
-    if (!launch_open_input("incoming", &o->incoming, error) ||
-        !launch_open_input("kernel", &o->kernel, error) || !launch_open_input("initrd", &o->initrd, error) ||
+    if (!open_incoming(o, error) || !launch_open_input("kernel", &o->kernel, error) ||
+        !launch_open_input("initrd", &o->initrd, error) ||
         !launch_open_input("firmware", &o->firmware, error) || !open_lists(o, error) ||
         !open_console_file(&o->console, error) || !open_dump_file(&o->dump_file, error))
         return false;

@@ -38,6 +38,7 @@ static bool save(const struct cli_args *args, GError **error)
     g_autofree char *own = named_path(guest, "saved");
     const struct guest_save_how how = {.path = file ? file : own,
                                        .about = guest_about(guest),
+                                       .compress = args->compress,
                                        .progress = progress_form(args->progress, false)};
     const bool saved = guest_save_to(call, name, &how, error);
     json_decref(how.about);

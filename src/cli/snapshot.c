@@ -99,8 +99,7 @@ static bool create(struct moment *m, GError **error)
     else
         call = guest_call_open(m->name, GUEST_CALL_MS, error);
     json_t *disks = json_deep_copy(json_object_get(m->layers, "disks"));
-    const bool taken =
-        call && freeze_guest(guest, call, m->layers, path, progress_form(m->args->progress, false), error);
+    const bool taken = call && freeze_guest(guest, call, m->layers, path, m->args, error);
     if (roused)
         freeze_settle(call, &state);
     if (taken)

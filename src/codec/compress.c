@@ -268,6 +268,20 @@ static ssize_t zstd_pack(const struct piece *p, int level)
     return ZSTD_isError(size) ? zstd_error(size) : (ssize_t)size;
 }
 
+static ssize_t zstd_pack_summed(const struct piece *p, int level)
+{
+    if (!p->work->zstd_pack && !(p->work->zstd_pack = ZSTD_createCCtx()))
+        return -ENOMEM;
+    ZSTD_CCtx *zstd = p->work->zstd_pack;
+    ZSTD_CCtx_reset(zstd, ZSTD_reset_session_and_parameters);
+    size_t size = ZSTD_CCtx_setParameter(zstd, ZSTD_c_compressionLevel, level);
+    if (!ZSTD_isError(size))
+        size = ZSTD_CCtx_setParameter(zstd, ZSTD_c_checksumFlag, 1);
+    if (!ZSTD_isError(size))
+        size = ZSTD_compress2(zstd, p->out, p->room, p->in, p->size);
+    return ZSTD_isError(size) ? zstd_error(size) : (ssize_t)size;
+}
+
 static ssize_t zstd_unpack(const struct piece *p)
 {
     if (!p->work->zstd_unpack && !(p->work->zstd_unpack = ZSTD_createDCtx()))
@@ -280,6 +294,7 @@ static ssize_t zstd_unpack(const struct piece *p)
 }
 #else
 #define zstd_pack NULL
+#define zstd_pack_summed NULL
 #define zstd_unpack NULL
 #endif
 
@@ -443,6 +458,7 @@ static const struct method methods[] = {
     [COMPRESS_DEFLATE] = {1, 12, 6, deflate_pack, deflate_unpack},
     [COMPRESS_ZLIB] = {1, 12, 6, zlib_pack, zlib_unpack_any},
     [COMPRESS_ZSTD] = {1, 19, 3, zstd_pack, zstd_unpack},
+    [COMPRESS_ZSTD_SUMMED] = {1, 19, 1, zstd_pack_summed, zstd_unpack},
     [COMPRESS_BZIP2] = {1, 9, 9, bzip2_pack, bzip2_unpack},
     [COMPRESS_XZ] = {0, 9, 6, xz_pack, xz_unpack},
     [COMPRESS_LZFSE] = {0, 0, 0, NULL, lzfse_unpack_piece},

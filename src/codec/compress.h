@@ -12,9 +12,10 @@
 #include <sys/types.h>
 
 enum compress_method {
-    COMPRESS_DEFLATE, /* RFC 1951, bare */
-    COMPRESS_ZLIB,    /* RFC 1950 */
-    COMPRESS_ZSTD,    /* RFC 8878, one frame */
+    COMPRESS_DEFLATE,     /* RFC 1951, bare */
+    COMPRESS_ZLIB,        /* RFC 1950 */
+    COMPRESS_ZSTD,        /* RFC 8878, one frame */
+    COMPRESS_ZSTD_SUMMED, /* the same, with a checksum of what was compressed, which reading compares */
     COMPRESS_BZIP2,
     COMPRESS_XZ,    /* an .xz stream; LZMA as dmg has it */
     COMPRESS_LZFSE, /* Apple's; only read */

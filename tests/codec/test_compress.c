@@ -15,7 +15,7 @@
 
 enum { SIZE = 64 * 1024, ROOM = 2 * SIZE };
 
-static const char *const names[] = {"deflate", "zlib", "zstd", "bzip2", "xz", "lzfse"};
+static const char *const names[] = {"deflate", "zlib", "zstd", "zstd-summed", "bzip2", "xz", "lzfse"};
 _Static_assert(ARRAY_SIZE(names) == COMPRESS_METHODS, "a name for each");
 
 /* What a disk may hold: 0 zeroes, 1 text, 2 noise, 3 some of all. */

@@ -221,6 +221,51 @@ def test_asked_to_stop():
         goes_on("a")
 
 
+def test_compressed():
+    """A file that was made small is as good as another; a damaged one is refused with its place, before anything."""
+    with Guest("a"):
+        plain, small = HERE / "a.saved", HERE / "a.zst"
+        good("save", "a", str(plain))
+        good("restore", str(plain))
+        goes_on("a")
+        good("save", "--compress", "a", str(small))
+        saved = json.loads(good("info", "-o", "json", "a"))[0]["saved"]
+        assert saved["format"] == "zstd" and saved["file"] == str(small), saved
+        assert small.stat().st_size < plain.stat().st_blocks * 512 / 2, (small.stat(), plain.stat())
+        assert not list(HERE.glob(".a.zst*"))
+        seen = last_round("a")
+        if shutil.which("zstd"):  # anybody's makes a file of a saved guest of it
+            subprocess.run(["zstd", "-dqf", small, "-o", HERE / "by-zstd"], check=True)
+            bad("--new", "restore", "--verify", "--name", "b", str(HERE / "by-zstd"))
+        content = bytearray(small.read_bytes())
+        damaged = HERE / "damaged"
+        place = len(content) // 2
+        content[place] ^= 4
+        damaged.write_bytes(content)
+        for args in (["--verify"], []):
+            done = hostel("restore", *args, str(damaged))
+            where = re.search(r"frame \d+ .* is damaged, between bytes (\d+) and (\d+)", done.stderr)
+            assert done.returncode and where, done
+            assert int(where[1]) <= place < int(where[2]), (place, done)
+        damaged.write_bytes(content[:-1])
+        bad("is cut off", "restore", str(damaged))
+        good("restore", "--verify", str(small))
+        goes_on("a", seen)
+        good("snapshot", "create", "--compress", "a", "one")
+        with (GUESTS / "a/snapshots/one").open("rb") as file:
+            assert file.read(4) == b"\x28\xb5\x2f\xfd"
+        goes_on("a")
+        good("snapshot", "revert", "--force", "a", "one")
+        goes_on("a")
+        good("run", "-d", "--from", "a/one", "--name", "c")
+        goes_on("c")
+        good("save", "--compress", "a")
+        good("clone", "a", "d")  # from where it was saved
+        goes_on("d")
+        good("start", "a")
+        goes_on("a")
+
+
 def test_tree():
     with Guest("a") as guest:
         rounds = {}
