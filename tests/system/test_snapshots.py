@@ -151,7 +151,7 @@ def test_save_and_restore():
         good("start", "a")
         goes_on("a", seen)
         assert not (GUESTS / "a/saved").exists()
-        file = HERE / "a.saved"
+        file = HERE / "file.saved"
         good("save", "a", str(file))
         seen = last_round("a")
         damaged = HERE / "damaged"
@@ -224,7 +224,7 @@ def test_asked_to_stop():
 def test_compressed():
     """A file that was made small is as good as another; a damaged one is refused with its place, before anything."""
     with Guest("a"):
-        plain, small = HERE / "a.saved", HERE / "a.zst"
+        plain, small = HERE / "plain.saved", HERE / "a.zst"
         good("save", "a", str(plain))
         good("restore", str(plain))
         goes_on("a")
