@@ -163,10 +163,10 @@ static bool check_memory(struct machine *m, struct saved *s, GError **error)
     return true;
 }
 
-bool machine_can_load(struct machine *m, struct saved *s, GError **error)
+/* Everything that can be checked before anything is changed; *clock is the guest's. */
+static bool check(struct machine *m, struct saved *s, uint64_t *clock, GError **error)
 {
-    uint64_t clock;
-    if (!check_machine(m, s, &clock, error) || !check_memory(m, s, error))
+    if (!check_machine(m, s, clock, error) || !check_memory(m, s, error))
         return false;
     for (unsigned i = 0; i < vcpus_count(m->vcpus); i++)
         if (!find_cpu(m, s, i, error))
@@ -175,6 +175,12 @@ bool machine_can_load(struct machine *m, struct saved *s, GError **error)
         if (!find_device(m->devices->pdata[i], s, error))
             return false;
     return saved_check_used(s, error);
+}
+
+bool machine_can_load(struct machine *m, struct saved *s, GError **error)
+{
+    uint64_t clock;
+    return check(m, s, &clock, error);
 }
 
 /* --- loading --- */
@@ -260,7 +266,7 @@ static bool load_device(struct device *d, struct saved *s, GError **error)
 bool machine_load(struct machine *m, struct saved *s, int fd, GError **error)
 {
     uint64_t clock;
-    if (!machine_can_load(m, s, error) || !check_machine(m, s, &clock, error))
+    if (!check(m, s, &clock, error))
         return false;
     vcpus_flush_all(m->vcpus);
     clock_set(m->clock, clock);
