@@ -12,7 +12,8 @@ import socket
 import tempfile
 import time
 
-from images import TMPFS
+from guests import own_places, quietly
+from images import TMPFS, once
 from machines import READY, TIMEOUT, Unavailable
 from measures import MIB, Best, bench
 from table import Row
@@ -24,7 +25,7 @@ class Guest:
     """A process of one system with a QMP socket and a console that is read; or such a guest that goes on from a file.
     The machine is as small as each system makes it; kernel and initramfs are the same bytes."""
 
-    def __init__(self, context, system, incoming=None):
+    def __init__(self, context, system, incoming=None, unpack=""):
         self.system, self.buffer, self.seen = system, b"", b""
         self.socket, control = socket.socketpair()
         self.console, their_console = socket.socketpair()
@@ -43,7 +44,9 @@ class Guest:
             command = [str(machines.hostel_program.with_name("hostel-vmm")), "--isa", "riscv64", "--method",
                        machines.method, "--memory", f"{MEGABYTES}M", "--control", f"fd:{passed[0]}", "--console",
                        f"fd:{passed[1]}", "--kernel", f"fd:{passed[2]}:kernel", "--initrd", f"fd:{passed[3]}:initrd"]
-        if incoming:
+        if unpack:
+            more += ["-incoming", f"exec:{unpack} {incoming}"]
+        elif incoming:
             passed.append(os.open(incoming, os.O_RDONLY))
             more += (["-incoming", f"fd:{passed[-1]}"] if system == "qemu" else
                      ["--incoming", f"fd:{passed[-1]}:saved"])
@@ -162,3 +165,55 @@ def saved(context):
                     cpu["restore"].see(system, cpu_seconds(guest.pid) * 1e3)
     for name in names:
         yield Row(f"saved/{name}", "MiB" if name == "size" else "ms", dict(best[name]), dict(cpu[name]))
+
+
+def named_guest(context, hostel):
+    """A named guest like those above, up to the suite."""
+    machines = context.machines
+    command = machines.hostel(machines.linux, megabytes=MEGABYTES)
+    words = [word for word in command if word not in ("--console", "stdio")]
+    once([*words, "--detach", "--name", "base"])
+    end = time.monotonic() + TIMEOUT
+    while READY not in once([hostel, "logs", "--console", "base"])[2]:
+        if time.monotonic() > end:
+            raise Unavailable("the guest did not come to the suite")
+        time.sleep(0.1)
+
+
+def save_small(guest, path):
+    """Milliseconds of QEMU's way to a small file, which is whole when its process has ended."""
+    done = path.with_suffix(".done")
+    done.unlink(missing_ok=True)
+    start = time.monotonic()
+    guest.ask("migrate", uri=f"exec:zstd -1 -T0 -q -f -o {path} && touch {done}")
+    while guest.ask("query-migrate").get("status") != "completed" or not done.exists():
+        time.sleep(0.001)
+    return (time.monotonic() - start) * 1e3
+
+
+@bench("saved/small", "saved/small_size", "saved/small_restore")
+def small(context):
+    """the same guest saved to a compressed file by `hostel save --compress` and by QEMU's migrate to `zstd -1 -T0`, and
+    going on from there"""
+    context.machines.tool("zstd")
+    best = {name: Best() for name in ("small", "small_size", "small_restore")}
+    hostel = str(context.machines.hostel_program)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(own_places())
+        folder = pathlib.Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hostel-bench-", dir=TMPFS)))
+        stack.callback(lambda: quietly([hostel, "rm", "--force", "base"]))
+        named_guest(context, hostel)
+        qemu = stack.enter_context(Guest(context, "qemu"))
+        prepare(qemu)
+        for _ in range(context.rounds * 2):
+            for name, words in (("small", ["save", "--compress", "base", str(folder / "hostel")]),
+                                ("small_restore", ["start", "base"])):
+                best[name].see("hostel", once([hostel, *words])[0] * 1e3)
+            best["small"].see("qemu", save_small(qemu, folder / "qemu"))
+            qemu.ask("cont")
+            with Guest(context, "qemu", incoming=folder / "qemu", unpack="zstd -dcq") as guest:
+                best["small_restore"].see("qemu", guest.wait_status("running") * 1e3)
+        for system in ("hostel", "qemu"):
+            best["small_size"].see(system, (folder / system).stat().st_size / MIB)
+    for name, seen in best.items():
+        yield Row(f"saved/{name}", "MiB" if name == "small_size" else "ms", dict(seen))

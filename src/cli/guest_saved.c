@@ -172,7 +172,7 @@ static bool write_state(struct guest_call *call, const char *name, int fd, const
     free(text);
     if (how->disks)
         json_object_set(arguments, "disks", how->disks);
-    if (how->compress && how->run_on) /* what is to be kept is another file */
+    if (how->compress) /* what is to be kept is another file */
         json_object_set_new(arguments, "fast", json_true());
     if (guest_call_give(call, "saved", fd, error))
         return save_watched(call, name, arguments, how->progress, error);

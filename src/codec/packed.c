@@ -135,6 +135,22 @@ static void count_done(const struct packed_work *work, uint64_t bytes)
         atomic_fetch_add(work->progress, bytes);
 }
 
+/* --- chunks of zeroes, which most of what a guest has never used are --- */
+
+struct hole {
+    uint8_t frame[256];
+    size_t size;
+};
+
+static int hole_make(struct hole *hole, int level)
+{
+    g_autofree uint8_t *zeroes = g_malloc0(PACKED_CHUNK);
+    const ssize_t size =
+        compress_pack(COMPRESS_ZSTD_SUMMED, level, zeroes, PACKED_CHUNK, hole->frame, sizeof(hole->frame));
+    hole->size = size > 0 ? (size_t)size : 0;
+    return size > 0 ? 0 : (int)size;
+}
+
 /* --- packing --- */
 
 struct packing {
@@ -143,8 +159,7 @@ struct packing {
     uint64_t place; /* of the next frame; under the crew's lock, as the next */
     uint64_t turn;  /* the chunk that it is of */
     uint8_t *table;
-    uint8_t *hole; /* the frame of a chunk of zeroes */
-    size_t hole_size;
+    struct hole hole;
 };
 
 bool packed_available(void)
@@ -198,9 +213,9 @@ static int pack_chunk(struct crew *crew, uint64_t i, uint8_t *in, uint8_t *out)
     int status = read_chunk(p, at, in, size, &zero);
     if (status)
         return status;
-    ssize_t packed = (ssize_t)p->hole_size;
+    ssize_t packed = (ssize_t)p->hole.size;
     if (zero && size == PACKED_CHUNK)
-        frame = p->hole;
+        frame = p->hole.frame;
     else
         packed = compress_pack(COMPRESS_ZSTD_SUMMED, crew->work->level, in, size, out, PACKED_ROOM);
     if (packed < 0)
@@ -223,17 +238,6 @@ static int write_table(const struct packing *p, uint64_t count)
     return write_all(p->out, p->table, TABLE_HEAD + count * ROW + FOOT, p->place);
 }
 
-/* The frame of a chunk of zeroes: most of what a guest has never used. */
-static int make_hole(struct packing *p, int level)
-{
-    g_autofree uint8_t *zeroes = g_malloc0(PACKED_CHUNK);
-    p->hole = g_malloc(PACKED_ROOM);
-    const ssize_t size =
-        compress_pack(COMPRESS_ZSTD_SUMMED, level, zeroes, PACKED_CHUNK, p->hole, PACKED_ROOM);
-    p->hole_size = size > 0 ? (size_t)size : 0;
-    return size > 0 ? 0 : (int)size;
-}
-
 static int pack(struct packing *p, const struct packed_work *work)
 {
     struct stat status;
@@ -244,7 +248,7 @@ static int pack(struct packing *p, const struct packed_work *work)
     if (count > PACKED_FRAMES_MAX)
         return -EFBIG;
     p->table = g_try_malloc(TABLE_HEAD + count * ROW + FOOT);
-    int result = p->table ? make_hole(p, work->level) : -ENOMEM;
+    int result = p->table ? hole_make(&p->hole, work->level) : -ENOMEM;
     if (result)
         return result;
     struct crew crew = {.work = work,
@@ -262,7 +266,6 @@ bool packed_pack(int in, int out, const struct packed_work *work, GError **error
     struct packing p = {.in = in, .out = out};
     const int status = pack(&p, work);
     g_free(p.table);
-    g_free(p.hole);
     return !status || hostel_fail(error, HOSTEL_ERROR_HOST, "cannot be compressed: %s",
                                   status == -EOPNOTSUPP  ? "this Hostel was built without zstd"
                                   : status == -ECANCELED ? "that was cancelled"
@@ -376,13 +379,20 @@ uint64_t packed_size(const struct packed *p)
     return p->at[p->count];
 }
 
-/* 0 or -errno; out has room for the whole frame's chunk. */
-static int read_frame(const struct packed *p, uint64_t i, uint8_t *in, uint8_t *out)
+static size_t frame_size(const struct packed *p, uint64_t i)
 {
-    const size_t packed = (size_t)(p->place[i + 1] - p->place[i]), size = (size_t)(p->at[i + 1] - p->at[i]);
-    const int status = read_all(p->fd, in, packed, p->place[i]);
-    if (status)
-        return status;
+    return (size_t)(p->place[i + 1] - p->place[i]);
+}
+
+static size_t chunk_size(const struct packed *p, uint64_t i)
+{
+    return (size_t)(p->at[i + 1] - p->at[i]);
+}
+
+/* 0 or -errno; out has room for the whole chunk. */
+static int unpack_frame(const struct packed *p, uint64_t i, const uint8_t *in, uint8_t *out)
+{
+    const size_t packed = frame_size(p, i), size = chunk_size(p, i);
     const ssize_t n = compress_unpack(COMPRESS_ZSTD_SUMMED, in, packed, out, size);
     return n == -ENOMEM ? -ENOMEM : n != (ssize_t)size ? -EILSEQ : 0;
 }
@@ -410,7 +420,10 @@ int packed_read(struct packed *p, void *bytes, size_t size, uint64_t at)
         if (i != p->cached) {
             p->cached = p->count;
             p->failed = i;
-            if ((p->status = read_frame(p, i, p->in, p->out)))
+            p->status = read_all(p->fd, p->in, frame_size(p, i), p->place[i]);
+            if (!p->status)
+                p->status = unpack_frame(p, i, p->in, p->out);
+            if (p->status)
                 return p->status;
             p->cached = i;
         }
@@ -446,22 +459,35 @@ bool packed_fail(const struct packed *p, GError **error)
 struct unpacking {
     const struct packed *p;
     int out;
+    struct hole hole; /* as we write it */
 };
+
+/* Writes what is not zero, page by page. */
+static int write_chunk(int out, const uint8_t *bytes, size_t size, uint64_t place)
+{
+    int status = 0;
+    for (size_t at = 0, end; !status && at < size; at = end) {
+        while (at < size && is_zero(bytes + at, MIN(PAGE, size - at)))
+            at += MIN(PAGE, size - at);
+        for (end = at; end < size && !is_zero(bytes + end, MIN(PAGE, size - end));)
+            end += MIN(PAGE, size - end);
+        if (end > at)
+            status = write_all(out, bytes + at, end - at, place + at);
+    }
+    return status;
+}
 
 static int unpack_chunk(struct crew *crew, uint64_t i, uint8_t *in, uint8_t *out)
 {
     const struct unpacking *u = crew->opaque;
-    const uint64_t place = u->p->at[i];
-    const size_t size = (size_t)(u->p->at[i + 1] - place);
-    int status = read_frame(u->p, i, in, out);
-    for (size_t at = 0, end; !status && at < size; at = end) {
-        while (at < size && is_zero(out + at, MIN(PAGE, size - at)))
-            at += MIN(PAGE, size - at);
-        for (end = at; end < size && !is_zero(out + end, MIN(PAGE, size - end));)
-            end += MIN(PAGE, size - end);
-        if (end > at)
-            status = write_all(u->out, out + at, end - at, place + at);
-    }
+    const size_t packed = frame_size(u->p, i), size = chunk_size(u->p, i);
+    int status = read_all(u->p->fd, in, packed, u->p->place[i]);
+    const bool hole =
+        !status && size == PACKED_CHUNK && packed == u->hole.size && !memcmp(in, u->hole.frame, packed);
+    if (!status && !hole)
+        status = unpack_frame(u->p, i, in, out);
+    if (!status && !hole)
+        status = write_chunk(u->out, out, size, u->p->at[i]);
     count_done(crew->work, size);
     return status;
 }
@@ -477,6 +503,7 @@ bool packed_unpack(struct packed *p, int out, const struct packed_work *work, GE
                         .opaque = &u};
     if (ftruncate(out, (off_t)packed_size(p)))
         return hostel_fail(error, HOSTEL_ERROR_HOST, "cannot be unpacked: %s", g_strerror(errno));
+    hole_make(&u.hole, COMPRESS_LEVEL_DEFAULT);
     const int status = crew_work(&crew);
     return !status || fail_frame(p, crew.failed, status, error);
 }

@@ -201,7 +201,7 @@ static bool take_state(struct save *s)
     if (s->request.about)
         saved_add(s->writer, SAVED_ABOUT, "guest", 1, s->request.about, strlen(s->request.about));
     /* What goes on from the file finds its disks as they are now, also after a power cut. */
-    if (!s->request.run_on && !s->request.fast && !vm_disks_flush(s->vm->nodes, &s->error))
+    if (!s->request.run_on && !vm_disks_flush(s->vm->nodes, &s->error))
         return false;
     return !s->request.stopped || s->request.stopped(s->request.opaque, &s->error);
 }
