@@ -36,6 +36,12 @@ _hostel_settings()
     hostel help set 2>/dev/null | sed -n 's/^  \([a-z-]*\) .*/\1=/p'
 }
 
+# From what `hostel info -o json` says: what the guest's devices are called.
+_hostel_devices()
+{
+    sed -n '/^  *"devices": \[/,/^  *\]/s/.*"id": "\([^"]*\)".*/\1/p'
+}
+
 # A command about guests: its options, names, and what follows them.
 _hostel_guest()
 {
@@ -63,6 +69,14 @@ _hostel_guest()
             mapfile -t COMPREPLY < <(compgen -W "$(_hostel_guests)" -- "$current")
         elif [ "$named" != create ]; then
             mapfile -t COMPREPLY < <(compgen -W "$(hostel snapshot list -o name "$previous" 2>/dev/null)" -- "$current")
+        fi
+        ;;
+    plug:* | unplug:*)
+        if [ "$COMP_CWORD" -eq 2 ]; then
+            mapfile -t COMPREPLY < <(compgen -W "$(_hostel_guests)" -- "$current")
+        elif [ "$command" = unplug ]; then
+            mapfile -t COMPREPLY < <(compgen -W "$(hostel info -o json "$named" 2>/dev/null | _hostel_devices)" \
+                -- "$current")
         fi
         ;;
     save:* | dump:*)
@@ -216,8 +230,14 @@ _hostel()
     fi
     case "${COMP_WORDS[1]}" in
     run) ;;
+    plug) # behind --disk and --net as behind those of run
+        if [[ " ${COMP_WORDS[*]:2:COMP_CWORD-2} " != *\ --@(disk|net)\ * ]]; then
+            _hostel_guest plug "$current" "$previous"
+            return
+        fi
+        ;;
     ps | info | top | start | pause | resume | reset | shutdown | stop | kill | save | restore | snapshot | clone | \
-        wait | dump | console | logs | rename | set | rm | guests | remove)
+        unplug | wait | dump | console | logs | rename | set | rm | guests | remove)
         _hostel_guest "${COMP_WORDS[1]}" "$current" "$previous"
         return
         ;;

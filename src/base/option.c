@@ -42,6 +42,19 @@ bool option_parse_size(const char *text, uint64_t *bytes)
     return !*end && !ckd_mul(bytes, number, BIT(shift));
 }
 
+bool option_parse_rate(const char *text, uint64_t *rate)
+{
+    static const char units[] = "KMG";
+    const char *end;
+    if (!parse_number(text, &end, rate))
+        return false;
+    const char *unit = *end ? strchr(units, g_ascii_toupper(*end)) : NULL;
+    for (const char *u = units; unit && u <= unit; u++)
+        if (ckd_mul(rate, *rate, UINT64_C(1000)))
+            return false;
+    return *rate <= INT64_MAX && !end[unit != NULL];
+}
+
 /* --- one value --- */
 
 char *option_said(const struct option_at *at, const char *text)
@@ -91,6 +104,13 @@ static bool parse_size(const struct option_at *at, const char *text, uint64_t *b
     if (at->who == OPTION_CLI && *bytes < MiB && g_ascii_isdigit(text[strlen(text) - 1]))
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: means bytes; write %sM for MiB", said, text);
     return true;
+}
+
+static bool parse_rate(const struct option_at *at, const char *text, uint64_t *rate, GError **error)
+{
+    g_autofree char *said = option_said(at, text);
+    return option_parse_rate(text, rate) ||
+           hostel_fail(error, HOSTEL_ERROR_USAGE, "%s: must be a number a second, such as 10M", said);
 }
 
 /* "fd:N" or "fd:N:name", of a VMM. A path is refused here, once for all options. */
@@ -162,6 +182,7 @@ bool option_parse_value(const struct option_at *at, const char *text, void *valu
     case OPTION_TEXTS: return add_text(VALUE(GPtrArray *, values, row), text);
     case OPTION_COUNT: return parse_count(at, text, VALUE(unsigned, values, row), error);
     case OPTION_SIZE: return parse_size(at, text, VALUE(uint64_t, values, row), error);
+    case OPTION_RATE: return parse_rate(at, text, VALUE(uint64_t, values, row), error);
     case OPTION_FILE: return parse_file(at, text, VALUE(struct option_file, values, row), error);
     case OPTION_CONSOLE: return parse_console(at, text, VALUE(struct option_console, values, row), error);
     case OPTION_LIST: return option_list_parse(at, text, VALUE(struct option_list, values, row), error);
@@ -311,7 +332,8 @@ char *option_value_text(const struct option_row *row, const void *values, GArray
     case OPTION_SWITCH: return g_strdup(*CONST_VALUE(bool, values, row) ? "on" : "off");
     case OPTION_TEXT: return g_strdup(*CONST_VALUE(const char *, values, row));
     case OPTION_COUNT: return count_text(*CONST_VALUE(unsigned, values, row));
-    case OPTION_SIZE: return g_strdup_printf("%" G_GUINT64_FORMAT, *CONST_VALUE(uint64_t, values, row));
+    case OPTION_SIZE:
+    case OPTION_RATE: return g_strdup_printf("%" G_GUINT64_FORMAT, *CONST_VALUE(uint64_t, values, row));
     case OPTION_FILE: return file_argument(CONST_VALUE(struct option_file, values, row), fds);
     case OPTION_CONSOLE: return console_argument(CONST_VALUE(struct option_console, values, row), fds);
     case OPTION_TEXTS:

@@ -17,6 +17,7 @@ enum option_type {
     OPTION_TEXTS,   /* GPtrArray * of const char *: may be given repeatedly; NULL = never was */
     OPTION_COUNT,   /* unsigned: at least 1, unless the row says may_be_none */
     OPTION_SIZE,    /* uint64_t: bytes */
+    OPTION_RATE,    /* uint64_t: so many a second */
     OPTION_FILE,    /* struct option_file: a path for people, a descriptor for a VMM */
     OPTION_CONSOLE, /* struct option_console */
     OPTION_LIST,    /* struct option_list: may be given repeatedly */
@@ -67,6 +68,7 @@ struct option_row {
 #define OPTION_C_TYPE_TEXTS GPtrArray *
 #define OPTION_C_TYPE_COUNT unsigned
 #define OPTION_C_TYPE_SIZE uint64_t
+#define OPTION_C_TYPE_RATE uint64_t
 #define OPTION_C_TYPE_FILE struct option_file
 #define OPTION_C_TYPE_CONSOLE struct option_console
 #define OPTION_C_TYPE_LIST struct option_list
@@ -74,6 +76,9 @@ struct option_row {
 /* A size: digits and K, M, G or T, which may be followed by iB or B; 512M = 512MiB = 536870912. False when it
  * is none or does not fit. */
 bool option_parse_size(const char *text, uint64_t *bytes);
+
+/* So many a second: digits and K, M or G, the powers of 1000 that speeds are measured in. */
+bool option_parse_rate(const char *text, uint64_t *rate);
 
 /* Gives every value its default and every descriptor -1. rows ends with a NULL name, here and below. */
 void option_init(const struct option_row *rows, void *values);

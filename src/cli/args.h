@@ -33,7 +33,7 @@ struct cli_args {
     unsigned n;
     bool all, attach, compress, console, follow, force, fresh, make_new, no_start, once, quiet, verify;
     const char *output; /* "table" unless told otherwise */
-    const char *name, *note, *progress;
+    const char *name, *note, *progress, *disk, *net;
     double timeout, delay;
     unsigned lines, count;
 };

@@ -53,6 +53,17 @@ static const struct cli_option clone_options[] = {
     CLI_OPT_PROGRESS,
     CLI_OPT_END,
 };
+static const struct cli_option plug_options[] = {
+    CLI_OPT(0, "disk", "KEYS", CLI_TEXT, disk, "a disk, as of 'hostel run --disk'"),
+    CLI_OPT(0, "net", "KEYS", CLI_TEXT, net, "a network card, as of 'hostel run --net'"),
+    CLI_OPT_END,
+};
+static const struct cli_option unplug_options[] = {
+    CLI_OPT('t', "timeout", "SECONDS", CLI_SECONDS, timeout,
+            "that the guest has to let go of it, 30 by default"),
+    CLI_OPT('f', "force", NULL, CLI_FLAG, force, "also a disk whose changes are in layers, which are lost"),
+    CLI_OPT_END,
+};
 static const struct cli_option stop_options[] = {
     CLI_OPT('t', "timeout", "SECONDS", CLI_SECONDS, timeout,
             "that it has before it is killed, 60 by default"),
@@ -93,6 +104,10 @@ const struct cli_command cli_commands[] = {
      "keep moments of a guest, and go back to them", cli_snapshot, snapshot_options, 2, 3},
     {"clone", "[OPTION]... NAME NEW", "make guests that go on from where one is", cli_clone, clone_options, 2,
      2},
+    {"plug", "NAME --disk KEYS|--net KEYS", "give a guest a disk or a network card, also while it runs",
+     cli_plug, plug_options, 1, 1},
+    {"unplug", "[OPTION]... NAME DEVICE...", "take disks and network cards from a guest, also while it runs",
+     cli_unplug, unplug_options, 2, ANY},
     {"wait", "NAME...", "wait for the end of guests", cli_wait, NULL, 1, ANY},
     {"console", "NAME", "attach this terminal to a guest's console", cli_console, NULL, 1, 1},
     {"logs", "[OPTION]... NAME", "print what happened to a guest", cli_logs, logs_options, 1, 1},

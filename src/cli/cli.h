@@ -41,6 +41,8 @@ int cli_save(char **argv);
 int cli_restore(char **argv);
 int cli_dump(char **argv);
 int cli_snapshot(char **argv);
+int cli_plug(char **argv);
+int cli_unplug(char **argv);
 int cli_clone(char **argv);
 int cli_console(char **argv);
 int cli_logs(char **argv);

@@ -23,6 +23,7 @@
 
 #include "base/error.h"
 #include "cli/cli.h"
+#include "cli/devices.h"
 #include "cli/freeze.h"
 #include "cli/guest.h"
 #include "cli/guest_run.h"
@@ -40,6 +41,7 @@ struct origin {
     const struct named *guest;
     const json_t *disks, *sizes; /* their layers; sizes of all disks */
     const json_t *images;        /* that those lie over */
+    const json_t *devices;       /* that the guest had; NULL = those of its definition */
     const char *state;           /* path of the file of the moment */
 };
 
@@ -56,24 +58,26 @@ static char *without_identity(const char *word)
     return g_strconcat(net, *keys == ',' ? keys + 1 : keys, NULL);
 }
 
-static void copy_words(const struct named *from, struct named *to, const char *group)
+static void drop_identity(struct named *to, const char *group)
 {
-    g_autoptr(GPtrArray) words = words_load(from->definition, group);
+    g_autoptr(GPtrArray) words = words_load(to->definition, group);
     g_autoptr(GPtrArray) own = g_ptr_array_new_with_free_func(g_free);
     for (unsigned i = 0; i < words->len; i++)
         g_ptr_array_add(own, without_identity(words->pdata[i]));
     words_store(to->definition, group, own);
 }
 
-static bool copy_definition(const struct named *from, struct named *to, GError **error)
+/* The other guest's, with the devices that it had at that moment. */
+static bool copy_definition(const struct origin *o, struct named *to, GError **error)
 {
-    g_autofree char *text = g_key_file_to_data(from->definition, NULL, NULL);
-    g_autofree char *system = guest_system(from);
+    g_autofree char *text = g_key_file_to_data(o->guest->definition, NULL, NULL);
+    g_autofree char *system = guest_system(o->guest);
     if (!g_key_file_load_from_data(to->definition, text, (gsize)-1, G_KEY_FILE_NONE, error))
         return false;
     guest_mark_new(to, system);
-    copy_words(from, to, "run");
-    copy_words(from, to, "last");
+    devices_replace(to, o->devices);
+    drop_identity(to, "run");
+    drop_identity(to, "last");
     return true;
 }
 
@@ -137,9 +141,8 @@ static bool make_clone(const struct origin *o, struct named *to, GError **error)
     if (to->made)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "there is a guest '%s' already; choose another name",
                            to->name);
-    return copy_definition(o->guest, to, error) && share_files(o->guest, to, error) &&
-           share_layers(o, to, error) && add_layers(o, to, error) && guest_saved_link(to, o->state, error) &&
-           named_keep(to, error);
+    return copy_definition(o, to, error) && share_files(o->guest, to, error) && share_layers(o, to, error) &&
+           add_layers(o, to, error) && guest_saved_link(to, o->state, error) && named_keep(to, error);
 }
 
 /* --- clone --- */
@@ -263,6 +266,7 @@ int clone_run_from(const struct guest_options *options)
                                       .disks = json_object_get(moment, "disks"),
                                       .sizes = json_object_get(moment, "sizes"),
                                       .images = json_object_get(layers, "images"),
+                                      .devices = json_object_get(moment, "devices"),
                                       .state = state};
         g_autoptr(GPtrArray) more = g_ptr_array_new_with_free_func(g_free);
         if (options->rm || (!options->name && !options->detach)) /* nobody could call it by a name */

@@ -9,7 +9,9 @@
 
 #include "base/error.h"
 #include "block/file.h"
+#include "cli/devices.h"
 #include "cli/guest.h"
+#include "cli/guest_node.h"
 #include "cli/guest_run.h"
 #include "cli/guest_saved.h"
 #include "cli/layers.h"
@@ -58,18 +60,8 @@ static bool add_node(const struct named *guest, struct guest_call *call, const j
     AUTO_FD fd = block_file_open(path, false, error);
     if (fd < 0)
         return false;
-    json_t *set = guest_call_fds(call, "add-fd", NULL, &fd, 1, NULL, NULL, error);
-    if (!set)
-        return false;
-    const json_int_t id = json_integer_value(json_object_get(set, "fdset-id"));
-    json_decref(set);
-    g_autofree char *name = g_strdup_printf("/dev/fdset/%" JSON_INTEGER_FORMAT, id);
-    const bool added = guest_call_do(call, "blockdev-add",
-                                     json_pack("{s:s,s:s,s:{s:s,s:s},s:n}", "driver", "qcow2", "node-name",
-                                               file, "file", "driver", "file", "filename", name, "backing"),
-                                     error);
-    guest_call_do(call, "remove-fd", json_pack("{s:I}", "fdset-id", id), NULL);
-    return added;
+    return guest_node_add(call, json_pack("{s:s,s:s,s:n}", "driver", "qcow2", "node-name", file, "backing"),
+                          fd, error);
 }
 
 /* One disk of the guest: a new layer, as a node, and a row of what is to be switched. */
@@ -83,12 +75,11 @@ static bool prepare(const struct named *guest, struct guest_call *call, json_t *
     if (!inserted || json_is_true(json_object_get(inserted, "ro")))
         return true;
     g_autoptr(GPtrArray) images = guest_images(guest);
-    if (!layers_top(layers, i) && i < images->len)
-        layers_set_image(guest, layers, i, images->pdata[i]);
-    if (!layers_push(guest, layers, i, (uint64_t)size, error))
+    const size_t row = i < images->len ? layers_row(guest, layers, images->pdata[i]) : i;
+    if (!layers_push(guest, layers, row, (uint64_t)size, error))
         return false;
-    json_array_append_new(switches, json_pack("{s:s,s:s}", "disk", id, "overlay", layers_top(layers, i)));
-    return add_node(guest, call, layers, i, error);
+    json_array_append_new(switches, json_pack("{s:s,s:s}", "disk", id, "overlay", layers_top(layers, row)));
+    return add_node(guest, call, layers, row, error);
 }
 
 static bool prepare_all(const struct named *guest, struct guest_call *call, json_t *layers, json_t *switches,
@@ -145,7 +136,8 @@ bool freeze_guest(const struct named *guest, struct guest_call *call, json_t *la
                   const struct cli_args *args, GError **error)
 {
     json_t *before = json_deep_copy(layers), *switches = json_array();
-    bool good = prepare_all(guest, call, layers, switches, error) && layers_store(guest, layers, error);
+    bool good = devices_agree(guest, call, error) && prepare_all(guest, call, layers, switches, error) &&
+                layers_store(guest, layers, error);
     const struct guest_save_how how = {.path = path,
                                        .about = guest_about(guest),
                                        .disks = json_array_size(switches) ? switches : NULL,

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/devices.h"
 #include "cli/guest.h"
 #include "cli/guest_call.h"
 #include "cli/guest_run.h"
@@ -27,6 +28,22 @@ enum { RATE_US = 200000 /* between the two looks that rates come from */ };
 
 /* --- what is known --- */
 
+static json_t *devices_list(const struct named *guest)
+{
+    g_autoptr(GPtrArray) rows = devices_of(guest);
+    json_t *list = json_array();
+    for (guint i = 0; i < rows->len; i++) {
+        const struct device_row *row = rows->pdata[i];
+        g_autofree char *what = g_utf8_make_valid(row->what, -1);
+        json_t *item =
+            json_pack("{s:s,s:s,s:s}", "id", row->id, "kind", row->net ? "net" : "disk", "what", what);
+        if (row->port)
+            json_object_set_new(item, "port", json_integer(row->port));
+        json_array_append_new(list, item);
+    }
+    return list;
+}
+
 static void add_definition(json_t *json, const struct named *guest)
 {
     g_autofree char *system = guest_system(guest);
@@ -39,6 +56,7 @@ static void add_definition(json_t *json, const struct named *guest)
     if (made)
         json_object_set_new(json, "made", json_string(made));
     json_object_set_new(json, "options", list);
+    json_object_set_new(json, "devices", devices_list(guest));
     json_object_set_new(json, "folder", json_string(guest->folder));
     json_object_set_new(json, "storage", json_integer((json_int_t)ps_storage(guest->name)));
 }
@@ -151,13 +169,19 @@ static void print_definition(const json_t *json)
 {
     g_autofree char *storage = table_bytes(number_of(json, "storage"));
     size_t i;
-    json_t *word;
+    json_t *word, *device;
     row("system", "%s", text_of(json, "system"));
     if (*text_of(json, "made"))
         row("made", "%s", text_of(json, "made"));
     row("folder", "%s (%s of its own)", text_of(json, "folder"), storage);
     json_array_foreach(json_object_get(json, "options"), i, word)
         row(i ? "" : "options", "%s", json_string_value(word));
+    json_array_foreach(json_object_get(json, "devices"), i, device)
+    {
+        g_autofree char *port = g_strdup_printf(", in port %.0f", number_of(device, "port"));
+        row(i ? "" : "devices", "%s: %s%s", text_of(device, "id"), text_of(device, "what"),
+            json_object_get(device, "port") ? port : "");
+    }
     const json_t *saved = json_object_get(json, "saved");
     g_autofree char *room = table_bytes(number_of(saved, "storage"));
     if (saved)

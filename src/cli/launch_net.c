@@ -67,10 +67,8 @@ static bool await_ready(pid_t pid, int report, GError **error)
                        *said ? said : "hostel-netd ended before it was ready");
 }
 
-static bool start_netd(struct net_options *n, int errors, struct vmm_process *vmm, GError **error)
+static bool start_netd(struct net_options *n, int errors, bool outlive, pid_t *helper, GError **error)
 {
-    if (vmm->helper_count == LAUNCH_HELPERS_MAX)
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--net: no guest has room for that many");
     int link[2], report[2];
     g_autofree char *path = launch_find_helper(NETD_NAME, "HOSTEL_NETD", error);
     if (!path)
@@ -92,12 +90,12 @@ static bool start_netd(struct net_options *n, int errors, struct vmm_process *vm
         .keep = &theirs,
         .n_keep = 1,
         .own_session = true,
-        .die_with_parent = true,
+        .die_with_parent = !outlive,
     };
     pid_t pid = process_spawn(&how, error);
     close(report[1]);
     if (pid > 0)
-        vmm->helpers[vmm->helper_count++] = pid;
+        *helper = pid;
     return pid > 0 && await_ready(pid, said, error);
 }
 
@@ -163,16 +161,25 @@ static bool check_keys(const struct net_options *n, GError **error)
     return !wrong || hostel_fail(error, HOSTEL_ERROR_USAGE, "--net %s: has no key %s", n->backend, wrong);
 }
 
+bool launch_network(struct net_options *n, int errors, bool outlive, pid_t *helper, GError **error)
+{
+    *helper = 0;
+    return check_keys(n, error) &&
+           (strcmp(n->backend, "user") != 0 || start_netd(n, errors, outlive, helper, error)) &&
+           (strcmp(n->backend, "tap") != 0 || take_tap(n, error));
+}
+
 bool launch_networks(struct guest_options *options, int errors, struct vmm_process *vmm, GError **error)
 {
     struct net_options *items = options->nets.items;
     for (unsigned i = 0; i < options->nets.count; i++) {
-        struct net_options *n = &items[i];
-        if (!check_keys(n, error))
-            return false;
-        if (!strcmp(n->backend, "user") && !start_netd(n, errors, vmm, error))
-            return false;
-        if (!strcmp(n->backend, "tap") && !take_tap(n, error))
+        pid_t helper;
+        if (vmm->helper_count == LAUNCH_HELPERS_MAX)
+            return hostel_fail(error, HOSTEL_ERROR_USAGE, "--net: no guest has room for that many");
+        const bool good = launch_network(&items[i], errors, false, &helper, error);
+        if (helper)
+            vmm->helpers[vmm->helper_count++] = helper;
+        if (!good)
             return false;
     }
     return true;

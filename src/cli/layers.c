@@ -62,7 +62,8 @@ static bool is_whole(json_t *layers)
         return false;
     json_object_foreach(snapshots, name, snapshot)
     {
-        if (!named_is_valid(name) || !are_disks(snapshot))
+        const json_t *devices = json_object_get(snapshot, "devices");
+        if (!named_is_valid(name) || !are_disks(snapshot) || (devices && !json_is_array(devices)))
             return false;
     }
     return true;
@@ -232,13 +233,69 @@ static const char *from_folder(const struct named *guest, const char *path)
     return g_str_has_prefix(path, guest->folder) && path[length] == '/' ? path + length + 1 : path;
 }
 
-void layers_set_image(const struct named *guest, json_t *layers, size_t i, const char *path)
+static json_t *image_name(const struct named *guest, const char *path)
+{
+    g_autofree char *valid = g_utf8_make_valid(from_folder(guest, path), -1);
+    return json_string(valid);
+}
+
+/* -1 = none is of that image. */
+static gssize find_row(const struct named *guest, const json_t *layers, const char *path)
+{
+    json_t *name = image_name(guest, path), *image;
+    gssize found = -1;
+    size_t i;
+    json_array_foreach(json_object_get(layers, "images"), i, image)
+    {
+        if (found < 0 && json_equal(image, name))
+            found = (gssize)i;
+    }
+    json_decref(name);
+    return found;
+}
+
+size_t layers_row(const struct named *guest, json_t *layers, const char *path)
 {
     json_t *images = json_object_get(layers, "images");
-    while (json_array_size(images) <= i)
+    const gssize found = find_row(guest, layers, path);
+    if (found >= 0)
+        return (size_t)found;
+    const size_t row = MAX(json_array_size(images), json_array_size(json_object_get(layers, "disks")));
+    while (json_array_size(images) < row)
         json_array_append_new(images, json_null());
-    g_autofree char *valid = g_utf8_make_valid(from_folder(guest, path), -1);
-    json_array_set_new(images, i, json_string(valid));
+    json_array_append_new(images, image_name(guest, path));
+    return row;
+}
+
+bool layers_has_changes(const struct named *guest, const json_t *layers, const char *path)
+{
+    const gssize row = find_row(guest, layers, path);
+    return row >= 0 && json_array_size(json_array_get(json_object_get(layers, "disks"), (size_t)row));
+}
+
+const char *layers_over(const struct named *guest, const json_t *layers, const char *path)
+{
+    const gssize row = find_row(guest, layers, path);
+    const char *name;
+    json_t *snapshot;
+    json_object_foreach(json_object_get(layers, "snapshots"), name, snapshot)
+    {
+        const json_t *size = row < 0 ? NULL : json_array_get(json_object_get(snapshot, "sizes"), (size_t)row);
+        if (json_integer_value(size) > 0)
+            return name;
+    }
+    return NULL;
+}
+
+bool layers_drop(const struct named *guest, json_t *layers, const char *path)
+{
+    json_t *disks = json_object_get(layers, "disks");
+    const gssize row = find_row(guest, layers, path);
+    if (row < 0 || (size_t)row >= json_array_size(disks))
+        return false;
+    json_array_set_new(disks, (size_t)row, json_array());
+    json_array_set_new(json_object_get(layers, "sizes"), (size_t)row, json_integer(0));
+    return true;
 }
 
 char *layers_image(const struct named *guest, const json_t *layers, size_t i)
@@ -283,7 +340,7 @@ const char *layers_top(const json_t *layers, size_t i)
 
 /* --- for a run --- */
 
-static const struct option_row *layers_row(void)
+static const struct option_row *option_row_of_layers(void)
 {
     const struct option_row *row = guest_option_rows;
     while (strcmp(row->name, "disk-layer") != 0)
@@ -291,44 +348,51 @@ static const struct option_row *layers_row(void)
     return row;
 }
 
-/* Layers over another image than they were made for would be nonsense. */
-static bool check_images(const struct named *guest, const json_t *layers, const struct guest_options *options,
-                         GError **error)
+/* The disk, from 1, with the image of that row. Layers over another one would be nonsense: 0 with *error. */
+static unsigned find_disk(const struct named *guest, const json_t *layers, size_t row,
+                          const struct guest_options *options, GError **error)
 {
     const struct disk_options *disks = options->disks.items;
-    size_t i;
-    json_t *disk;
-    json_array_foreach(json_object_get(layers, "disks"), i, disk)
-    {
-        const char *image = json_string_value(json_array_get(json_object_get(layers, "images"), i));
-        const char *given = i < options->disks.count ? from_folder(guest, disks[i].file.name) : "no image";
-        if (json_array_size(disk) && g_strcmp0(image, given) != 0)
-            return hostel_fail(
-                error, HOSTEL_ERROR_USAGE,
-                "guest '%s': disk %zu has snapshots or is a clone's, over %s, and is given %s; give it "
-                "its image, or choose another --name",
-                guest->name, i + 1, image ? image : "another image", given);
+    const json_t *image = json_array_get(json_object_get(layers, "images"), row);
+    for (unsigned i = 0; i < options->disks.count; i++) {
+        json_t *name = image_name(guest, disks[i].file.name);
+        const bool same = json_equal(name, image);
+        json_decref(name);
+        if (same)
+            return i + 1;
     }
-    return true;
+    hostel_fail(error, HOSTEL_ERROR_USAGE,
+                "guest '%s': disk %zu has snapshots or is a clone's, over %s, and is given %s; give it its "
+                "image, or choose another --name",
+                guest->name, row + 1, json_is_string(image) ? json_string_value(image) : "another image",
+                row < options->disks.count ? from_folder(guest, disks[row].file.name) : "no image");
+    return 0;
+}
+
+static void add_option(const struct named *guest, struct guest_options *options, unsigned disk,
+                       const char *file)
+{
+    g_autofree char *path = layers_path(guest, file);
+    struct disk_layer_options *o = option_list_add(option_row_of_layers(), &options->disk_layers);
+    o->disk = disk;
+    o->file = (struct option_file){.name = option_list_keep(&options->disk_layers, path), .fd = -1};
 }
 
 bool layers_apply(const struct named *guest, struct guest_options *options, GError **error)
 {
     json_t *layers = layers_load(guest, error), *disk, *file;
+    bool good = layers;
     size_t i, k;
-    if (!layers)
-        return false;
     json_array_foreach(json_object_get(layers, "disks"), i, disk)
     {
-        json_array_foreach(disk, k, file)
-        {
-            g_autofree char *path = layers_path(guest, json_string_value(file));
-            struct disk_layer_options *o = option_list_add(layers_row(), &options->disk_layers);
-            o->disk = (unsigned)i + 1;
-            o->file = (struct option_file){.name = option_list_keep(&options->disk_layers, path), .fd = -1};
+        const unsigned number =
+            good && json_array_size(disk) ? find_disk(guest, layers, i, options, error) : 0;
+        good &= number || !json_array_size(disk);
+        for (k = 0; number && k < json_array_size(disk); k++) {
+            file = json_array_get(disk, k);
+            add_option(guest, options, number, json_string_value(file));
         }
     }
-    const bool fits = check_images(guest, layers, options, error);
     json_decref(layers);
-    return fits;
+    return good;
 }

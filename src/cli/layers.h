@@ -15,7 +15,7 @@
  *   {"disks": [["a.qcow2", ...], ...], "sizes": [bytes, ...],    of the guest as it is, by --disk
  *    "images": ["disk.img", ...],                                what the layers lie over, relative to its
  * folder "current": "NAME" or null,                                  the snapshot it comes from "snapshots":
- * {"NAME": {"disks", "sizes", "parent", "time", "note"}}}
+ * {"NAME": {"disks", "sizes", "devices", "parent", "time", "note"}}}
  *
  * It is written *before* a running guest goes on in a new layer. If that then does not happen, the empty
  * layer lies over what the guest writes to, and changes nothing. Files that nobody refers to are removed when
@@ -48,8 +48,14 @@ void layers_forget(json_t *layers, const char *snapshot);
 char *layers_path(const struct named *guest, const char *file);
 char *layers_snapshot_path(const struct named *guest, const char *snapshot);
 
-/* Notes the image of disk i (from 0), which its layers lie over from now on. */
-void layers_set_image(const struct named *guest, json_t *layers, size_t i, const char *path);
+/* The row of the disk with that image, which comes into being. It is the same one for all snapshots, whatever
+ * other disks have come and gone. */
+size_t layers_row(const struct named *guest, json_t *layers, const char *image);
+/* Has the guest, as it is, layers over that image? And the name of a snapshot that has the disk, or NULL. */
+bool layers_has_changes(const struct named *guest, const json_t *layers, const char *image);
+const char *layers_over(const struct named *guest, const json_t *layers, const char *image);
+/* The guest, as it is, has the disk no more. False: nothing has changed. */
+bool layers_drop(const struct named *guest, json_t *layers, const char *image);
 
 /* Adds an empty layer of that size to disk i: its file exists when this returns true. */
 bool layers_push(const struct named *guest, json_t *layers, size_t i, uint64_t size, GError **error);

@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "base/log.h"
 #include "cli/cli.h"
+#include "cli/devices.h"
 #include "cli/guest.h"
 #include "cli/guest_call.h"
 #include "cli/guest_run.h"
@@ -33,8 +35,11 @@ static bool save(const struct cli_args *args, GError **error)
     AUTO_STATE state = {0};
     AUTO(named) guest = guest_find_live(name, &state, error) ? named_look(name, error) : NULL;
     AUTO(guest_call) call = guest ? guest_call_open(name, GUEST_CALL_MS, error) : NULL;
+    g_autoptr(GError) differs = NULL;
     if (!call)
         return false;
+    if (!devices_agree(guest, call, &differs)) /* it may be meant for other options than these */
+        log_warn(LOG_CLI, "%s; until then the file fits other options than the guest's", differs->message);
     g_autofree char *own = named_path(guest, "saved");
     const struct guest_save_how how = {.path = file ? file : own,
                                        .about = guest_about(guest),

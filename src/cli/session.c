@@ -374,10 +374,19 @@ static void on_deadline(struct session *s)
     s->deadline = NEVER;
 }
 
+/* One may end before the guest does, when its card is taken out. Its number is nobody's any more then. */
+static void reap_helpers(struct vmm_process *vmm)
+{
+    for (unsigned i = vmm->helper_count; i-- > 0;)
+        if (waitpid(vmm->helpers[i], NULL, WNOHANG) == vmm->helpers[i])
+            vmm->helpers[i] = vmm->helpers[--vmm->helper_count];
+}
+
 static void on_signal(struct session *s, int number)
 {
     switch (number) {
     case SIGCHLD:
+        reap_helpers(s->vmm);
         if (!s->waited && waitpid(s->vmm->pid, &s->wait_status, WNOHANG) == s->vmm->pid)
             on_vmm_end(s);
         break;

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "cli/cli.h"
+#include "cli/devices.h"
 #include "cli/freeze.h"
 #include "cli/guest.h"
 #include "cli/guest_run.h"
@@ -68,7 +69,8 @@ static bool check_new_name(const json_t *snapshots, const char *name, GError **e
 }
 
 /* Adds a moment at which disks had these layers to the tree, below where the guest came from. */
-static void note_moment(const struct moment *m, const char *name, const json_t *disks)
+static void note_moment(const struct moment *m, const struct named *guest, const char *name,
+                        const json_t *disks)
 {
     g_autoptr(GDateTime) now = g_date_time_new_now_utc();
     g_autofree char *time = g_date_time_format_iso8601(now);
@@ -77,6 +79,7 @@ static void note_moment(const struct moment *m, const char *name, const json_t *
     json_object_set(moment, "parent", json_object_get(m->layers, "current"));
     json_object_set_new(moment, "time", json_string(time));
     json_object_set_new(moment, "note", json_string(note));
+    json_object_set_new(moment, "devices", devices_json(guest));
     json_object_set_new(json_object_get(m->layers, "snapshots"), name, moment);
     json_object_set_new(m->layers, "current", json_string(name));
 }
@@ -103,7 +106,7 @@ static bool create(struct moment *m, GError **error)
     if (roused)
         freeze_settle(call, &state);
     if (taken)
-        note_moment(m, name, disks);
+        note_moment(m, guest, name, disks);
     json_decref(disks);
     if (!taken || !layers_store(guest, m->layers, error))
         return false;
@@ -248,10 +251,12 @@ static bool revert(struct moment *m, GError **error)
         return hostel_fail(error, HOSTEL_ERROR_USAGE,
                            "guest '%s' is saved, and that would be lost; --force does it all the same",
                            m->name);
+    g_autofree char *path = layers_snapshot_path(guest, m->snapshot);
+    devices_replace(guest, json_object_get(snapshot, "devices"));
     if (saved)
         unlink(saved);
-    g_autofree char *path = layers_snapshot_path(guest, m->snapshot);
-    if (!go_back(guest, m, snapshot, error) || !guest_saved_link(guest, path, error))
+    if (!go_back(guest, m, snapshot, error) || !named_keep(guest, error) ||
+        !guest_saved_link(guest, path, error))
         return false;
     layers_sweep(guest, m->layers);
     return m->args->no_start || guest_run_again(STEAL(guest), NULL, m->args->attach) == CLI_OK ||

@@ -1,23 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* Commands about a guest's network cards: what has passed, and how much may. rx is towards the guest. */
-#include <stdlib.h>
-#include <string.h>
-
 #include "net/net.h"
 #include "vm/functions.h"
 
-/* "net0" is the first card of the command line. */
 static struct net *find_card(struct vm *vm, const char *id, GError **error)
 {
-    for (guint i = 0; i < vm->nets->len; i++) {
-        g_autofree char *name = g_strdup_printf("net%u", i);
-        if (!strcmp(name, id))
-            return vm_network_net(vm->nets->pdata[i]);
-    }
-    qmp_fail(error, QMP_ERROR_DEVICE_NOT_FOUND, "there is no network card '%.40s'; there %s %u, from net0 on",
-             id, vm->nets->len == 1 ? "is" : "are", vm->nets->len);
-    return NULL;
+    struct net *net = vm_network_find(vm, id);
+    if (!net)
+        qmp_fail(error, QMP_ERROR_DEVICE_NOT_FOUND,
+                 "there is no network card '%.40s'; x-query-net lists them", id);
+    return net;
 }
 
 /* What is not given stays as it is; a rate that is given without a burst has the usual one. */
@@ -51,12 +44,12 @@ static void put(json_t *out, const char *name, uint64_t number)
     json_object_set_new(out, name, json_integer((json_int_t)MIN(number, INT64_MAX)));
 }
 
-static json_t *card_json(const struct net *net, unsigned index)
+static json_t *card_json(const struct vm_network *n)
 {
+    const struct net *net = vm_network_net(n);
     struct net_rate rx, tx;
     struct net_count in, out;
-    g_autofree char *name = g_strdup_printf("net%u", index);
-    json_t *card = json_pack("{s:s,s:b}", "id", name, "link", net_up(net));
+    json_t *card = json_pack("{s:s,s:b}", "id", vm_network_id(n), "link", net_up(net));
     net_get_rate(net, NET_TO_GUEST, &rx);
     net_get_rate(net, NET_FROM_GUEST, &tx);
     net_get_count(net, NET_TO_GUEST, &in);
@@ -77,7 +70,7 @@ static json_t *query_net(void *opaque, json_t *args G_GNUC_UNUSED, GError **erro
     struct vm *vm = opaque;
     json_t *out = json_array();
     for (guint i = 0; i < vm->nets->len; i++)
-        json_array_append_new(out, card_json(vm_network_net(vm->nets->pdata[i]), i));
+        json_array_append_new(out, card_json(vm->nets->pdata[i]));
     return out;
 }
 

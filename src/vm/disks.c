@@ -186,7 +186,7 @@ static struct vm_node *open_image(struct disk_options *o, struct handed *h, cons
 static struct disk *open_disk(struct vm *vm, struct guest_options *options, unsigned i, GError **error)
 {
     struct disk_options *o = (struct disk_options *)options->disks.items + i;
-    g_autofree char *id = o->id ? g_strdup(o->id) : g_strdup_printf("disk%u", i);
+    const char *id = o->id;
     struct handed handed = {.refs = {.open = open_handed},
                             .files = &options->disk_files,
                             .layers = &options->disk_layers,
@@ -248,6 +248,9 @@ bool vm_functions_add_disks(struct vm *vm, struct guest_options *o, struct vm_fu
     struct disk_options *items = o->disks.items;
     vm->nodes = vm_nodes_new(&ops, vm);
     for (unsigned i = 0; i < o->disks.count; i++) {
+        g_autofree char *id = g_strdup_printf("disk%u", i);
+        if (!items[i].id)
+            items[i].id = option_list_keep(&o->disks, id);
         struct disk *root = open_disk(vm, o, i, error);
         if (!root)
             return false;

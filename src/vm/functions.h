@@ -37,8 +37,13 @@ bool vm_mac_parse(const char *text, uint64_t *mac, GError **error);
 uint64_t vm_mac_default(const char *name, unsigned index);
 bool vm_mtu_check(unsigned mtu, GError **error);
 
-/* The back end of one of vm->nets. */
+/* One of vm->nets: its card's name, its back end. */
 struct vm_network;
+const char *vm_network_id(const struct vm_network *n);
 struct net *vm_network_net(const struct vm_network *n);
+struct net *vm_network_find(const struct vm *vm, const char *id); /* NULL = there is no such card */
+/* A card that came while the guest runs, whose back end is somebody else's; and the end of a card. */
+void vm_network_add(struct vm *vm, const char *id, struct net *net);
+void vm_network_remove(struct vm *vm, const char *id);
 
 #endif

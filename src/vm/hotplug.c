@@ -119,6 +119,8 @@ static void let_go(struct vm_hotplug *h, struct hot_device *d)
 {
     if (d->root)
         vm_nodes_detach(h->vm->nodes, d->root);
+    else
+        vm_network_remove(h->vm, d->id);
     if (d->netdev)
         d->netdev->used = false;
 }
@@ -245,6 +247,8 @@ static bool find_card(struct vm_hotplug *h, const struct vm_hotplug_request *r, 
         return false;
     if (!vm_mtu_check(r->mtu, error))
         return false;
+    if (vm_network_find(h->vm, r->id))
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "there is a card '%.40s' already", r->id);
     d->netdev = r->netdev ? find_netdev(h, r->netdev) : NULL;
     if (r->netdev && (!d->netdev || d->netdev->used)) {
         const bool used = d->netdev;
@@ -272,6 +276,7 @@ static bool add_card(struct vm_hotplug *h, const struct vm_hotplug_request *r, s
     if (d->netdev) {
         d->netdev->used = true;
         f.wires.net = d->netdev->net;
+        vm_network_add(h->vm, d->id, d->netdev->net);
     }
     return put(h, d, &f, false, error);
 }
@@ -315,13 +320,12 @@ bool vm_hotplug_put(struct vm_hotplug *h, const struct machine_virtio *f, GError
                            "port=%u: there is no such port; --hotplug says how many there are", f->port);
     if (p->transport)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "port=%u: is given twice", f->port);
-    const char *id = f->id ? f->id : p->name;
-    if (!check_id(id, error))
+    if (!check_id(f->id, error))
         return false;
-    if (find_device(h, id))
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "there is a device '%.40s' already", id);
+    if (find_device(h, f->id))
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "there is a device '%.40s' already", f->id);
     struct hot_device *d = g_new0(struct hot_device, 1);
-    *d = (struct hot_device){.id = g_strdup(id), .port = f->port, .root = f->wires.disk};
+    *d = (struct hot_device){.id = g_strdup(f->id), .port = f->port, .root = f->wires.disk};
     return put(h, d, f, true, error);
 }
 

@@ -43,8 +43,7 @@ struct vm_hotplug_request {
 bool vm_hotplug_add(struct vm_hotplug *h, const struct vm_hotplug_request *r, GError **error);
 bool vm_hotplug_remove(struct vm_hotplug *h, const char *id, GError **error);
 
-/* A device that is there from the start, in the port that f names. Without an id it is called after the port.
- */
+/* A device that is there from the start, in the port that f names. */
 bool vm_hotplug_put(struct vm_hotplug *h, const struct machine_virtio *f, GError **error);
 
 /* fd is taken in any case. */

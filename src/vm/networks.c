@@ -11,20 +11,57 @@
 
 /* One card's back end, and the options of its chip. */
 struct vm_network {
+    char *id;
     struct net *net;
+    bool borrowed; /* the back end is netdev_add's */
     struct device_value values[3];
 };
 
 static void network_free(gpointer data)
 {
     struct vm_network *n = data;
-    net_free(n->net);
+    if (!n->borrowed)
+        net_free(n->net);
+    g_free(n->id);
     g_free(n);
 }
 
 struct net *vm_network_net(const struct vm_network *n)
 {
     return n->net;
+}
+
+const char *vm_network_id(const struct vm_network *n)
+{
+    return n->id;
+}
+
+static struct vm_network *find(const struct vm *vm, const char *id)
+{
+    for (guint i = 0; i < vm->nets->len; i++) {
+        struct vm_network *n = vm->nets->pdata[i];
+        if (!strcmp(n->id, id))
+            return n;
+    }
+    return NULL;
+}
+
+struct net *vm_network_find(const struct vm *vm, const char *id)
+{
+    const struct vm_network *n = find(vm, id);
+    return n ? n->net : NULL;
+}
+
+void vm_network_add(struct vm *vm, const char *id, struct net *net)
+{
+    struct vm_network *n = g_new0(struct vm_network, 1);
+    *n = (struct vm_network){.id = g_strdup(id), .net = net, .borrowed = true};
+    g_ptr_array_add(vm->nets, n);
+}
+
+void vm_network_remove(struct vm *vm, const char *id)
+{
+    g_ptr_array_remove(vm->nets, find(vm, id));
 }
 
 /* "02:00:5e:00:53:01"; an address of one card, so not of a group. */
@@ -77,6 +114,9 @@ static bool add_network(struct vm *vm, struct net_options *o, unsigned index, st
     uint64_t mac = 0, mtu = o->mtu;
     if (!vm_mtu_check(o->mtu, error) || (o->mac && !vm_mac_parse(o->mac, &mac, error)))
         return false;
+    if (find(vm, o->id))
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "--net id=%s: there is a card of that name already",
+                           o->id);
     if (o->link.fd < 0)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "--net %s: link=fd:N is missing", o->backend);
     struct net *net = net_new(net_backend_find(o->backend), fd_steal(&o->link.fd), NULL, error);
@@ -86,14 +126,18 @@ static bool add_network(struct vm *vm, struct net_options *o, unsigned index, st
         mtu = NET_MTU_MAX;
     struct vm_network *n = g_new0(struct vm_network, 1);
     *n = (struct vm_network){
+        .id = g_strdup(o->id),
         .net = net,
         .values = {{"mac", o->mac ? mac : vm_mac_default(vm->options->name, index)}, {"mtu", mtu}, {0}},
     };
     g_ptr_array_add(vm->nets, n);
+    net_set_rate(net, NET_TO_GUEST, &(struct net_rate){.bits = o->rate_in});
+    net_set_rate(net, NET_FROM_GUEST, &(struct net_rate){.bits = o->rate_out});
     const struct device_wires wires = {.net = net};
     if (!vm_functions_add(f, "virtio-net", n->values, &wires, error))
         return false;
     f->row[f->count - 1].port = o->port;
+    f->row[f->count - 1].id = o->id;
     return true;
 }
 
@@ -101,8 +145,14 @@ bool vm_functions_add_networks(struct vm *vm, struct guest_options *o, struct vm
 {
     struct net_options *items = o->nets.items;
     vm->nets = g_ptr_array_new_with_free_func(network_free);
-    for (unsigned i = 0; i < o->nets.count; i++)
-        if (strcmp(items[i].backend, "none") != 0 && !add_network(vm, &items[i], i, f, error))
+    for (unsigned i = 0; i < o->nets.count; i++) {
+        g_autofree char *id = g_strdup_printf("net%u", vm->nets->len);
+        if (!strcmp(items[i].backend, "none"))
+            continue;
+        if (!items[i].id)
+            items[i].id = option_list_keep(&o->nets, id);
+        if (!add_network(vm, &items[i], i, f, error))
             return false;
+    }
     return true;
 }

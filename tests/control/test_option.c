@@ -55,6 +55,29 @@ static void test_sizes(void)
         g_assert_false(option_parse_size(bad[i], &bytes));
 }
 
+static void test_rates(void)
+{
+    static const struct {
+        const char *text;
+        uint64_t rate;
+    } good[] = {{"0", 0},
+                {"500", 500},
+                {"10M", 10000000},
+                {"250k", 250000},
+                {"1G", 1000000000},
+                {"9223372036854775807", INT64_MAX},
+                {"9223372036G", UINT64_C(9223372036000000000)}};
+    static const char *const bad[] = {
+        "", "M", "-1", " 1", "1.5M", "1MM", "1MiB", "1T", "9223372036854775808", "9223372037G", "1M "};
+    uint64_t rate;
+    for (unsigned i = 0; i < ARRAY_SIZE(good); i++) {
+        g_assert_true(option_parse_rate(good[i].text, &rate));
+        g_assert_cmpuint(rate, ==, good[i].rate);
+    }
+    for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
+        g_assert_false(option_parse_rate(bad[i], &rate));
+}
+
 static void test_defaults(void)
 {
     struct guest_options o;
@@ -339,6 +362,7 @@ int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/option/sizes", test_sizes);
+    g_test_add_func("/option/rates", test_rates);
     g_test_add_func("/option/defaults", test_defaults);
     g_test_add_func("/option/parse", test_parse);
     g_test_add_func("/option/to-vmm", test_to_vmm);
