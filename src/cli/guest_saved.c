@@ -124,6 +124,19 @@ struct watch {
 
 enum { WATCH_MS = 250, WATCH_CALL_MS = 2000 };
 
+/* What query-migrate told. */
+static void show(struct progress *progress, const json_t *told, bool ended)
+{
+    const json_t *ram = json_object_get(told, "ram");
+    const json_int_t total = json_integer_value(json_object_get(ram, "total")),
+                     done = json_integer_value(json_object_get(ram, "transferred"));
+    if (total <= 0 || done < 0)
+        return;
+    progress->total = (uint64_t)total;
+    progress_at(progress,
+                (uint64_t)(ended ? total : MIN(done, total))); /* what has changed is written again */
+}
+
 static void watch(void *opaque)
 {
     struct watch *w = opaque;
@@ -133,13 +146,8 @@ static void watch(void *opaque)
         return;
     if (atomic_load(&cli_stopped) && !w->cancelled)
         w->cancelled = guest_call_do(w->call, "migrate_cancel", NULL, NULL);
-    json_t *told = guest_call(w->call, "query-migrate", NULL, NULL), *ram = json_object_get(told, "ram");
-    const json_int_t total = json_integer_value(json_object_get(ram, "total")),
-                     done = json_integer_value(json_object_get(ram, "transferred"));
-    if (total > 0 && done >= 0) {
-        w->progress.total = (uint64_t)total;
-        progress_at(&w->progress, (uint64_t)MIN(done, total)); /* what has changed is written again */
-    }
+    json_t *told = guest_call(w->call, "query-migrate", NULL, NULL);
+    show(&w->progress, told, false);
     json_decref(told);
 }
 
@@ -152,10 +160,14 @@ static bool save_watched(struct guest_call *call, const char *name, json_t *argu
     progress_begin(&w.progress, form, 0);
     guest_call_set_timeout(call, -1);
     guest_call_set_tick(call, WATCH_MS, watch, &w);
-    bool done = guest_call_do(call, "x-save", arguments, error);
+    json_t *told = guest_call(call, "x-save", arguments, error);
+    const bool done = told != NULL;
     guest_call_set_tick(call, 0, NULL, NULL);
     guest_call_set_timeout(call, GUEST_CALL_MS);
+    if (done && form == PROGRESS_JSON)
+        show(&w.progress, told, true);
     progress_end(&w.progress, done);
+    json_decref(told);
     guest_call_close(w.call);
     if (!done && w.cancelled) {
         g_clear_error(error);
