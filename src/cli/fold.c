@@ -13,6 +13,7 @@ struct node {
     const char *above; /* the first that was seen */
     bool fork;         /* there is another one */
     unsigned ends;     /* lists that end here */
+    bool inside;       /* one of them is of a snapshot inside it */
 };
 
 /* By name; the image is "". */
@@ -31,6 +32,12 @@ static struct node *node_of(const struct tree *t, const char *file)
     return node;
 }
 
+/* Is it inside the last image of its list, where it reads what lies below that? */
+static bool is_inside(const json_t *snapshot)
+{
+    return !g_strcmp0(json_string_value(json_object_get(snapshot, "kind")), "internal");
+}
+
 /* One list of files; the last one's name. */
 static const char *add_list(const struct tree *t, const json_t *owner, size_t disk)
 {
@@ -45,6 +52,7 @@ static const char *add_list(const struct tree *t, const json_t *owner, size_t di
         below->below = i ? json_string_value(json_array_get(list, i - 1)) : "";
     }
     below->ends++;
+    below->inside |= is_inside(owner);
     return last;
 }
 
@@ -89,7 +97,6 @@ static void fold_free(gpointer fold)
 static void add_gone(struct fold *f, const char *file)
 {
     g_ptr_array_add(f->gone, (gpointer)(uintptr_t)file);
-    f->top = file;
 }
 
 /* The layers from `first` up: the loose ones into the first that is not. */
@@ -99,9 +106,12 @@ static void plan_up(const struct tree *t, size_t disk, const char *first, fold_m
     const char *into = first;
     while (is_loose(node_of(t, into)))
         into = node_of(t, into)->above;
-    if (into == first || (strcmp(into, t->guest) != 0 && !may(opaque, disk, into)))
+    if (into == first || node_of(t, into)->inside ||
+        (strcmp(into, t->guest) != 0 && !may(opaque, disk, into)))
         return;
     struct fold *f = fold_new(out, disk, into);
+    const char *below = node_of(t, first)->below;
+    f->below = *below ? below : NULL;
     for (const char *at = first; at != into; at = node_of(t, at)->above)
         add_gone(f, at);
 }
@@ -117,7 +127,7 @@ static bool plan_down(const struct tree *t, size_t disk, fold_may *may, void *op
         const char *file = at->above;
         const bool guest = !strcmp(file, t->guest);
         at = node_of(t, file);
-        if (guest && (at->ends > 1 || at->above)) /* not its alone; then it cannot go on in the image */
+        if (at->inside || (guest && (at->ends > 1 || at->above))) /* not its alone: it stays the guest's */
             break;
         if (!f || guest)
             f = fold_new(out, disk, NULL);

@@ -14,6 +14,9 @@
  *   image --- a --- b ("two") --- c        nothing ends at the image:  a and b into the image, which is then
  *                                          where "two" ends
  *
+ * A snapshot inside an image ends there, too, and reads what the image lies over. So such an image stays one,
+ * and is not copied into.
+ *
  * Upwards, what lies below is copied into the layer above, and nothing else is written: whoever looks sees
  * the same all the time. Down, into the image, is for the image alone, which would else be copied whole. The
  * guest's own layer goes there by itself and last: it is emptied, and must lie over nothing but the image
@@ -28,10 +31,10 @@
 
 /* One merge: layers that are one another's neighbours, and are gone afterwards. */
 struct fold {
-    size_t disk;      /* from 0 */
-    const char *into; /* the layer above them; NULL = the image, below them */
-    const char *top;  /* into NULL: the highest of them */
-    GPtrArray *gone;  /* of const char *, names of files, the lowest first */
+    size_t disk;       /* from 0 */
+    const char *into;  /* the layer above them; NULL = the image, below them */
+    GPtrArray *gone;   /* of const char *, names of files, the lowest first */
+    const char *below; /* the layer that the lowest of them lies over; NULL = the image */
 };
 
 /* May this layer, or the disk's image (file NULL), be written to? */

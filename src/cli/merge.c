@@ -47,8 +47,8 @@ struct merging {
     const struct cli_args *args;
     const char *name, *snapshot; /* NULL = none is forgotten */
     const struct named *guest;
-    const json_t *before; /* the layers */
-    json_t *after;        /* as far as it is done */
+    json_t *before; /* the layers */
+    json_t *after;  /* as far as it is done */
     GPtrArray *folds;
     GPtrArray *kept; /* of char *, owned: why an image is left alone */
     struct merge_job job;
@@ -261,25 +261,93 @@ static bool merge_layers_down(struct merging *m, GError **error)
     return true;
 }
 
+/* --- its process --- */
+
+/* A hostel that was killed while it took a moment has left layers that the guest did not get to. They are
+ * empty, and not part of it any more when its process cannot go on in them either. */
+static bool trim(struct merging *m, size_t disk, GError **error)
+{
+    json_t *list = json_array_get(json_object_get(m->before, "disks"), disk);
+    const char *top;
+    bool known;
+    if (!merge_job_top(&m->job, disk, &top, &known, error))
+        return false;
+    for (size_t n; known && (n = json_array_size(list)) > 0; json_array_remove(list, n - 1)) {
+        const char *file = json_string_value(json_array_get(list, n - 1));
+        if (file == top)
+            break;
+        if (!merge_job_drop(&m->job, file, error))
+            return false;
+    }
+    return true;
+}
+
+/* What a merge needs of the guest's process. */
+struct process {
+    struct guest_state state;
+    struct named *guest;
+    struct guest_call *call;
+    bool roused;
+};
+
+static bool process_open(struct process *p, struct merging *m, GError **error)
+{
+    p->guest = freeze_rouse(m->name, &p->state, &p->roused, error);
+    p->call = p->guest ? guest_call_open(m->name, GUEST_CALL_MS, error) : NULL;
+    m->job = (struct merge_job){
+        .guest = m->guest, .call = p->call, .layers = m->before, .progress = show, .opaque = m};
+    bool good = p->call && merge_job_clear(&m->job, error);
+    for (size_t i = 0; good && i < json_array_size(json_object_get(m->before, "disks")); i++)
+        good = trim(m, i, error);
+    return good;
+}
+
+static void process_close(struct process *p)
+{
+    if (p->roused && p->guest)
+        freeze_settle(p->call, &p->state);
+    guest_call_close(p->call);
+    named_free(p->guest);
+    guest_state_fini(&p->state);
+}
+
+static bool is_live(const char *name)
+{
+    AUTO_STATE state;
+    guest_state_read(name, &state);
+    return state.live;
+}
+
 static bool work(struct merging *m, GError **error)
 {
-    AUTO_STATE state = {0};
-    bool roused = false;
-    AUTO(named) guest = freeze_rouse(m->name, &state, &roused, error);
-    AUTO(guest_call) call = guest ? guest_call_open(m->name, GUEST_CALL_MS, error) : NULL;
     uint64_t total = 0;
     for (guint i = 0; i < m->folds->len; i++)
         total += merge_job_size(m->before, ((const struct fold *)m->folds->pdata[i])->disk);
-    m->job = (struct merge_job){
-        .guest = m->guest, .call = call, .layers = m->before, .progress = show, .opaque = m};
     progress_begin(&m->progress, progress_form(m->args->progress, m->args->quiet), total);
     cli_stop_catch();
-    const bool done =
-        call && merge_job_clear(&m->job, error) && merge_layers_up(m, error) && merge_layers_down(m, error);
+    const bool done = merge_layers_up(m, error) && merge_layers_down(m, error);
     progress_end(&m->progress, done);
-    if (roused && guest)
-        freeze_settle(call, &state);
     return done;
+}
+
+/* A guest that runs is asked before anything is planned; one that does not is run only for work. */
+static bool plan_and_work(struct merging *m, GError **error)
+{
+    struct process process = {0};
+    const bool live = is_live(m->name);
+    bool good = !live || process_open(&process, m, error);
+    json_t *without = json_deep_copy(m->before);
+    m->after = json_deep_copy(m->before);
+    if (m->snapshot)
+        layers_forget(without, m->snapshot);
+    m->folds = fold_plan(without, may, m);
+    if (good && !live && m->folds->len)
+        good = process_open(&process, m, error);
+    good = good && work(m, error);
+    process_close(&process);
+    g_ptr_array_unref(m->folds);
+    json_decref(without);
+    return good;
 }
 
 /* --- what is said --- */
@@ -309,24 +377,18 @@ bool merge_layers(const struct cli_args *args, const char *name, const char *sna
     AUTO(named) guest = named_look(name, error);
     if (!guest)
         return false;
-    json_t *without = json_deep_copy(layers);
-    if (snapshot)
-        layers_forget(without, snapshot);
     struct merging m = {.args = args,
                         .name = name,
                         .snapshot = snapshot,
                         .guest = guest,
-                        .before = layers,
-                        .after = json_deep_copy(layers),
+                        .before = json_deep_copy(layers),
                         .kept = g_ptr_array_new_with_free_func(g_free)};
     const uint64_t before = bytes_taken(guest, layers);
-    m.folds = fold_plan(without, may, &m);
-    const bool done = m.folds->len ? work(&m, error) : merge_layers_up(&m, error);
+    const bool done = plan_and_work(&m, error);
     if (done)
         say(&m, before, bytes_taken(guest, m.after));
-    g_ptr_array_unref(m.folds);
     g_ptr_array_unref(m.kept);
+    json_decref(m.before);
     json_decref(m.after);
-    json_decref(without);
     return done;
 }

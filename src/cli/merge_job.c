@@ -124,17 +124,9 @@ static bool await(const struct merge_job *j, const struct fold *f, GError **erro
     return true;
 }
 
-bool merge_job_clear(const struct merge_job *j, GError **error)
+static bool remove_node(const struct merge_job *j, const char *name)
 {
-    GError *why = NULL;
-    json_t *job = look(j, &why);
-    const bool there = job != NULL;
-    json_decref(job);
-    if (there && !await(j, NULL, NULL)) /* whatever its end was */
-        job = look(j, &why);
-    if (why)
-        g_propagate_error(error, why);
-    return !why;
+    return guest_call_do(j->call, "blockdev-del", json_pack("{s:s}", "node-name", name), NULL);
 }
 
 /* A name for a file of ours that the process is given. */
@@ -304,6 +296,29 @@ static bool is_gone(const struct fold *f, const char *file)
 
 /* --- where the guest is --- */
 
+static bool fail_strange(const struct merge_job *j, const struct fold *f, GError **error)
+{
+    return hostel_fail(
+        error, HOSTEL_ERROR_HOST,
+        "guest '%s': its process has other images under disk %zu than it should; stop and start "
+        "the guest, and merge then",
+        j->guest->name, f->disk + 1);
+}
+
+/* Is the node at `at` what the fold lies over? */
+static bool is_below(const struct merge_job *j, const struct fold *f, const struct chain *c, guint at)
+{
+    if (at >= c->names->len)
+        return false;
+    const char *file = c->files->pdata[at];
+    if (file || f->below)
+        return !g_strcmp0(file, f->below);
+    g_autofree char *image = layers_image(j->guest, j->layers, f->disk);
+    g_autofree char *name = image ? g_path_get_basename(image) : NULL;
+    g_autofree char *place = place_name(find_node(c, c->names->pdata[at]));
+    return name && !g_strcmp0(place, name);
+}
+
 static bool merge_up(const struct merge_job *j, const struct fold *f, const struct chain *c, guint at,
                      GError **error)
 {
@@ -311,12 +326,10 @@ static bool merge_up(const struct merge_job *j, const struct fold *f, const stru
     guint base = at + 1;
     while (base < c->files->len && is_gone(f, c->files->pdata[base]))
         base++;
-    if (base == at + 1) /* done by one that was killed */
-        return true;
-    if (base == c->names->len)
-        return hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s': its process has lost disk %zu",
-                           j->guest->name, f->disk + 1);
-    return run_job(j, f, "block-stream",
+    if (!is_below(j, f, c, base))
+        return fail_strange(j, f, error);
+    return base == at + 1 /* done by one that was killed */ ||
+           run_job(j, f, "block-stream",
                    json_pack("{s:s,s:s}", "device", c->names->pdata[at], "base-node", c->names->pdata[base]),
                    at ? path : NULL, error);
 }
@@ -325,27 +338,20 @@ static bool merge_down(const struct merge_job *j, const struct fold *f, const st
 {
     g_autofree char *image = layers_image(j->guest, j->layers, f->disk);
     guint top = 0, end;
-    while (top < c->files->len && !is_gone(f, c->files->pdata[top]))
+    while (top < c->files->len && c->files->pdata[top] && !is_gone(f, c->files->pdata[top]))
         top++;
     for (end = top; end < c->files->len && is_gone(f, c->files->pdata[end]);)
         end++;
-    if (top && top == c->names->len)
-        return true; /* done by one that was killed */
-    if (!image || end >= c->names->len)
-        return hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s': its process does not have disk %zu",
-                           j->guest->name, f->disk + 1);
-    return run_job(j, f, "block-commit",
+    if (!is_below(j, f, c, end))
+        return fail_strange(j, f, error);
+    return top == end /* done by one that was killed */ ||
+           run_job(j, f, "block-commit",
                    json_pack("{s:s,s:s,s:s}", "device", c->names->pdata[0], "top-node", c->names->pdata[top],
                              "base-node", c->names->pdata[end]),
                    image, error);
 }
 
 /* --- other branches --- */
-
-static void remove_node(const struct merge_job *j, const char *name)
-{
-    guest_call_do(j->call, "blockdev-del", json_pack("{s:s}", "node-name", name), NULL);
-}
 
 static void remove_branch(const struct merge_job *j, const struct fold *f)
 {
@@ -371,9 +377,13 @@ static bool add_node(const struct merge_job *j, const char *file, const char *be
     return added;
 }
 
-static bool merge_branch(const struct merge_job *j, const struct fold *f, GError **error)
+static bool merge_branch(const struct merge_job *j, const struct fold *f, const struct chain *c,
+                         GError **error)
 {
     const char *below = ZEROES;
+    for (guint i = 0; i < f->gone->len; i++)
+        if (place_of(c, f->gone->pdata[i]) < c->files->len)
+            return fail_strange(j, f, error);
     remove_branch(j, f); /* of one that was killed */
     bool good = guest_call_do(j->call, "blockdev-add",
                               json_pack("{s:s,s:s,s:I}", "driver", "null-co", "node-name", ZEROES, "size",
@@ -390,6 +400,59 @@ static bool merge_branch(const struct merge_job *j, const struct fold *f, GError
 
 /* --- */
 
+/* Those that nothing needs: what is in use is not removed. One may lie on another. */
+static void clear_nodes(const struct merge_job *j)
+{
+    g_autoptr(GRegex) ours = g_regex_new("^(disk[0-9]+-[0-9a-f]{8}\\.qcow2|" ZEROES ")$", 0, 0, NULL);
+    for (bool again = true; again;) {
+        json_t *nodes = guest_call(j->call, "query-named-block-nodes", NULL, NULL), *node;
+        size_t i;
+        again = false;
+        json_array_foreach(nodes, i, node)
+        {
+            const char *name = text(node, "node-name");
+            again |= name && g_regex_match(ours, name, 0, NULL) && remove_node(j, name);
+        }
+        json_decref(nodes);
+    }
+}
+
+bool merge_job_clear(const struct merge_job *j, GError **error)
+{
+    GError *why = NULL;
+    json_t *job = look(j, &why);
+    const bool there = job != NULL;
+    json_decref(job);
+    if (there && !await(j, NULL, NULL)) /* whatever its end was */
+        job = look(j, &why);
+    if (why) {
+        g_propagate_error(error, why);
+        return false;
+    }
+    clear_nodes(j);
+    return true;
+}
+
+bool merge_job_top(const struct merge_job *j, size_t disk, const char **top, bool *known, GError **error)
+{
+    AUTO_CHAIN c = {0};
+    if (!find_chain(j, disk, &c, error))
+        return false;
+    *known = c.files->len > 0;
+    *top = *known ? c.files->pdata[0] : NULL;
+    return true;
+}
+
+bool merge_job_drop(const struct merge_job *j, const char *file, GError **error)
+{
+    json_t *nodes = guest_call(j->call, "query-named-block-nodes", NULL, error);
+    const struct chain c = {.nodes = nodes};
+    const bool there = nodes && find_node(&c, file);
+    json_decref(nodes);
+    return nodes &&
+           (!there || guest_call_do(j->call, "blockdev-del", json_pack("{s:s}", "node-name", file), error));
+}
+
 bool merge_job_run(const struct merge_job *j, const struct fold *f, GError **error)
 {
     AUTO_CHAIN c = {0};
@@ -398,7 +461,7 @@ bool merge_job_run(const struct merge_job *j, const struct fold *f, GError **err
     if (!f->into)
         return merge_down(j, f, &c, error);
     const guint at = place_of(&c, f->into);
-    return at < c.files->len ? merge_up(j, f, &c, at, error) : merge_branch(j, f, error);
+    return at < c.files->len ? merge_up(j, f, &c, at, error) : merge_branch(j, f, &c, error);
 }
 
 void merge_job_forget(const struct merge_job *j, const struct fold *f)

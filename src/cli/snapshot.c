@@ -281,8 +281,14 @@ static bool delete (struct moment *m, GError **error)
 
 static bool merge(struct moment *m, GError **error)
 {
-    return (!m->snapshot || find_snapshot(m, error)) &&
-           merge_layers(m->args, m->name, m->snapshot, m->layers, error);
+    const json_t *snapshot = m->snapshot ? find_snapshot(m, error) : NULL;
+    if (!g_strcmp0(json_string_value(json_object_get(snapshot, "kind")), "internal"))
+        return hostel_fail(
+            error, HOSTEL_ERROR_USAGE,
+            "snapshot '%s' is inside images, and has no layers; 'hostel snapshot delete %s %s' "
+            "removes it",
+            m->snapshot, m->name, m->snapshot);
+    return (!m->snapshot || snapshot) && merge_layers(m->args, m->name, m->snapshot, m->layers, error);
 }
 
 /* --- the command --- */

@@ -92,7 +92,7 @@ static bool take_nodes(struct merge *m, struct vm_node *from, const struct vm_no
     for (struct vm_node *at = from; at; at = vm_node_backing(at)) {
         if (!vm_node_check_free(at, "merge", error))
             return false;
-        if (at != from && vm_node_parents(at) > 1)
+        if (at != from && !(m->stream && at == to) && vm_node_parents(at) > 1)
             return hostel_fail(
                 error, HOSTEL_ERROR_USAGE,
                 "node '%s': more than one image lies over it, so nothing can be merged into or "

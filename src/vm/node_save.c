@@ -117,7 +117,7 @@ static bool check_overlay(const struct vm_device *d, const struct vm_node *overl
     return vm_node_depth(node) < VM_CHAIN_MAX ||
            hostel_fail(error, HOSTEL_ERROR_USAGE,
                        "disk %s: %d images lie over each other, which is the most; merge some with "
-                       "block-commit",
+                       "block-commit, or with 'hostel snapshot merge'",
                        d->id, VM_CHAIN_MAX);
 }
 

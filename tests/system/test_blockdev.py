@@ -3,10 +3,15 @@
 # Copyright (C) the Hostel authors
 """Disks of a running guest over QMP: nodes, overlays, sizes, limits; against QEMU's own tools where they can judge."""
 
+import fcntl
 import json
+import struct
+import subprocess
 
-from blockdev import MIB, Vmm, image, qemu_img
-from guest import tap
+from blockdev import MIB, SCRATCH, Vmm, image, qemu_img
+from guest import tap, until
+
+F_OFD_SETLK = 37
 
 
 def test_what_is_there():
@@ -110,4 +115,68 @@ def test_size_and_limits():
         assert vmm.do("query-block")[0]["inserted"]["iops"] == 0
 
 
-tap([test_what_is_there, test_overlay, test_all_or_none, test_nodes_are_refused, test_size_and_limits])
+def fill(path, pattern, start):
+    """A MiB of the disk."""
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", f"write -P {pattern} {start * MIB} {MIB}", path], check=True,
+                   capture_output=True)
+
+
+def content(path):
+    """The first byte of each of four MiB."""
+    flat = f"{SCRATCH.name}/flat"
+    qemu_img("convert", "-f", "qcow2", "-O", "raw", path, flat)
+    with open(flat, "rb") as file:
+        return [file.read(MIB)[0] for _ in range(4)]
+
+
+def wait_merged(vmm):
+    until(lambda: vmm.do("query-jobs")[0]["status"] == "concluded", "the job's end")
+    assert "error" not in vmm.do("query-jobs")[0]
+    vmm.do("job-dismiss", id="merge")
+
+
+def test_what_is_only_read_is_merged_into():
+    """A descriptor for writing lets a job write to it, while nobody else has it open."""
+    paths = [image(f"level{i}.qcow2") for i in range(4)]
+    for i, path in enumerate(paths):
+        fill(path, i + 1, i)
+        fill(path, i + 1, 0)
+    with Vmm(image("other.qcow2")) as vmm, open(paths[0], "rb") as reader:
+        for i, path in enumerate(paths):
+            vmm.add_image(f"level{i}", path, backing=f"level{i - 1}" if i else None, **{"read-only": True})
+        job = {"job-id": "merge", "device": "level3", "auto-dismiss": False}
+        down = {**job, "top-node": "level1", "base-node": "level0"}
+        vmm.fails("block-commit", "x-file", **down)
+        vmm.fails("block-commit", "another file", **{**down, "x-file": vmm.add_fd(paths[1])})
+        vmm.fails("block-commit", "there is no", **{**down, "x-file": "/dev/fdset/99"})
+        fcntl.fcntl(reader, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_RDLCK, 0, 0, 0, 0))
+        vmm.fails("block-commit", "in use by another guest", **{**down, "x-file": vmm.add_fd(paths[0])})
+        fcntl.fcntl(reader, F_OFD_SETLK, struct.pack("hhqqi4x", fcntl.F_UNLCK, 0, 0, 0, 0))
+        vmm.do("block-commit", **{**down, "x-file": vmm.add_fd(paths[0])})
+        wait_merged(vmm)
+        nodes = {node["node-name"]: node for node in vmm.do("query-named-block-nodes")}
+        assert nodes["level2"]["children"] == [{"child": "backing", "node-name": "level0"}]
+        assert nodes["level0"]["ro"]
+        vmm.do("block-stream", **{**job, "base-node": "level0", "x-file": vmm.add_fd(paths[3])})
+        wait_merged(vmm)
+        nodes = {node["node-name"]: node for node in vmm.do("query-named-block-nodes")}
+        assert nodes["level3"]["children"] == [{"child": "backing", "node-name": "level0"}] and nodes["level3"]["ro"]
+        for i in (1, 2):
+            vmm.do("blockdev-del", **{"node-name": f"level{i}"})
+    for path in (paths[0], paths[3]):
+        qemu_img("check", path)
+        assert "backing-filename" not in json.loads(qemu_img("info", "--output=json", path))
+    assert content(paths[0]) == [2, 2, 0, 0] and content(paths[3]) == [4, 0, 3, 4]
+
+
+def test_snapshots_inside_are_not_merged_into():
+    base, over = image("base.qcow2"), image("over.qcow2")
+    qemu_img("snapshot", "-c", "inside", over)
+    with Vmm(image("other.qcow2")) as vmm:
+        vmm.add_image("base", base, backing=None, **{"read-only": True})
+        vmm.add_image("over", over, backing="base")
+        vmm.fails("block-stream", "internal snapshots", device="over")
+
+
+tap([test_what_is_there, test_overlay, test_all_or_none, test_nodes_are_refused, test_size_and_limits,
+     test_what_is_only_read_is_merged_into, test_snapshots_inside_are_not_merged_into])

@@ -115,7 +115,7 @@ bool block_file_yield(const struct disk *b, int fd, bool readonly, GError **erro
         set_lock(own, F_UNLCK);
         done = readonly || set_lock(fd, F_WRLCK);
         if (!done)
-            set_lock(own, F_RDLCK);
+            block_file_return(b, fd);
     }
     return done ||
            hostel_fail(error, HOSTEL_ERROR_HOST,
@@ -126,6 +126,7 @@ void block_file_return(const struct disk *b, int fd)
 {
     set_lock(fd, F_RDLCK);
     block_file_share(b);
+    set_lock(fd, F_UNLCK); /* others may have its open file */
 }
 
 int block_file_dup(const struct disk *b)
