@@ -87,7 +87,7 @@ static void note_moment(const struct moment *m, const struct named *guest, const
 static bool create(struct moment *m, GError **error)
 {
     AUTO_STATE state = {0};
-    bool roused;
+    bool roused = false;
     json_t *snapshots = json_object_get(m->layers, "snapshots");
     g_autofree char *made_up = m->snapshot ? NULL : new_name(snapshots);
     const char *name = made_up ? made_up : m->snapshot;

@@ -199,6 +199,7 @@ def interrupted(name, *args):
 
 def test_asked_to_stop():
     """Ctrl-C while a guest is saved: it goes on, and nothing is left."""
+    (HERE / "a.saved").unlink(missing_ok=True)
     with Guest("a"):
         for args in (["snapshot", "create", "a"], ["clone", "a", "b"], ["save", "a", str(HERE / "a.saved")]):
             for _ in range(20):
