@@ -54,7 +54,9 @@ G_NORETURN static void child(const struct task *task, int fd)
 {
     GError *error = NULL;
     struct sandbox sandbox;
+    const int keep[] = {task->fd, task->out, fd};
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    fd_close_all_but(keep, G_N_ELEMENTS(keep));
     char *text = sandbox_enter_as(&sandbox, &parser, &error) ? task->act(task, &error) : NULL;
     if (text)
         answer(fd, '+', text);

@@ -31,8 +31,11 @@ static const uint32_t table_magic = 0x184d2a5e, foot_magic = 0x8f92eab1, frame_m
 
 enum { PAGE = 4096, THREADS_MAX = 64 };
 
-/* More than zstd ever makes of a chunk. */
-enum { PACKED_ROOM = PACKED_CHUNK + PACKED_CHUNK / 128 + 1024 };
+/* More than zstd ever makes of so many bytes (ZSTD_COMPRESSBOUND, a checksum). */
+static uint64_t packed_bound(uint64_t size)
+{
+    return size + size / 128 + 1024;
+}
 
 /* --- files --- */
 
@@ -217,7 +220,7 @@ static int pack_chunk(struct crew *crew, uint64_t i, uint8_t *in, uint8_t *out)
     if (zero && size == PACKED_CHUNK)
         frame = p->hole.frame;
     else
-        packed = compress_pack(COMPRESS_ZSTD_SUMMED, crew->work->level, in, size, out, PACKED_ROOM);
+        packed = compress_pack(COMPRESS_ZSTD_SUMMED, crew->work->level, in, size, out, packed_bound(size));
     if (packed < 0)
         return (int)packed;
     status = take_place(crew, i, (size_t)packed, size, &place);
@@ -255,7 +258,7 @@ static int pack(struct packing *p, const struct packed_work *work)
                         .chunk = pack_chunk,
                         .count = count,
                         .in_room = PACKED_CHUNK,
-                        .out_room = PACKED_ROOM,
+                        .out_room = packed_bound(PACKED_CHUNK),
                         .opaque = p};
     result = crew_work(&crew);
     return result ? result : write_table(p, count);
@@ -313,8 +316,8 @@ static bool take_rows(struct packed *p, const uint8_t *rows, size_t row, uint64_
 {
     for (uint64_t i = 0; i < p->count; i++) {
         const uint32_t packed = ld32le(rows + i * row), size = ld32le(rows + i * row + 4);
-        if (!packed || packed > end - p->place[i] || !size || size > PACKED_CHUNK_MAX ||
-            packed > 2 * PACKED_CHUNK_MAX)
+        if (!packed || packed > end - p->place[i] || packed > packed_bound(size) || !size ||
+            size > PACKED_CHUNK_MAX)
             return hostel_fail(error, HOSTEL_ERROR_INPUT,
                                "frame %" PRIu64 " of the compressed file, at byte %" PRIu64
                                ", cannot be %" PRIu32 " bytes for %" PRIu32,

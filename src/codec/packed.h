@@ -26,7 +26,7 @@
 
 enum {
     PACKED_CHUNK = 1 << 20,      /* bytes of the original in a frame that we write, */
-    PACKED_CHUNK_MAX = 8 << 20,  /* and in one that we read */
+    PACKED_CHUNK_MAX = 4 << 20,  /* and in one that we read */
     PACKED_FRAMES_MAX = 8 << 20, /* of one file */
 };
 
