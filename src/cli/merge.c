@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "cli/devices.h"
 #include "cli/fold.h"
 #include "cli/freeze.h"
 #include "cli/guest.h"
@@ -65,10 +66,23 @@ static bool same_file(const char *path, const struct stat *status)
     return path && !stat(path, &other) && other.st_dev == status->st_dev && other.st_ino == status->st_ino;
 }
 
+/* Do its layers lie over the file, perhaps those of a snapshot alone? */
+static bool lies_over(const struct named *guest, const struct stat *status)
+{
+    json_t *layers = layers_load(guest, NULL);
+    bool found = !layers; /* who knows */
+    for (size_t i = 0; i < json_array_size(json_object_get(layers, "images")); i++) {
+        g_autofree char *path = layers_image(guest, layers, i);
+        found |= same_file(path, status);
+    }
+    json_decref(layers);
+    return found;
+}
+
 /* Does the guest use the file, as an image or below one? */
 static bool uses(const struct named *guest, const struct stat *status)
 {
-    bool found = false;
+    bool found = lies_over(guest, status);
     g_autoptr(GPtrArray) images = guest_images(guest), words = guest_words(guest);
     for (guint i = 0; i < images->len; i++)
         found |= same_file(images->pdata[i], status);
@@ -80,7 +94,7 @@ static bool uses(const struct named *guest, const struct stat *status)
         for (unsigned i = 0; i < options.disks.count; i++)
             found |= same_file(disks[i].base.name, status);
     } else {
-        found = true; /* who knows */
+        found = true;
     }
     guest_options_fini(&options);
     return found;
@@ -296,7 +310,7 @@ static bool process_open(struct process *p, struct merging *m, GError **error)
     p->call = p->guest ? guest_call_open(m->name, GUEST_CALL_MS, error) : NULL;
     m->job = (struct merge_job){
         .guest = m->guest, .call = p->call, .layers = m->before, .progress = show, .opaque = m};
-    bool good = p->call && merge_job_clear(&m->job, error);
+    bool good = p->call && devices_agree(m->guest, p->call, error) && merge_job_clear(&m->job, error);
     for (size_t i = 0; good && i < json_array_size(json_object_get(m->before, "disks")); i++)
         good = trim(m, i, error);
     return good;

@@ -21,6 +21,7 @@
 #include "base/error.h"
 #include "block/block.h"
 #include "block/file.h"
+#include "cli/devices.h"
 #include "cli/layers.h"
 #include "cli/stop.h"
 #include "os/fd.h"
@@ -250,34 +251,42 @@ static bool follow(struct chain *c, const char *top, const json_t *layers, size_
     return found;
 }
 
-/* That of the device which has a layer of the disk; else that of the device with its number, whose layers are
+/* What the disk is called in the guest; owned, NULL = the guest does not have it. */
+static char *device_of(const struct merge_job *j, size_t disk)
+{
+    g_autofree char *image = layers_image(j->guest, j->layers, disk);
+    g_autoptr(GPtrArray) devices = devices_of(j->guest);
+    for (guint i = 0; image && i < devices->len; i++) {
+        const struct device_row *row = devices->pdata[i];
+        if (!row->net && !g_strcmp0(row->what, image))
+            return g_strdup(row->id);
+    }
+    return NULL;
+}
+
+/* That of the device which has a layer of the disk; else that of the device with its image, whose layers are
  * all merged already; else empty. */
 static bool find_chain(const struct merge_job *j, size_t disk, struct chain *c, GError **error)
 {
     json_t *devices = guest_call(j->call, "query-block", NULL, error), *device;
+    g_autofree char *id = device_of(j, disk);
+    const char *own = NULL;
     bool found = false;
     size_t i;
     c->nodes = devices ? guest_call(j->call, "query-named-block-nodes", NULL, error) : NULL;
     c->names = g_ptr_array_new();
     c->files = g_ptr_array_new();
-    if (!c->nodes) {
-        json_decref(devices);
-        return false;
-    }
     json_array_foreach(devices, i, device)
     {
         const char *top = text(json_object_get(device, "inserted"), "node-name");
         found = found || (top && follow(c, top, j->layers, disk));
+        if (id && !g_strcmp0(text(device, "device"), id))
+            own = top;
     }
-    if (!found) {
-        const char *top = text(json_object_get(json_array_get(devices, disk), "inserted"), "node-name");
-        g_autofree char *place = top ? place_name(find_node(c, top)) : NULL;
-        g_autofree char *image = layers_image(j->guest, j->layers, disk);
-        g_autofree char *name = image ? g_path_get_basename(image) : NULL;
-        follow(c, place && !g_strcmp0(place, name) ? top : "", j->layers, disk);
-    }
+    if (c->nodes && !found)
+        follow(c, own, j->layers, disk);
     json_decref(devices);
-    return true;
+    return c->nodes;
 }
 
 /* Where a layer is in it; its length when it is not there. */
