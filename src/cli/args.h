@@ -31,7 +31,8 @@ struct cli_option {
 struct cli_args {
     char **names; /* what is no option; ends with NULL; the array is owned */
     unsigned n;
-    bool all, attach, compress, console, follow, force, fresh, make_new, no_start, once, quiet, verify;
+    bool all, attach, compress, console, follow, force, fresh, internal, make_new, no_start, once, quiet,
+        verify;
     const char *output; /* "table" unless told otherwise */
     const char *name, *note, *progress, *disk, *net;
     double timeout, delay;

@@ -38,6 +38,8 @@ static const struct cli_option restore_options[] = {
     CLI_OPT_END,
 };
 static const struct cli_option snapshot_options[] = {
+    CLI_OPT(0, "internal", NULL, CLI_FLAG, internal,
+            "create: inside the images of its disks, all of them qcow2"),
     CLI_OPT('m', "note", "TEXT", CLI_TEXT, note, "create: what is to be remembered of it"),
     CLI_OPT('f', "force", NULL, CLI_FLAG, force, "revert: lose what the guest is now"),
     CLI_OPT(0, "no-start", NULL, CLI_FLAG, no_start, "revert: do not let it go on yet"),

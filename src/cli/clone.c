@@ -28,6 +28,7 @@
 #include "cli/guest.h"
 #include "cli/guest_run.h"
 #include "cli/guest_saved.h"
+#include "cli/inside.h"
 #include "cli/layers.h"
 #include "cli/stop.h"
 #include "cli/thin.h"
@@ -257,6 +258,14 @@ int clone_run_from(const struct guest_options *options)
         hostel_fail(&error, HOSTEL_ERROR_USAGE,
                     "guest '%s' has no snapshot '%.60s'; 'hostel snapshot list %s' lists them", guest->name,
                     snapshot, guest->name);
+    if (inside_is(moment)) {
+        hostel_fail(
+            &error, HOSTEL_ERROR_USAGE,
+            "snapshot '%.60s' is inside the images of guest '%s', which guests cannot share; go back to "
+            "it, and clone the guest, or make one without --internal",
+            snapshot, guest->name);
+        moment = NULL;
+    }
     struct named *to = !moment         ? NULL
                        : options->name ? named_open(options->name, &error)
                                        : named_open_new(&error);

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "block/block.h"
 #include "cli/image/image.h"
+#include "cli/inside.h"
 #include "os/fd.h"
 
 #define FILE_NAME "layers.json"
@@ -393,6 +394,7 @@ bool layers_apply(const struct named *guest, struct guest_options *options, GErr
             add_option(guest, options, number, json_string_value(file));
         }
     }
+    good = good && !inside_is_torn(guest, layers, error);
     json_decref(layers);
     return good;
 }

@@ -17,6 +17,8 @@
  * folder "current": "NAME" or null,                                  the snapshot it comes from "snapshots":
  * {"NAME": {"disks", "sizes", "devices", "parent", "time", "note"}}}
  *
+ * Snapshots inside the images (inside.h) are noted there as well.
+ *
  * It is written *before* a running guest goes on in a new layer. If that then does not happen, the empty
  * layer lies over what the guest writes to, and changes nothing. Files that nobody refers to are removed when
  * the guest's layers are changed the next time.

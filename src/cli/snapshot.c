@@ -15,24 +15,36 @@
 #include "cli/guest.h"
 #include "cli/guest_run.h"
 #include "cli/guest_saved.h"
+#include "cli/inside.h"
 #include "cli/layers.h"
 #include "cli/merge.h"
+#include "cli/snapshot_int.h"
 #include "cli/stop.h"
 #include "cli/table.h"
 #include "os/fd.h"
 
-/* What every action needs. */
-struct moment {
-    const struct cli_args *args;
-    const char *name;     /* of the guest */
-    const char *snapshot; /* NULL = none was given */
-    json_t *layers;
-};
-
-static json_t *find_snapshot(const struct moment *m, GError **error)
+/* What is noted of it, owned by the caller, or is found of one that somebody else made in the images. */
+static json_t *look_for(const struct moment *m, const struct guest_state *state)
 {
-    json_t *found =
-        m->snapshot ? json_object_get(json_object_get(m->layers, "snapshots"), m->snapshot) : NULL;
+    json_t *noted = json_object_get(json_object_get(m->layers, "snapshots"), m->snapshot);
+    if (noted)
+        return json_incref(noted);
+    AUTO(named) guest = named_look(m->name, NULL);
+    json_t *found = guest ? inside_found(guest, m->layers, state) : NULL;
+    json_t *snapshot = json_incref(json_object_get(found, m->snapshot));
+    json_decref(found);
+    if (!snapshot)
+        return NULL;
+    json_object_update_new(
+        snapshot, layers_moment(json_object_get(m->layers, "disks"), json_object_get(m->layers, "sizes")));
+    json_object_set_new(snapshot, "kind", json_string("internal"));
+    return snapshot;
+}
+
+/* Owned by the caller. */
+static json_t *find_snapshot(const struct moment *m, const struct guest_state *state, GError **error)
+{
+    json_t *found = m->snapshot ? look_for(m, state) : NULL;
     if (found)
         return found;
     if (!m->snapshot)
@@ -68,9 +80,8 @@ static bool check_new_name(const json_t *snapshots, const char *name, GError **e
                        name);
 }
 
-/* Adds a moment at which disks had these layers to the tree, below where the guest came from. */
-static void note_moment(const struct moment *m, const struct named *guest, const char *name,
-                        const json_t *disks)
+json_t *snapshot_note(const struct moment *m, const struct named *guest, const char *name,
+                      const json_t *disks)
 {
     g_autoptr(GDateTime) now = g_date_time_new_now_utc();
     g_autofree char *time = g_date_time_format_iso8601(now);
@@ -82,17 +93,14 @@ static void note_moment(const struct moment *m, const struct named *guest, const
     json_object_set_new(moment, "devices", devices_json(guest));
     json_object_set_new(json_object_get(m->layers, "snapshots"), name, moment);
     json_object_set_new(m->layers, "current", json_string(name));
+    return moment;
 }
 
-static bool create(struct moment *m, GError **error)
+static bool create_over(struct moment *m, const char *name, GError **error)
 {
     AUTO_STATE state = {0};
     bool roused = false;
-    json_t *snapshots = json_object_get(m->layers, "snapshots");
-    g_autofree char *made_up = m->snapshot ? NULL : new_name(snapshots);
-    const char *name = made_up ? made_up : m->snapshot;
-    AUTO(named)
-    guest = check_new_name(snapshots, name, error) ? freeze_rouse(m->name, &state, &roused, error) : NULL;
+    AUTO(named) guest = freeze_rouse(m->name, &state, &roused, error);
     if (!guest)
         return false;
     g_autofree char *folder = named_path(guest, "snapshots"), *path = layers_snapshot_path(guest, name);
@@ -106,13 +114,25 @@ static bool create(struct moment *m, GError **error)
     if (roused)
         freeze_settle(call, &state);
     if (taken)
-        note_moment(m, guest, name, disks);
+        snapshot_note(m, guest, name, disks);
     json_decref(disks);
     if (!taken || !layers_store(guest, m->layers, error))
         return false;
     layers_sweep(guest, m->layers);
     printf("%s\n", name);
     return true;
+}
+
+static bool create(struct moment *m, GError **error)
+{
+    json_t *snapshots = json_object_get(m->layers, "snapshots");
+    g_autofree char *made_up = m->snapshot ? NULL : new_name(snapshots);
+    const char *name = made_up ? made_up : m->snapshot;
+    if (m->args->internal && m->args->compress)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "--internal and --compress: what is inside an image is as it is; leave one out");
+    return check_new_name(snapshots, name, error) &&
+           (m->args->internal ? snapshot_inside_create : create_over)(m, name, error);
 }
 
 /* --- list --- */
@@ -147,16 +167,38 @@ static GArray *tree(json_t *snapshots)
     return out;
 }
 
-static double bytes_of(const struct named *guest, const char *name)
+static double bytes_of(const struct named *guest, const char *name, const json_t *snapshot)
 {
     g_autofree char *path = layers_snapshot_path(guest, name);
     struct stat status;
+    if (inside_is(snapshot))
+        return (double)json_integer_value(json_object_get(snapshot, "memory"));
     return stat(path, &status) ? 0 : (double)status.st_blocks * 512;
+}
+
+/* Notes of what is only in the images, too, but for this command alone. */
+static void add_found(const struct named *guest, const struct moment *m)
+{
+    AUTO_STATE state = {0};
+    guest_state_read(m->name, &state);
+    json_t *found = inside_found(guest, m->layers, &state), *row;
+    json_t *snapshots = json_object_get(m->layers, "snapshots");
+    const char *name;
+    json_object_foreach(found, name, row)
+    {
+        if (json_object_get(snapshots, name))
+            continue;
+        json_object_set_new(row, "kind", json_string("internal"));
+        json_object_set_new(row, "parent", json_null());
+        json_object_set_new(row, "note", json_string(""));
+        json_object_set(snapshots, name, row);
+    }
+    json_decref(found);
 }
 
 static void list_table(const struct named *guest, const struct moment *m)
 {
-    static const char *const titles[] = {"SNAPSHOT", "PARENT", "TIME", ">MEMORY", "NOTE", NULL};
+    static const char *const titles[] = {"SNAPSHOT", "KIND", "PARENT", "TIME", ">MEMORY", "NOTE", NULL};
     struct table *t = table_new(titles);
     json_t *snapshots = json_object_get(m->layers, "snapshots");
     const char *current = json_string_value(json_object_get(m->layers, "current"));
@@ -165,11 +207,13 @@ static void list_table(const struct named *guest, const struct moment *m)
         const struct branch *branch = &g_array_index(branches, struct branch, i);
         const char *name = branch->name;
         const json_t *snapshot = json_object_get(snapshots, name);
-        g_autofree char *memory = table_bytes(bytes_of(guest, name));
-        g_autofree char *shown = g_strdup_printf("%*s%s%s", (int)(2 * branch->depth), "", name,
+        g_autofree char *memory = table_bytes(bytes_of(guest, name, snapshot));
+        g_autofree char *valid = g_strescape(name, NULL);
+        g_autofree char *shown = g_strdup_printf("%*s%s%s", (int)(2 * branch->depth), "", valid,
                                                  !g_strcmp0(name, current) ? " *" : "");
         const char *parent = json_string_value(json_object_get(snapshot, "parent"));
-        table_add(t, (const char *const[]){shown, parent ? parent : "-",
+        table_add(t, (const char *const[]){shown, inside_is(snapshot) ? "internal" : "external",
+                                           parent ? parent : "-",
                                            json_string_value(json_object_get(snapshot, "time")), memory,
                                            json_string_value(json_object_get(snapshot, "note"))});
     }
@@ -184,11 +228,12 @@ static json_t *list_json(const struct named *guest, const struct moment *m)
     for (guint i = 0; i < branches->len; i++) {
         const char *name = g_array_index(branches, struct branch, i).name;
         json_t *snapshot = json_object_get(snapshots, name);
-        json_array_append_new(out, json_pack("{s:s,s:O,s:O,s:O,s:f,s:b}", "name", name, "parent",
-                                             json_object_get(snapshot, "parent"), "time",
-                                             json_object_get(snapshot, "time"), "note",
-                                             json_object_get(snapshot, "note"), "memory",
-                                             bytes_of(guest, name), "current", !g_strcmp0(current, name)));
+        json_array_append_new(
+            out, json_pack("{s:s,s:s,s:O,s:O,s:O,s:f,s:b}", "name", name, "kind",
+                           inside_is(snapshot) ? "internal" : "external", "parent",
+                           json_object_get(snapshot, "parent"), "time", json_object_get(snapshot, "time"),
+                           "note", json_object_get(snapshot, "note"), "memory",
+                           bytes_of(guest, name, snapshot), "current", !g_strcmp0(current, name)));
     }
     return out;
 }
@@ -196,8 +241,10 @@ static json_t *list_json(const struct named *guest, const struct moment *m)
 static void list_names(const struct moment *m)
 {
     g_autoptr(GArray) branches = tree(json_object_get(m->layers, "snapshots"));
-    for (guint i = 0; i < branches->len; i++)
-        printf("%s\n", g_array_index(branches, struct branch, i).name);
+    for (guint i = 0; i < branches->len; i++) {
+        g_autofree char *shown = g_strescape(g_array_index(branches, struct branch, i).name, NULL);
+        printf("%s\n", shown); /* one in an image may be called anything */
+    }
 }
 
 static bool list(struct moment *m, GError **error)
@@ -205,6 +252,7 @@ static bool list(struct moment *m, GError **error)
     AUTO(named) guest = named_look(m->name, error);
     if (!guest)
         return false;
+    add_found(guest, m);
     if (!strcmp(m->args->output, "json")) {
         table_json(list_json(guest, m));
     } else if (!strcmp(m->args->output, "name")) {
@@ -223,6 +271,7 @@ static bool go_back(const struct named *guest, const struct moment *m, json_t *s
     const json_t *sizes = json_object_get(snapshot, "sizes");
     json_object_update_new(m->layers, layers_moment(json_object_get(snapshot, "disks"), sizes));
     json_object_set_new(m->layers, "current", json_string(m->snapshot));
+    json_object_del(m->layers, "reverting"); /* in images that are no longer the last */
     for (size_t i = 0; i < json_array_size(sizes); i++) {
         const json_int_t size = json_integer_value(json_array_get(sizes, i));
         if (size > 0 && !layers_push(guest, m->layers, i, (uint64_t)size, error))
@@ -231,26 +280,14 @@ static bool go_back(const struct named *guest, const struct moment *m, json_t *s
     return layers_store(guest, m->layers, error);
 }
 
-static bool revert(struct moment *m, GError **error)
+static bool revert_over(struct moment *m, json_t *snapshot, const struct guest_state *state, GError **error)
 {
-    AUTO_STATE state = {0};
-    json_t *snapshot = find_snapshot(m, error);
-    if (!snapshot || !guest_find(m->name, &state, error))
-        return false;
-    if (state.live && !m->args->force)
-        return hostel_fail(error, HOSTEL_ERROR_USAGE,
-                           "guest '%s' is %s, and what it is now would be lost; --force kills it first",
-                           m->name, state.status);
-    if (state.live && !guest_kill(m->name, error))
+    if (state->live && !guest_kill(m->name, error))
         return false;
     AUTO(named) guest = named_open_made(m->name, error);
     g_autofree char *saved = guest ? guest_saved_path(guest) : NULL;
     if (!guest)
         return false;
-    if (saved && !m->args->force)
-        return hostel_fail(error, HOSTEL_ERROR_USAGE,
-                           "guest '%s' is saved, and that would be lost; --force does it all the same",
-                           m->name);
     g_autofree char *path = layers_snapshot_path(guest, m->snapshot);
     devices_replace(guest, json_object_get(snapshot, "devices"));
     if (saved)
@@ -264,13 +301,40 @@ static bool revert(struct moment *m, GError **error)
                        m->name);
 }
 
+static bool revert(struct moment *m, GError **error)
+{
+    AUTO_STATE state = {0};
+    json_t *snapshot = guest_find(m->name, &state, error) ? find_snapshot(m, &state, error) : NULL;
+    const bool saved = snapshot && guest_saved_exists(m->name);
+    bool good = snapshot != NULL;
+    if (good && state.live && !m->args->force)
+        good = hostel_fail(error, HOSTEL_ERROR_USAGE,
+                           "guest '%s' is %s, and what it is now would be lost; --force does it all the same",
+                           m->name, state.status);
+    if (good && saved && !m->args->force)
+        good =
+            hostel_fail(error, HOSTEL_ERROR_USAGE,
+                        "guest '%s' is saved, and that would be lost; --force does it all the same", m->name);
+    if (good)
+        good = inside_is(snapshot) ? snapshot_inside_revert(m, snapshot, &state, error)
+                                   : revert_over(m, snapshot, &state, error);
+    json_decref(snapshot);
+    return good;
+}
+
 /* --- delete --- */
 
 static bool delete (struct moment *m, GError **error)
 {
+    AUTO_STATE state = {0};
     AUTO(named) guest = named_look(m->name, error);
-    if (!guest || !find_snapshot(m, error))
+    json_t *snapshot = guest && guest_find(m->name, &state, error) ? find_snapshot(m, &state, error) : NULL;
+    if (!snapshot)
         return false;
+    const bool gone = !inside_is(snapshot) || snapshot_inside_delete(m, snapshot, error);
+    json_decref(snapshot);
+    if (!gone || !json_object_get(json_object_get(m->layers, "snapshots"), m->snapshot))
+        return gone;
     g_autofree char *path = layers_snapshot_path(guest, m->snapshot);
     layers_forget(m->layers, m->snapshot);
     if (!guest_saved_keep(guest, path, error) || !layers_store(guest, m->layers, error))
@@ -279,16 +343,43 @@ static bool delete (struct moment *m, GError **error)
     return true;
 }
 
+/* What a snapshot inside a layer does not have itself it reads from those below: fold.h looks after those
+ * that are noted. */
+static bool check_noted(const struct moment *m, const struct guest_state *state, GError **error)
+{
+    AUTO(named) guest = named_look(m->name, error);
+    json_t *found = guest ? inside_found(guest, m->layers, state) : NULL, *row;
+    const char *name;
+    bool good = found != NULL;
+    json_object_foreach(found, name, row)
+    {
+        if (good && !json_object_get(json_object_get(m->layers, "snapshots"), name))
+            good =
+                hostel_fail(error, HOSTEL_ERROR_USAGE,
+                            "the images of guest '%s' have a snapshot '%.60s' inside that is not Hostel's; "
+                            "'hostel snapshot delete %s NAME' removes it",
+                            m->name, name, m->name);
+    }
+    json_decref(found);
+    return good;
+}
+
 static bool merge(struct moment *m, GError **error)
 {
-    const json_t *snapshot = m->snapshot ? find_snapshot(m, error) : NULL;
-    if (!g_strcmp0(json_string_value(json_object_get(snapshot, "kind")), "internal"))
+    AUTO_STATE state = {0};
+    if (!guest_find(m->name, &state, error))
+        return false;
+    json_t *snapshot = m->snapshot ? find_snapshot(m, &state, error) : json_null();
+    const bool inside = inside_is(snapshot);
+    json_decref(snapshot);
+    if (inside)
         return hostel_fail(
             error, HOSTEL_ERROR_USAGE,
             "snapshot '%s' is inside images, and has no layers; 'hostel snapshot delete %s %s' "
             "removes it",
             m->snapshot, m->name, m->snapshot);
-    return (!m->snapshot || snapshot) && merge_layers(m->args, m->name, m->snapshot, m->layers, error);
+    return snapshot && check_noted(m, &state, error) &&
+           merge_layers(m->args, m->name, m->snapshot, m->layers, error);
 }
 
 /* --- the command --- */

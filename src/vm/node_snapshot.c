@@ -125,20 +125,18 @@ static bool clear_state(const struct vm_node *node, GError **error)
                        node->name, g_strerror(-status));
 }
 
-/* By its id, since another's id may be what this one is called. */
-static bool remove_one(const struct vm_node *node, const char *tag, bool *found, GError **error)
+/* If it is there. By its id, since another's id may be what this one is called. */
+static bool remove_one(const struct vm_node *node, const char *tag, GError **error)
 {
     g_autoptr(GPtrArray) all = list(node, error);
     const struct block_snapshot *s = all ? find(all, tag) : NULL;
-    *found = s != NULL;
     return all && (!s || node->driver->image->snapshot_delete(node->disk, s->id, error));
 }
 
 static void remove_quietly(const struct vm_node *node, const char *tag)
 {
     g_autoptr(GError) error = NULL;
-    bool found;
-    if (!remove_one(node, tag, &found, &error))
+    if (!remove_one(node, tag, &error))
         g_clear_error(&error); /* it stays, and does no harm */
 }
 
@@ -210,19 +208,14 @@ bool vm_snapshots_remove(struct vm_nodes *n, const struct vm_snapshot *s, GError
     g_autoptr(GPtrArray) disks = find_disks(n, s, error);
     if (!disks)
         return false;
-    bool ok = true, any = false;
+    bool ok = true;
     close_all(disks);
     for (guint i = disks->len; i-- > 0;) {
         const struct vm_node *node = disks->pdata[i];
         GError **first = ok ? error : NULL;
-        bool found = false;
-        ok &= vm_node_check_free(node, "delete a snapshot of", first) &&
-              remove_one(node, s->tag, &found, first);
-        any |= found;
+        ok &= vm_node_check_free(node, "delete a snapshot of", first) && remove_one(node, s->tag, first);
     }
     open_all(disks);
-    if (ok && !any)
-        return hostel_fail(error, HOSTEL_ERROR_USAGE, "no disk has a snapshot '%s'", s->tag);
     return ok;
 }
 

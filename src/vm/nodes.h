@@ -103,7 +103,8 @@ bool vm_snapshots_check(struct vm_nodes *n, const struct vm_snapshot *s, bool wa
 
 /* The disks are held. Take: all have it, or none; with a guest's state, the snapshot is there from the moment
  * on at which the image with the state has it, which is the last. Apply: all are at it, or all as before.
- * Remove: what is left when it fails is no snapshot any more. False with *error. */
+ * Remove: what is left when it fails is no snapshot any more; disks that have none are fine. False with
+ * *error. */
 bool vm_snapshots_take(struct vm_nodes *n, const struct vm_snapshot *s, GError **error);
 bool vm_snapshots_apply(struct vm_nodes *n, const struct vm_snapshot *s, GError **error);
 bool vm_snapshots_remove(struct vm_nodes *n, const struct vm_snapshot *s, GError **error);

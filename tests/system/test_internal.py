@@ -17,27 +17,9 @@ import time
 
 from blockdev import MIB, SCRATCH, Vmm, image, qemu_img
 from debian import BOOT, files, initramfs
-from guest import MONITOR, Skip, tap, until
+from guest import tap, until
+from load import LOAD, ext4
 
-# /dev/vda has a file system, /dev/vdb a number in its first sector; both are compared with memory.
-LOAD = """
-mkdir /mnt
-mount -t ext4 /dev/vda /mnt || exit 1
-i=0
-while :; do
-  i=$((i + 1))
-  printf '%-512d' $i | dd of=/dev/vdb conv=notrunc,fsync 2>/dev/null
-  echo "$i" > /mnt/file$((i % 50))
-  head -c 30000 /dev/urandom > /mnt/data$((i % 7))
-  md5sum /mnt/data$((i % 7)) > /mnt/sum$((i % 7))
-  [ $((i % 5)) = 0 ] && sync
-  echo 1 > /proc/sys/vm/drop_caches
-  [ "$(($(head -c 512 /dev/vdb)))" = $i ] || echo BROKEN disk
-  [ "$(cat /mnt/file$((i % 50)))" = $i ] || echo BROKEN file
-  md5sum -c /mnt/sum$((i % 7)) > /dev/null || echo BROKEN sum
-  echo "round $i"
-done
-"""
 BOTH = ["disk0", "disk1"]
 
 
@@ -141,4 +123,207 @@ def test_a_life():
     clean(first, second)
 
 
-tap([test_a_life])
+def test_refusals():
+    """As QEMU: the command is taken, and the job tells."""
+    first, second, raw = image("first.qcow2"), image("second.qcow2"), image("third.raw", form="raw")
+    qemu_img("snapshot", "-c", "disks-only", first)
+    qemu_img("snapshot", "-c", "disks-only", second)
+    with Guest(first, second, raw) as vmm:
+        vmm.good("save", "a")
+        vmm.bad("has a snapshot 'a' already", "save", "a")
+        vmm.bad("has a snapshot 'a' already", "save", "a", devices=["disk1"], vmstate="disk1")
+        vmm.bad("has no snapshot 'b'", "load", "b")
+        vmm.bad("there is no node", "save", "b", devices=[*BOTH, "disk7"])
+        vmm.bad("there is no node", "delete", "a", devices=["disk7"])
+        vmm.bad("format raw", "save", "b", devices=[*BOTH, "disk2"])
+        vmm.bad("one of the devices", "save", "b", vmstate="disk2")
+        vmm.bad("one of the devices", "save", "b", devices=[])
+        vmm.bad("disks alone", "load", "disks-only")
+        vmm.bad("disks alone", "load", "a", vmstate="disk1")
+        vmm.good("delete", "b")  # it is not there: as with QEMU
+        vmm.fails("snapshot-save", "cannot be called", **{"job-id": "1", "tag": "b", "vmstate": "disk0",
+                                                         "devices": BOTH})
+        vmm.fails("snapshot-save", "devices", **{"job-id": "x", "tag": "b", "vmstate": "disk0"})
+        assert vmm.status() == "running" and vmm.tags() == ["disks-only", "a"]
+        vmm.answers()
+        # The image that somebody's overlay lies over.
+        vmm.add_image("over", image("over.qcow2"), backing=None)
+        vmm.do("blockdev-snapshot", node="disk0", overlay="over")
+        vmm.bad("another image lies on it", "load", "a", devices=["disk0-image", "disk1"], vmstate="disk0-image")
+        vmm.good("save", "b")
+        vmm.good("load", "b")
+        vmm.answers()
+        vmm.quit()
+    clean(first, second)
+
+
+def test_names_like_numbers():
+    """A snapshot's name may be another's id."""
+    first = image("first.qcow2")
+    with Guest(first) as vmm:
+        for tag in ("3", "a", "b"):
+            vmm.good("save", tag, devices=["disk0"])
+        vmm.good("load", "3", devices=["disk0"])
+        vmm.good("delete", "3", devices=["disk0"])
+        assert vmm.tags() == ["a", "b"]
+        vmm.quit()
+    clean(first)
+
+
+def test_another_machine_or_damage():
+    """Found out before anything changes: the guest goes on."""
+    first = image("first.qcow2")
+    with Guest(first) as vmm:
+        vmm.good("save", "a", devices=["disk0"])
+        vmm.quit()
+    with Guest(first, memory="32M") as vmm:
+        vmm.bad("of memory and is given", "load", "a", devices=["disk0"])
+        assert vmm.status() == "running"
+        vmm.answers()
+        vmm.quit()
+    whole = first.read_bytes()
+    place = whole.index(b"riscv-virt")  # of the state's section "machine"
+    first.write_bytes(whole[:place] + b"X" + whole[place + 1:])
+    with Guest(first) as vmm:
+        vmm.bad("checksum", "load", "a", devices=["disk0"])
+        vmm.answers()
+        vmm.quit()
+    place = whole.index(b"ready")  # in the saved memory
+    first.write_bytes(whole[:place] + b"X" + whole[place + 1:])
+    with Guest(first) as vmm:
+        vmm.bad("checksum", "load", "a", devices=["disk0"])
+        assert vmm.status() == "running"
+        vmm.answers()
+        vmm.quit()
+
+
+class Writer(Guest):
+    """Linux under the load."""
+
+    def __init__(self, first, second, *args, cpus=1):
+        boot = {"kernel": (files() / "kernel", os.O_RDONLY),
+                "initrd": (initramfs(LOAD, "virtio,ext4"), os.O_RDONLY)}
+        self.seen = b""
+        super().__init__(first, second, boot=boot, memory="128M",
+                         args=["--append", "console=ttyS0 quiet", "--cpus", str(cpus), *args])
+        self.console.settimeout(BOOT)
+
+    def hear(self, until_seen):
+        while not until_seen():
+            data = self.console.recv(65536)
+            assert data, self.seen[-500:]
+            self.seen += data
+            assert b"BROKEN" not in self.seen and b"panic" not in self.seen, self.seen[-2000:]
+
+    def rounds(self, count):
+        """So many more; the number of the last."""
+        self.seen = b""
+        found = re.compile(rb"round (\d+)\s")
+        self.hear(lambda: len(found.findall(self.seen)) >= count)
+        return int(found.findall(self.seen)[-1])
+
+
+def test_linux_under_load():
+    first, second = ext4(pathlib.Path(SCRATCH.name) / "fs.qcow2"), image("second.qcow2")
+    with Writer(first, second, cpus=2) as vmm:
+        at = vmm.rounds(4)
+        vmm.good("save", "early")
+        for turn in range(3):
+            later = vmm.rounds(5)
+            assert later > at
+            vmm.good("load", "early")
+            back = vmm.rounds(1)
+            assert at <= back < later, (turn, at, back, later)
+            vmm.rounds(3)
+            vmm.good("save", f"turn{turn}")
+        vmm.good("delete", "turn1")
+        vmm.good("load", "turn0")
+        vmm.rounds(3)
+        vmm.quit()
+    assert listed(first) == listed(second) == ["early", "turn0", "turn2"]
+    clean(first, second)
+    # What each snapshot has of the file system is whole, once its journal was looked at.
+    fsck = shutil.which("e2fsck", path=os.environ["PATH"] + ":/usr/sbin:/sbin")
+    raw = pathlib.Path(SCRATCH.name) / "look.img"
+    for tag in listed(first):
+        qemu_img("convert", "-l", f"snapshot.name={tag}", "-f", "qcow2", "-O", "raw", first, raw)
+        assert subprocess.run([fsck, "-fy", raw], capture_output=True, check=False).returncode in (0, 1)
+        assert subprocess.run([fsck, "-fn", raw], capture_output=True, check=False).returncode == 0
+    with Writer(first, second, "--paused", cpus=2) as vmm:
+        vmm.good("load", "early")
+        vmm.do("cont")
+        assert vmm.rounds(3) < later + 100
+        vmm.quit()
+    clean(first, second)
+
+
+def test_meanwhile():
+    """While one is taken the guest cannot be let go, reset, saved or changed; a cancelled one leaves nothing."""
+    first, second = ext4(pathlib.Path(SCRATCH.name) / "fs.qcow2"), image("second.qcow2")
+    with Writer(first, second) as vmm:
+        vmm.rounds(1)
+        refused = cancelled = 0
+        for turn in range(20):
+            job = f"job{turn}"
+            vmm.do("snapshot-save", **{"job-id": job, "tag": job, "vmstate": "disk0", "devices": BOTH})
+            answers = [vmm.command("cont"), vmm.command("system_reset")] if turn % 2 else [
+                vmm.command("block-commit", device="disk0"), vmm.command("block_resize", device="disk0", size=MIB),
+                vmm.command("job-cancel", id=job)]
+            until(lambda: [row for row in vmm.do("query-jobs") if row["status"] == "concluded"], "the job's end", BOOT)
+            failed = vmm.do("query-jobs")[0].get("error")
+            vmm.do("job-dismiss", id=job)
+            if not turn % 2:
+                assert failed is None or "cancelled" in failed, failed
+                cancelled += failed is not None
+                assert (job in vmm.tags()) == (job in vmm.tags(1)) == (failed is None)
+            else:
+                refused += all("under way" in answer.get("error", {}).get("desc", "") for answer in answers)
+            if any("return" in answer for answer in answers[:2]):
+                break  # the job was faster, which did what it says
+        vmm.quit()
+    if turn == 19:
+        assert refused and cancelled, (refused, cancelled)
+    clean(first, second)
+
+
+def test_killed():
+    """The VMM dies at any moment of one: the images are whole, and have the snapshot or can have it."""
+    first, second = ext4(pathlib.Path(SCRATCH.name) / "fs.qcow2"), image("second.qcow2")
+    kills = int(os.environ.get("HOSTEL_KILLS", "6"))
+    for turn in range(kills):
+        with Writer(first, second, *(["--paused"] if turn else [])) as vmm:
+            if turn:
+                vmm.good("load", "start")
+                vmm.do("cont")
+            vmm.rounds(1)
+            if not turn:
+                vmm.good("save", "start")
+            vmm.do("snapshot-save" if turn % 2 else "snapshot-load",
+                   **{"job-id": "x", "tag": "killed" if turn % 2 else "start", "vmstate": "disk0", "devices": BOTH})
+            time.sleep(0.3 * turn / kills)  # any moment will do
+            vmm.process.kill()
+            vmm.process.wait()
+        for path in (first, second):
+            done = subprocess.run(["qemu-img", "check", "-f", "qcow2", path], check=False, capture_output=True,
+                                  text=True)
+            # Clusters counted too often at most, of which a flag may say that they are not.
+            wrong = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("ERROR")]
+            assert all("OFLAG_COPIED" in line and "refcount=1" not in line for line in wrong), done
+        assert "start" in listed(first) and "start" in listed(second)
+        if "killed" in listed(first):  # with the state: the last that gets it
+            assert "killed" in listed(second)
+        tag = "killed" if "killed" in listed(first) else "start"
+        with Writer(first, second, "--paused") as vmm:
+            vmm.good("load", tag)
+            vmm.do("cont")
+            vmm.rounds(2)
+            vmm.good("delete", "killed")
+            vmm.good("delete", "hostel-undo")
+            vmm.quit()
+    for path in (first, second):
+        qemu_img("check", "-q", "-r", "all", path)
+    clean(first, second)
+
+
+tap([test_a_life, test_refusals, test_names_like_numbers, test_another_machine_or_damage, test_linux_under_load,
+     test_meanwhile, test_killed])

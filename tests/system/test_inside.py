@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Copyright (C) the Hostel authors
+"""`hostel snapshot create --internal` and what goes with it: guests that run, stand, are saved or off; layers over such
+snapshots; commands and processes that are killed. The guest compares its disks with what it remembers."""
+
+import json
+import os
+import pathlib
+import random
+import re
+import signal
+import subprocess
+import tempfile
+import time
+
+from blockdev import MIB, image, qemu_img
+from debian import BOOT, files, initramfs
+from guest import HOSTEL, hostel, tap, until
+from load import LOAD, ext4
+
+SCRATCH = tempfile.TemporaryDirectory(prefix="hostel-inside-")
+HERE = pathlib.Path(SCRATCH.name)
+RUNTIME = HERE / "run"
+RUNTIME.mkdir(mode=0o700)
+os.environ["XDG_DATA_HOME"] = f"{HERE}/data"
+os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME)
+GUESTS = HERE / "data/hostel/guests"
+KILLS = int(os.environ.get("HOSTEL_KILLS", "6"))
+
+
+def good(*args, **more):
+    done = hostel(*args, **more)
+    assert done.returncode == 0, (args, done)
+    return done.stdout
+
+
+def bad(word, *args):
+    """Refused, with a reason on one line."""
+    done = hostel(*args)
+    assert done.returncode and done.stderr.count("\n") == 1 and word in done.stderr, (args, done)
+
+
+def row(name):
+    return {one["name"]: one for one in json.loads(good("ps", "-a", "-o", "json"))}[name]
+
+
+def status(name):
+    return row(name)["status"]
+
+
+def said(name):
+    """What the guest has said in all its runs."""
+    journals = sorted(GUESTS.glob(f"{name}/console.log*"), reverse=True)
+    return "".join(path.read_text(errors="replace") for path in journals)
+
+
+def last_round(name):
+    rounds = re.findall(r"round (\d+)\s", said(name))
+    return int(rounds[-1]) if rounds else 0
+
+
+def goes_on(name):
+    """Wait until it has got on for three more rounds, whatever their numbers; it found nothing wrong. The first."""
+    before = said(name).count("round ")
+    until(lambda: said(name).count("round ") >= before + 3 or "BROKEN" in said(name) or "panic" in said(name),
+          f"{name}: {said(name)[-300:]}", BOOT)
+    text = said(name)
+    assert "BROKEN" not in text and "panic" not in text, text[-2000:]
+    return int(re.findall(r"round (\d+)\s", text)[before])
+
+
+def snapshots(name):
+    return {row["name"]: row for row in json.loads(good("snapshot", "list", "-o", "json", name))}
+
+
+class Guest:
+    """One that writes to two qcow2 images; nothing is left of it."""
+
+    def __init__(self, name):
+        self.name, self.disks = name, [ext4(HERE / f"{name}-fs.qcow2"), image(f"{name}-number.qcow2")]
+        good("run", "-d", "--name", name, "--isa", "riscv64", "--memory", "128M", "--kernel", files() / "kernel",
+             "--initrd", initramfs(LOAD, "virtio,ext4"), "--append", "console=ttyS0 quiet",
+             *(word for disk in self.disks for word in ("--disk", f"file={disk},format=qcow2")))
+
+    def __enter__(self):
+        goes_on(self.name)
+        return self
+
+    def __exit__(self, *unused):
+        for path in GUESTS.iterdir():
+            if not path.name.startswith("."):
+                hostel("rm", "--force", path.name)
+        assert not [path for path in GUESTS.iterdir() if not path.name.startswith(".")]
+
+    def clean(self):
+        """Off: QEMU finds nothing wrong with the images."""
+        for disk in self.disks:
+            qemu_img("check", "-q", disk)
+
+    def listed(self):
+        return [[row["name"] for row in json.loads(qemu_img("info", "-U", "--output=json", disk)).get("snapshots", [])]
+                for disk in self.disks]
+
+
+def test_running_and_paused():
+    with Guest("a") as guest:
+        assert good("snapshot", "create", "--internal", "-m", "first of all", "a", "one") == "one\n"
+        assert status("a") == "running" and guest.listed() == [["one"], ["one"]]
+        at = goes_on("a")
+        good("pause", "a")
+        good("snapshot", "create", "--internal", "a", "two")
+        assert status("a") == "paused"
+        good("resume", "a")
+        bad("there is a snapshot", "snapshot", "create", "--internal", "a", "one")
+        rows = snapshots("a")
+        assert [rows[name]["kind"] for name in ("one", "two")] == ["internal"] * 2, rows
+        assert rows["one"]["parent"] is None and rows["two"]["parent"] == "one" and rows["two"]["current"]
+        assert rows["one"]["note"] == "first of all" and rows["one"]["memory"] > 100 * MIB
+        assert "internal" in good("snapshot", "list", "a")
+        goes_on("a")
+        bad("--force", "snapshot", "revert", "a", "one")
+        good("snapshot", "revert", "--force", "a", "one")
+        assert status("a") == "running" and goes_on("a") <= at + 1 and snapshots("a")["one"]["current"]
+        # Back, and put away; from there it goes on.
+        good("snapshot", "revert", "--force", "--no-start", "a", "two")
+        assert status("a") == "saved"
+        seen = last_round("a")
+        good("start", "a")
+        assert goes_on("a") <= seen + 1
+        good("snapshot", "delete", "a", "one")
+        assert guest.listed() == [["two"], ["two"]] and list(snapshots("a")) == ["two"]
+        assert snapshots("a")["two"]["parent"] is None
+        bad("has no snapshot", "snapshot", "delete", "a", "one")
+        good("kill", "a")
+        guest.clean()
+        # Of one that is off: its memory is there, its disks go back.
+        good("snapshot", "revert", "a", "two")
+        goes_on("a")
+        good("kill", "a")
+        good("snapshot", "delete", "a", "two")
+        assert guest.listed() == [[], []]
+        guest.clean()
+
+
+def test_off_and_saved():
+    with Guest("a") as guest:
+        goes_on("a")
+        good("kill", "a")
+        good("snapshot", "create", "--internal", "a", "disks")
+        assert snapshots("a")["disks"]["memory"] == 0 and guest.listed() == [["disks"], ["disks"]]
+        good("start", "a")
+        goes_on("a")
+        good("save", "a")
+        good("snapshot", "create", "--internal", "a", "saved")
+        assert status("a") == "saved" and snapshots("a")["saved"]["memory"]
+        seen = last_round("a")
+        good("start", "a")
+        goes_on("a")
+        good("snapshot", "revert", "--force", "a", "saved")
+        assert goes_on("a") <= seen + 1
+        good("save", "a")
+        bad("is saved", "snapshot", "revert", "a", "disks")
+        good("snapshot", "revert", "--force", "--no-start", "a", "disks")
+        assert status("a") not in ("saved", "running")
+        good("start", "a")
+        goes_on("a")  # it has booted: what it remembers is what is there
+        good("save", "a")
+        good("snapshot", "revert", "--force", "a", "saved")
+        assert status("a") == "running" and goes_on("a") <= seen + 1
+        good("kill", "a")
+        assert not (GUESTS / "a/saved").exists()
+        good("snapshot", "revert", "a", "disks")
+        assert status("a") == "running"
+        good("kill", "a")
+        # Somebody else's.
+        for disk in guest.disks:
+            qemu_img("snapshot", "-c", "by qemu-img", disk)
+        qemu_img("snapshot", "-c", "one of two", guest.disks[0])
+        assert snapshots("a")["by qemu-img"]["kind"] == "internal" and "one of two" not in snapshots("a")
+        good("snapshot", "revert", "--no-start", "a", "by qemu-img")
+        good("snapshot", "delete", "a", "by qemu-img")
+        assert "by qemu-img" not in snapshots("a")
+        guest.clean()
+
+
+def test_with_layers():
+    """Layers over images with snapshots inside: what others need is not written to."""
+    with Guest("a") as guest:
+        good("snapshot", "create", "--internal", "a", "inside")
+        goes_on("a")
+        good("snapshot", "create", "a", "over")
+        goes_on("a")
+        bad("cannot go back", "snapshot", "revert", "--force", "a", "inside")
+        goes_on("a")
+        good("snapshot", "create", "--internal", "a", "above")  # inside the new layers
+        rows = snapshots("a")
+        assert [rows[name]["kind"] for name in ("inside", "over", "above")] == ["internal", "external", "internal"]
+        assert [rows[name]["parent"] for name in ("inside", "over", "above")] == [None, "inside", "over"]
+        assert guest.listed() == [["inside"], ["inside"]]
+        goes_on("a")
+        good("snapshot", "revert", "--force", "a", "above")
+        goes_on("a")
+        bad("cannot share", "run", "--from", "a/inside", "--name", "b", "-d")
+        bad("cannot share", "run", "--from", "a/above", "--name", "b", "-d")
+        good("clone", "a", "c")
+        goes_on("c")
+        bad("cannot go back", "snapshot", "revert", "--force", "a", "above")  # the clone needs it
+        good("run", "--from", "a/over", "--name", "d", "-d")
+        goes_on("d")
+        bad("stop it", "snapshot", "delete", "a", "inside")
+        good("snapshot", "revert", "--force", "a", "over")
+        goes_on("a")
+        assert snapshots("a")["above"]["kind"] == "internal"  # its layer is kept
+        for name in ("a", "c", "d"):
+            good("kill", name)
+        good("snapshot", "delete", "a", "inside")
+        good("snapshot", "delete", "a", "above")
+        assert guest.listed() == [[], []]
+        good("start", "a")
+        goes_on("a")
+        good("kill", "a")
+        guest.clean()
+
+
+def test_raw_is_refused():
+    raw = HERE / "raw.img"
+    with raw.open("wb") as file:
+        file.truncate(MIB)
+    with Guest("a") as guest:
+        good("kill", "a")
+        good("run", "-d", "--name", "b", "--isa", "riscv64", "--memory", "64M", "--kernel", files() / "kernel",
+             "--disk", f"file={guest.disks[0]},format=qcow2", "--disk", f"file={raw},format=raw")
+        bad("is of format raw", "snapshot", "create", "--internal", "b", "x")
+        assert status("b") == "running" and guest.listed()[0] == []
+        good("kill", "b")
+        bad("no qcow2", "snapshot", "create", "--internal", "b", "x")
+        good("run", "-d", "--name", "c", "--isa", "riscv64", "--memory", "64M", "--kernel", files() / "kernel")
+        bad("no disk", "snapshot", "create", "--internal", "c", "x")
+
+
+def test_killed():
+    """hostel, or the guest's process, at any moment of going back and of taking one: nothing is half."""
+    rand = random.Random(3)
+    with Guest("a") as guest:
+        good("snapshot", "create", "--internal", "a", "start")
+        for turn in range(KILLS):
+            goes_on("a")
+            words = ["revert", "--force", "a", "start"] if turn % 2 else ["create", "--internal", "a", f"new{turn}"]
+            pid = row("a")["pid"]
+            with subprocess.Popen([HOSTEL, "snapshot", *words], stdout=subprocess.DEVNULL,
+                                  stderr=subprocess.DEVNULL) as process:
+                time.sleep(rand.random() * 0.4)  # any moment will do
+                if turn % 4 < 2:
+                    process.kill()
+                else:
+                    os.kill(pid, signal.SIGKILL)
+                process.wait()
+            if turn % 4 < 2:
+                until(lambda: status("a") == "running", "the job's end", BOOT)
+            else:
+                until(lambda: status("a") == "crashed", status("a"), BOOT)
+                done = hostel("start", "a")
+                if done.returncode:
+                    assert "snapshot revert a start" in done.stderr, done
+                    good("snapshot", "revert", "a", "start")
+            for tag, found in snapshots("a").items():
+                assert found["memory"] and all(tag in tags for tags in guest.listed()), (tag, guest.listed())
+        # What a hostel that was killed has begun goes on for a moment.
+        until(lambda: hostel("snapshot", "revert", "--force", "a", "start").returncode == 0, "a revert", BOOT)
+        goes_on("a")
+        good("kill", "a")
+
+
+tap([test_running_and_paused, test_off_and_saved, test_with_layers, test_raw_is_refused, test_killed])
