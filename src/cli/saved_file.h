@@ -2,9 +2,9 @@
 /* Copyright (C) the Hostel authors */
 /* Files of saved guests, compressed or not, read without trusting whoever made them. */
 /*
- * A file may come from anywhere. So it is parsed, and unpacked, in a child that has given up its rights as a
- * guest's process does (os/sandbox.h) and keeps nothing but the file, a place for what comes out of it, and a
- * pipe for what is to be said.
+ * A file may come from anywhere. So it is parsed, and unpacked, in a child that has given up its rights (the
+ * first step of os/sandbox.h) and keeps nothing but the file, a place for what comes out of it, and a pipe
+ * for what is to be said.
  */
 #ifndef HOSTEL_CLI_SAVED_FILE_H
 #define HOSTEL_CLI_SAVED_FILE_H
@@ -15,9 +15,9 @@
 
 #include "cli/progress.h"
 
-/* What is kept in it about the guest, JSON as somebody wrote it; owned by the caller. NULL with *error when
- * it is no saved guest, is damaged, or tells nothing ("" then). verify: its memory, too, which reads all of
- * it. fd is borrowed, as below. */
+/* What is kept in it about the guest, JSON as somebody wrote it, or "" when that is nothing; owned by the
+ * caller. NULL with *error when it is no saved guest, or damaged. verify: its memory, too, which reads all of
+ * it. fd is borrowed. */
 char *saved_file_about(int fd, bool verify, GError **error);
 
 /* A file that can be mapped: fd itself, or, if it is compressed, a new one without a name, which replaces it.
