@@ -168,6 +168,8 @@ const struct qmp_command *const vm_command_tables[] = {
     vm_device_commands,
     vm_memory_commands,
     vm_net_commands,
+    vm_piece_commands,
+    vm_qom_commands,
     vm_save_commands,
     vm_snapshot_commands,
     vm_block_commands,

@@ -1,16 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
-/* Commands of the control socket: what the machine is and has; pieces of its memory; what it cannot do. */
-#include <errno.h>
-#include <fcntl.h>
-#include <inttypes.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "base/error.h"
-#include "control/fds.h"
-#include "os/fd.h"
+/* Commands of the control socket: what the machine is and has, and what it cannot do. */
 #include "vm/vm.h"
 
 /* --- what there is --- */
@@ -81,82 +71,6 @@ static json_t *inject_nmi(void *opaque G_GNUC_UNUSED, json_t *args G_GNUC_UNUSED
     return qmp_fail(error, QMP_ERROR_GENERIC, "this machine has no non-maskable interrupt");
 }
 
-/* --- pieces of memory --- */
-
-enum { PIECE = 64 * 1024 };
-
-/* One pmemsave, on the worker's thread. */
-struct piece {
-    struct vm_work work; /* first */
-    const struct mem *mem;
-    struct gpa from;
-    uint64_t size;
-    int fd;
-    struct qmp_request *request; /* held */
-    GError *error;
-};
-
-static bool write_all(int fd, const char *bytes, size_t size, GError **error)
-{
-    while (size) {
-        ssize_t n = write(fd, bytes, size);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return hostel_fail(error, HOSTEL_ERROR_HOST, "cannot write: %s", g_strerror(n ? errno : ENOSPC));
-        bytes += n;
-        size -= (size_t)n;
-    }
-    return true;
-}
-
-static void save_piece(struct vm_work *work)
-{
-    struct piece *p = (struct piece *)(void *)work;
-    static char bytes[PIECE]; /* there is one worker */
-    while (p->size) {
-        size_t size = (size_t)MIN(p->size, sizeof(bytes));
-        if (mem_read(p->mem, p->from, bytes, size)) {
-            hostel_fail(&p->error, HOSTEL_ERROR_USAGE,
-                        "not all of it is memory: nothing else is at 0x%" PRIx64, p->from.v);
-            return;
-        }
-        if (!write_all(p->fd, bytes, size, &p->error))
-            return;
-        p->from.v += size;
-        p->size -= size;
-    }
-}
-
-static void piece_saved(struct vm_work *work)
-{
-    struct piece *p = (struct piece *)(void *)work;
-    qmp_request_finish(p->request, p->error ? NULL : qmp_done(), p->error);
-    fd_close(&p->fd);
-    g_free(p);
-}
-
-static json_t *pmemsave(void *opaque, json_t *args, GError **error)
-{
-    struct vm *vm = opaque;
-    const char *name = json_string_value(json_object_get(args, "filename"));
-    AUTO_FD fd = control_fd_open(qmp_request_fds(qmp_request(vm->control)), name, O_WRONLY, error);
-    struct stat about;
-    if (fd < 0)
-        return NULL;
-    if (fstat(fd, &about) || !S_ISREG(about.st_mode))
-        return qmp_fail(error, QMP_ERROR_GENERIC, "%.80s is no regular file", name);
-    struct piece *p = g_new0(struct piece, 1);
-    *p = (struct piece){.work = {.run = save_piece, .done = piece_saved},
-                        .mem = vm->machine->mem,
-                        .from = {(uint64_t)json_integer_value(json_object_get(args, "val"))},
-                        .size = (uint64_t)json_integer_value(json_object_get(args, "size")),
-                        .fd = fd_steal(&fd),
-                        .request = qmp_request_hold(vm->control)};
-    vm_worker_submit(vm->worker, &p->work);
-    return NULL;
-}
-
 const struct qmp_command vm_about_commands[] = {
     {"query-uuid", NULL, "UuidInfo", QMP_OOB | QMP_EARLY, query_uuid},
     {"query-target", NULL, "TargetInfo", QMP_OOB | QMP_EARLY, query_target},
@@ -165,6 +79,5 @@ const struct qmp_command vm_about_commands[] = {
     {"query-iothreads", NULL, "[IOThreadInfo]", QMP_OOB | QMP_EARLY, query_iothreads},
     {"query-chardev", NULL, "[ChardevInfo]", QMP_OOB | QMP_EARLY, query_chardev},
     {"inject-nmi", NULL, NULL, 0, inject_nmi},
-    {"pmemsave", "val: uint64, size: size, filename: str", NULL, 0, pmemsave},
     {0},
 };

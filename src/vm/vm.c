@@ -423,6 +423,7 @@ void vm_free(struct vm *vm)
     stream_free(vm->console);
     qmp_server_free(vm->control);
     free_source(vm->power_source);
+    free_source(vm->stats_source);
     vm_notices_free(vm->notices);
     vm_actions_fini(vm);
     free_source(vm->signal_source);

@@ -59,6 +59,8 @@ struct vm {
     struct snapshot *snapshot; /* inside images, that is being taken or loaded; NULL */
     GSource *power_source, *signal_source;
     struct vm_notices *notices;
+    GSource *stats_source; /* asks for statistics of memory every so many seconds; NULL, 0 = nobody wants it */
+    unsigned stats_seconds;
     struct vm_actions actions;
     struct vm_dump *dump;   /* of memory: the last one, perhaps under way; NULL: there was none */
     _Atomic unsigned power; /* 0, or POWER_SEEN | event << 8 | code */
@@ -113,6 +115,8 @@ extern const struct qmp_command vm_dump_commands[];
 extern const struct qmp_command vm_job_commands[];
 extern const struct qmp_command vm_memory_commands[];
 extern const struct qmp_command vm_net_commands[];
+extern const struct qmp_command vm_piece_commands[];
+extern const struct qmp_command vm_qom_commands[];
 extern const struct qmp_command vm_save_commands[];
 extern const struct qmp_command vm_snapshot_commands[];
 extern const struct qmp_command *const vm_command_tables[];

@@ -5,9 +5,11 @@
 notice of a panic, and what is done about them."""
 
 import hashlib
+import json
 import os
 import socket
 import subprocess
+import tempfile
 
 from debian import BOOT, SCRATCH, files, initramfs
 from guest import VMM, Qmp, status_of, tap, until
@@ -97,6 +99,14 @@ def test_memory_comes_back():
         assert vmm.resident() < 200 * MIB + 8 * MIB
         stats = until(lambda: vmm.ask("x-query-balloon-stats")["stats"], "statistics", BOOT)
         assert 0 < stats["stat-free-memory"] < stats["stat-total-memory"] < 512 * MIB, stats
+        # The same as managers of QEMU's guests ask for it.
+        balloon = "/machine/peripheral/balloon0"
+        before = vmm.ask("qom-get", path=balloon, property="guest-stats")["last-update"]
+        vmm.ask("qom-set", path=balloon, property="guest-stats-polling-interval", value=1)
+        told = until(lambda: [answer for answer in [vmm.ask("qom-get", path=balloon, property="guest-stats")]
+                              if answer["last-update"] > before + 1], "fresh statistics", BOOT)[0]["stats"]
+        assert 0 < told["stat-free-memory"] < told["stat-total-memory"] < 512 * MIB, told
+        vmm.ask("qom-set", path=balloon, property="guest-stats-polling-interval", value=0)
         # And gets all of it again, to be used.
         vmm.ask("balloon", value=512 * MIB)
         until(lambda: vmm.ask("query-balloon")["actual"] == 512 * MIB, "the balloon let go", BOOT)
@@ -152,6 +162,28 @@ def test_memory_comes_back_from_a_restored_guest():
         vmm.say(b"\n")
         vmm.wait_for(b"again " + ZEROES)
         vmm.ask("quit")
+
+
+BANNER = r"""
+echo 0 > /proc/sys/kernel/kptr_restrict
+echo "banner $(awk '$3 == "linux_banner" {print $1}' /proc/kallsyms)"
+read -r line
+"""
+
+
+def test_virtual_addresses():
+    """A piece of the kernel's memory by its own addresses, while it waits."""
+    with Machine(BANNER, "") as vmm, tempfile.TemporaryFile() as file:
+        vmm.wait_for(b"banner ")
+        address = int(vmm.wait_for(b"\r\n"), 16)
+        message = json.dumps({"execute": "getfd", "arguments": {"fdname": "piece"}}).encode()
+        socket.send_fds(vmm.socket, [message], [file.fileno()])
+        assert vmm.answer() == {"return": {}}
+        vmm.ask("memsave", val=address - 6000 - (1 << 64), size=6100, filename="fd:piece")  # numbers have a sign
+        file.seek(0)
+        data = file.read()
+        assert len(data) == 6100 and data[6000:].startswith(b"Linux version "), data[6000:]
+        assert vmm.ask("query-status")["running"]
 
 
 def test_no_balloon():

@@ -295,6 +295,55 @@ def test_memory_to_a_file():
             assert error_class(vmm.command("pmemsave", val=address, size=1, filename=name)) == "GenericError", name
 
 
+def test_memory_by_virtual_addresses():
+    """Without translation, as in the monitor, they are the physical ones."""
+    address, text = first_segment(os.environ["MONITOR"])
+    with ready() as vmm, tempfile.TemporaryFile() as file:
+        for start, size in ((0, len(text)), (1, 1), (4095, 2)):
+            file.truncate(0)
+            hand_in(vmm, file, "memory")
+            assert vmm.command("memsave", val=address + start, size=size, filename="fd:memory") == {"return": {}}
+            data = os.pread(file.fileno(), len(text), 0)
+            assert len(data) == size and data.startswith(text[start:start + size])
+            file.seek(0)
+        for wrong in ({"val": address, "size": 1, "cpu-index": 1}, {"val": address, "size": 1, "cpu-index": -1},
+                      {"val": address, "size": 0}, {"val": address, "size": 1 << 40},
+                      {"val": 0xfffffff000, "size": 10}):
+            hand_in(vmm, file, "memory")
+            assert error_class(vmm.command("memsave", filename="fd:memory", **wrong)) == "GenericError", wrong
+            vmm.command("closefd", fdname="memory")
+        assert vmm.command("query-status")["return"]["running"]
+
+
+def test_objects():
+    balloon = "/machine/peripheral/balloon0"
+    with ready() as vmm:
+        def ask(command, **arguments):
+            return vmm.command(command, **arguments)["return"]
+
+        def names(path):
+            return {row["name"]: row["type"] for row in ask("qom-list", path=path)}
+
+        assert names("/") == {"type": "string", "machine": "child<machine>"}
+        assert names("/machine") == {"type": "string", "peripheral": "child<container>", "cpu[0]": "child<cpu>"}
+        assert names("/machine/peripheral") == {"type": "string", "balloon0": "child<virtio-balloon-device>"}
+        assert ask("qom-get", path=ask("query-cpus-fast")[0]["qom-path"], property="type") == "cpu"
+        stats = ask("qom-get", path=balloon, property="guest-stats")
+        assert stats["last-update"] == 0 and set(stats["stats"].values()) == {-1}
+        assert {"stat-free-memory", "stat-total-memory", "stat-available-memory"} <= set(stats["stats"])
+        assert ask("qom-get", path=balloon, property="guest-stats-polling-interval") == 0
+        assert ask("qom-set", path=balloon, property="guest-stats-polling-interval", value=3) == {}
+        assert ask("qom-get", path=balloon, property="guest-stats-polling-interval") == 3
+        for value in (-1, "3", 1 << 40, None, 1.5):
+            answer = vmm.command("qom-set", path=balloon, property="guest-stats-polling-interval", value=value)
+            assert error_class(answer) == "GenericError", value
+        assert "read only" in vmm.command("qom-set", path=balloon, property="guest-stats", value=1)["error"]["desc"]
+        assert error_class(vmm.command("qom-get", path=balloon, property="x")) == "GenericError"
+        for path in ("", "/machine/peripheral/", "/machine/peripheral/x", "/machine/cpu[1]", "/machine/cpu[0]x", "x"):
+            assert error_class(vmm.command("qom-list", path=path)) == "DeviceNotFound", path
+        assert ask("qom-set", path=balloon, property="guest-stats-polling-interval", value=0) == {}
+
+
 def test_what_the_machine_is():
     with ready() as vmm:
         assert vmm.command("query-target")["return"] == {"arch": "riscv64"}
