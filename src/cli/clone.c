@@ -22,6 +22,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "cli/chain.h"
 #include "cli/cli.h"
 #include "cli/devices.h"
 #include "cli/freeze.h"
@@ -218,8 +219,9 @@ int cli_clone(char **argv)
     AUTO(guest_call) call = layers ? guest_call_open(name, GUEST_CALL_MS, &error) : NULL;
     g_autofree char *file = g_strdup_printf(".clone-%08x", g_random_int());
     g_autofree char *path = guest ? named_path(guest, file) : NULL;
-    json_t *disks = call ? json_deep_copy(json_object_get(layers, "disks")) : NULL;
-    const bool frozen = call && freeze_guest(guest, call, layers, path, &args, &error);
+    const bool known = call && chain_trim(guest, call, layers, &error);
+    json_t *disks = known ? json_deep_copy(json_object_get(layers, "disks")) : NULL;
+    const bool frozen = known && freeze_guest(guest, call, layers, path, &args, &error);
     if (roused)
         freeze_settle(call, &state);
     code = frozen ? clone_moment(guest, disks, layers, path, &args) : cli_stop_code(cli_fail(error));

@@ -9,7 +9,6 @@
 
 #include "base/error.h"
 #include "block/file.h"
-#include "cli/devices.h"
 #include "cli/guest.h"
 #include "cli/guest_node.h"
 #include "cli/guest_run.h"
@@ -136,8 +135,7 @@ bool freeze_guest(const struct named *guest, struct guest_call *call, json_t *la
                   const struct cli_args *args, GError **error)
 {
     json_t *before = json_deep_copy(layers), *switches = json_array();
-    bool good = devices_agree(guest, call, error) && prepare_all(guest, call, layers, switches, error) &&
-                layers_store(guest, layers, error);
+    bool good = prepare_all(guest, call, layers, switches, error) && layers_store(guest, layers, error);
     const struct guest_save_how how = {.path = path,
                                        .about = guest_about(guest),
                                        .disks = json_array_size(switches) ? switches : NULL,

@@ -22,7 +22,7 @@ void freeze_settle(struct guest_call *call, const struct guest_state *state);
  * which are added to layers and stored. What layers held before is the disks as of that moment. The guest
  * goes on if it ran. False with *error: no state is there, and the guest goes on as before; its disks perhaps
  * in new layers. args say whether it is compressed and who sees how far it is; a signal stops it
- * (cli_stop_catch()). The layers' lock is held. */
+ * (cli_stop_catch()). The layers' lock is held, and they are what the guest has (chain_trim()). */
 bool freeze_guest(const struct named *guest, struct guest_call *call, json_t *layers, const char *path,
                   const struct cli_args *args, GError **error);
 

@@ -30,7 +30,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "cli/devices.h"
+#include "cli/chain.h"
 #include "cli/fold.h"
 #include "cli/freeze.h"
 #include "cli/guest.h"
@@ -277,25 +277,6 @@ static bool merge_layers_down(struct merging *m, GError **error)
 
 /* --- its process --- */
 
-/* A hostel that was killed while it took a moment has left layers that the guest did not get to. They are
- * empty, and not part of it any more when its process cannot go on in them either. */
-static bool trim(struct merging *m, size_t disk, GError **error)
-{
-    json_t *list = json_array_get(json_object_get(m->before, "disks"), disk);
-    const char *top;
-    bool known;
-    if (!merge_job_top(&m->job, disk, &top, &known, error))
-        return false;
-    for (size_t n; known && (n = json_array_size(list)) > 0; json_array_remove(list, n - 1)) {
-        const char *file = json_string_value(json_array_get(list, n - 1));
-        if (file == top)
-            break;
-        if (!merge_job_drop(&m->job, file, error))
-            return false;
-    }
-    return true;
-}
-
 /* What a merge needs of the guest's process. */
 struct process {
     struct guest_state state;
@@ -310,10 +291,7 @@ static bool process_open(struct process *p, struct merging *m, GError **error)
     p->call = p->guest ? guest_call_open(m->name, GUEST_CALL_MS, error) : NULL;
     m->job = (struct merge_job){
         .guest = m->guest, .call = p->call, .layers = m->before, .progress = show, .opaque = m};
-    bool good = p->call && devices_agree(m->guest, p->call, error) && merge_job_clear(&m->job, error);
-    for (size_t i = 0; good && i < json_array_size(json_object_get(m->before, "disks")); i++)
-        good = trim(m, i, error);
-    return good;
+    return p->call && merge_job_clear(&m->job, error) && chain_trim(m->guest, p->call, m->before, error);
 }
 
 static void process_close(struct process *p)

@@ -21,7 +21,7 @@
 #include "base/error.h"
 #include "block/block.h"
 #include "block/file.h"
-#include "cli/devices.h"
+#include "cli/chain.h"
 #include "cli/layers.h"
 #include "cli/stop.h"
 #include "os/fd.h"
@@ -168,136 +168,6 @@ static bool run_job(const struct merge_job *j, const struct fold *f, const char 
     return good && await(j, f, error);
 }
 
-/* --- what the process has --- */
-
-/* The guest's chain of a disk, the topmost first. */
-struct chain {
-    json_t *nodes;    /* of query-named-block-nodes; owned */
-    GPtrArray *names; /* of nodes, borrowed from nodes */
-    GPtrArray *files; /* their layers, borrowed likewise; NULL = no layer */
-};
-
-static void chain_fini(struct chain *c)
-{
-    json_decref(c->nodes);
-    if (c->names)
-        g_ptr_array_unref(c->names);
-    if (c->files)
-        g_ptr_array_unref(c->files);
-}
-#define AUTO_CHAIN __attribute__((cleanup(chain_fini))) struct chain
-
-static const json_t *find_node(const struct chain *c, const char *name)
-{
-    json_t *node;
-    size_t i;
-    json_array_foreach(c->nodes, i, node)
-    {
-        if (!g_strcmp0(text(node, "node-name"), name))
-            return node;
-    }
-    return NULL;
-}
-
-static const char *backing_of(const json_t *node)
-{
-    json_t *child;
-    size_t i;
-    json_array_foreach(json_object_get(node, "children"), i, child)
-    {
-        if (!g_strcmp0(text(child, "child"), "backing"))
-            return text(child, "node-name");
-    }
-    return NULL;
-}
-
-/* The name of the file that it was opened from, without its folder; owned. */
-static char *place_name(const json_t *node)
-{
-    const char *place = text(node, "file");
-    return place && *place ? g_path_get_basename(place) : NULL;
-}
-
-/* A layer's node is called like its file, or was opened from it when the guest was started. */
-static const char *file_of(const json_t *node, const json_t *layers, size_t disk)
-{
-    const json_t *list = json_array_get(json_object_get(layers, "disks"), disk);
-    g_autofree char *place = place_name(node);
-    json_t *file;
-    size_t i;
-    json_array_foreach(list, i, file)
-    {
-        const char *name = json_string_value(file);
-        if (!g_strcmp0(text(node, "node-name"), name) || !g_strcmp0(place, name))
-            return name;
-    }
-    return NULL;
-}
-
-/* The chain that begins at a node. Does it have a layer of the disk? */
-static bool follow(struct chain *c, const char *top, const json_t *layers, size_t disk)
-{
-    enum { DEPTH_MAX = 64 };
-    bool found = false;
-    g_ptr_array_set_size(c->names, 0);
-    g_ptr_array_set_size(c->files, 0);
-    for (const json_t *node; c->names->len < DEPTH_MAX && (node = find_node(c, top));
-         top = backing_of(node)) {
-        const char *file = file_of(node, layers, disk);
-        g_ptr_array_add(c->names, (gpointer)(uintptr_t)text(node, "node-name"));
-        g_ptr_array_add(c->files, (gpointer)(uintptr_t)file);
-        found |= file != NULL;
-    }
-    return found;
-}
-
-/* What the disk is called in the guest; owned, NULL = the guest does not have it. */
-static char *device_of(const struct merge_job *j, size_t disk)
-{
-    g_autofree char *image = layers_image(j->guest, j->layers, disk);
-    g_autoptr(GPtrArray) devices = devices_of(j->guest);
-    for (guint i = 0; image && i < devices->len; i++) {
-        const struct device_row *row = devices->pdata[i];
-        if (!row->net && !g_strcmp0(row->what, image))
-            return g_strdup(row->id);
-    }
-    return NULL;
-}
-
-/* That of the device which has a layer of the disk; else that of the device with its image, whose layers are
- * all merged already; else empty. */
-static bool find_chain(const struct merge_job *j, size_t disk, struct chain *c, GError **error)
-{
-    json_t *devices = guest_call(j->call, "query-block", NULL, error), *device;
-    g_autofree char *id = device_of(j, disk);
-    const char *own = NULL;
-    bool found = false;
-    size_t i;
-    c->nodes = devices ? guest_call(j->call, "query-named-block-nodes", NULL, error) : NULL;
-    c->names = g_ptr_array_new();
-    c->files = g_ptr_array_new();
-    json_array_foreach(devices, i, device)
-    {
-        const char *top = text(json_object_get(device, "inserted"), "node-name");
-        found = found || (top && follow(c, top, j->layers, disk));
-        if (id && !g_strcmp0(text(device, "device"), id))
-            own = top;
-    }
-    if (c->nodes && !found)
-        follow(c, own, j->layers, disk);
-    json_decref(devices);
-    return c->nodes;
-}
-
-/* Where a layer is in it; its length when it is not there. */
-static guint place_of(const struct chain *c, const char *file)
-{
-    guint i = 0;
-    while (i < c->files->len && g_strcmp0(c->files->pdata[i], file) != 0)
-        i++;
-    return i;
-}
-
 static bool is_gone(const struct fold *f, const char *file)
 {
     return file && g_ptr_array_find_with_equal_func(f->gone, file, g_str_equal, NULL);
@@ -324,7 +194,7 @@ static bool is_below(const struct merge_job *j, const struct fold *f, const stru
         return !g_strcmp0(file, f->below);
     g_autofree char *image = layers_image(j->guest, j->layers, f->disk);
     g_autofree char *name = image ? g_path_get_basename(image) : NULL;
-    g_autofree char *place = place_name(find_node(c, c->names->pdata[at]));
+    g_autofree char *place = chain_place(c, at);
     return name && !g_strcmp0(place, name);
 }
 
@@ -391,7 +261,7 @@ static bool merge_branch(const struct merge_job *j, const struct fold *f, const 
 {
     const char *below = ZEROES;
     for (guint i = 0; i < f->gone->len; i++)
-        if (place_of(c, f->gone->pdata[i]) < c->files->len)
+        if (chain_layer(c, f->gone->pdata[i]) < c->files->len)
             return fail_strange(j, f, error);
     remove_branch(j, f); /* of one that was killed */
     bool good = guest_call_do(j->call, "blockdev-add",
@@ -442,34 +312,14 @@ bool merge_job_clear(const struct merge_job *j, GError **error)
     return true;
 }
 
-bool merge_job_top(const struct merge_job *j, size_t disk, const char **top, bool *known, GError **error)
-{
-    AUTO_CHAIN c = {0};
-    if (!find_chain(j, disk, &c, error))
-        return false;
-    *known = c.files->len > 0;
-    *top = *known ? c.files->pdata[0] : NULL;
-    return true;
-}
-
-bool merge_job_drop(const struct merge_job *j, const char *file, GError **error)
-{
-    json_t *nodes = guest_call(j->call, "query-named-block-nodes", NULL, error);
-    const struct chain c = {.nodes = nodes};
-    const bool there = nodes && find_node(&c, file);
-    json_decref(nodes);
-    return nodes &&
-           (!there || guest_call_do(j->call, "blockdev-del", json_pack("{s:s}", "node-name", file), error));
-}
-
 bool merge_job_run(const struct merge_job *j, const struct fold *f, GError **error)
 {
     AUTO_CHAIN c = {0};
-    if (!find_chain(j, f->disk, &c, error))
+    if (!chain_find(j->guest, j->call, j->layers, f->disk, &c, error))
         return false;
     if (!f->into)
         return merge_down(j, f, &c, error);
-    const guint at = place_of(&c, f->into);
+    const guint at = chain_layer(&c, f->into);
     return at < c.files->len ? merge_up(j, f, &c, at, error) : merge_branch(j, f, &c, error);
 }
 

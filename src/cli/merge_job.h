@@ -24,12 +24,6 @@ struct merge_job {
 /* Ends what a hostel that was killed has left under way, and takes what it brought away from the process. */
 bool merge_job_clear(const struct merge_job *j, GError **error);
 
-/* The layer that the guest writes to, borrowed from layers; *top NULL: it writes to the image. *known false:
- * its process does not have the disk. False with *error. */
-bool merge_job_top(const struct merge_job *j, size_t disk, const char **top, bool *known, GError **error);
-/* Takes a layer that it does not write to away from its process. False: it is in use. */
-bool merge_job_drop(const struct merge_job *j, const char *file, GError **error);
-
 /* Does it, or finds it done. False with *error, also when cli_stopped; readers see what they saw. */
 bool merge_job_run(const struct merge_job *j, const struct fold *f, GError **error);
 

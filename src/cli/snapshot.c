@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "cli/chain.h"
 #include "cli/cli.h"
 #include "cli/devices.h"
 #include "cli/freeze.h"
@@ -109,8 +110,9 @@ static bool create_over(struct moment *m, const char *name, GError **error)
         hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", folder, g_strerror(errno));
     else
         call = guest_call_open(m->name, GUEST_CALL_MS, error);
+    const bool known = call && chain_trim(guest, call, m->layers, error);
     json_t *disks = json_deep_copy(json_object_get(m->layers, "disks"));
-    const bool taken = call && freeze_guest(guest, call, m->layers, path, m->args, error);
+    const bool taken = known && freeze_guest(guest, call, m->layers, path, m->args, error);
     if (roused)
         freeze_settle(call, &state);
     if (taken)

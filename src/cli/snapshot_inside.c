@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "cli/chain.h"
 #include "cli/freeze.h"
 #include "cli/guest.h"
 #include "cli/guest_run.h"
@@ -36,7 +37,8 @@ static bool create_live(struct moment *m, const char *name, json_int_t *memory, 
     bool roused;
     AUTO(named) guest = freeze_rouse(m->name, &state, &roused, error);
     AUTO(guest_call) call = guest ? guest_call_open(m->name, GUEST_CALL_MS, error) : NULL;
-    const bool taken = call && inside_live(call, INSIDE_SAVE, name, error);
+    const bool taken =
+        call && chain_trim(guest, call, m->layers, error) && inside_live(call, INSIDE_SAVE, name, error);
     json_t *found = taken ? inside_found(guest, m->layers, &state) : NULL;
     *memory = json_integer_value(json_object_get(json_object_get(found, name), "memory"));
     json_decref(found);
