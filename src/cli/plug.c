@@ -150,6 +150,11 @@ static char *complete(const struct plug *p, const char *word, struct guest_optio
                     p->guest->name);
         return NULL;
     }
+    if (id && !named_is_valid(id)) {
+        hostel_fail(error, HOSTEL_ERROR_USAGE,
+                    "'%.80s' is no name for a device: letters, digits, '.', '_' and '-'", id);
+        return NULL;
+    }
     if (net && (!strcmp(n->backend, "none") || n->fd)) {
         hostel_fail(error, HOSTEL_ERROR_USAGE,
                     n->fd ? "--net fd=: is for one run only; give name=INTERFACE"
@@ -288,7 +293,9 @@ static bool check_place(const struct plug *p, const struct device_row *row, GErr
 /* Of the guest that runs; it may have let go of it before. */
 static bool take_out(const struct plug *p, const char *id, double seconds, GError **error)
 {
-    return !plug_is_in(p->call, id) || plug_ask_out(p->call, p->guest->name, id, seconds, error);
+    return guest_call_do(p->call, "query-status", NULL,
+                         error) && /* else nothing would be told of it either */
+           (!plug_is_in(p->call, id) || plug_ask_out(p->call, p->guest->name, id, seconds, error));
 }
 
 static bool unplug_net(struct plug *p, const struct device_row *row, double seconds, GError **error)

@@ -96,6 +96,7 @@ bool plug_disk(struct guest_call *call, struct guest_options *options, GError **
         return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
                            "--disk %s=: not for a guest that runs%s; stop it first", never,
                            *never == 'f' ? ", where base= may name what the image lies over" : "");
+    plug_drop_disk(call, o->id, NULL); /* of one who was killed at it; in vain while there is such a disk */
     if (!launch_disk(options, 0, error) || !add_nodes(call, o, image, base, error))
         return false;
     const bool added = add_disk(call, o, image, error);
@@ -143,6 +144,7 @@ bool plug_net(struct guest_call *call, struct guest_options *options, int log, G
     struct net_options *n = options->nets.items;
     pid_t helper;
     /* A helper ends when nobody has the other end of its link any more. */
+    plug_drop_net(call, n->id); /* as with disks */
     if (!launch_network(n, log, true, &helper, error) || !add_back_end(call, n, error))
         return false;
     const bool added = add_card(call, n, error);

@@ -59,7 +59,8 @@ struct vm {
     struct snapshot *snapshot; /* inside images, that is being taken or loaded; NULL */
     GSource *power_source, *signal_source;
     struct vm_notices *notices;
-    GSource *stats_source; /* asks for statistics of memory every so many seconds; NULL, 0 = nobody wants it */
+    GSource
+        *stats_source; /* asks for statistics of memory every so many seconds; NULL, 0 = nobody wants it */
     unsigned stats_seconds;
     struct vm_actions actions;
     struct vm_dump *dump;   /* of memory: the last one, perhaps under way; NULL: there was none */

@@ -198,7 +198,7 @@ def test_completion_offers_guests():
             guest = pathlib.Path(folder) / "hostel/guests" / name
             guest.mkdir(parents=True)
             (guest / "definition").write_text("[guest]\nsystem=run\n")
-        for command in ("info", "start", "wait", "console", "logs", "rename", "set", "rm", "remove"):
+        for command in ("info", "start", "wait", "console", "logs", "rename", "set", "rm", "remove", "plug", "unplug"):
             assert complete("hostel", command, "") == {"web", "mail"}, command
             assert complete("hostel", command, "w") == {"web"}, command
         for command in ("pause", "resume", "reset", "shutdown", "stop", "kill", "top"):  # none is running
@@ -214,6 +214,19 @@ def test_completion_offers_guests():
         assert complete("hostel", "set", "web", "memory", "=", "") == set()
         assert complete("hostel", "run", "--name", "") == {"web", "mail"}
         del os.environ["XDG_DATA_HOME"]
+
+
+def test_completion_offers_devices():
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_DATA_HOME"] = folder
+        guest = pathlib.Path(folder) / "hostel/guests/web"
+        guest.mkdir(parents=True)
+        (guest / "definition").write_text("[guest]\nsystem=run\n[run]\nwords=--disk=file=/a,format=raw;--net=user;\n")
+        assert complete("hostel", "unplug", "web", "") == {"disk0", "net0"}
+        assert complete("hostel", "unplug", "web", "n") == {"net0"}
+        assert complete("hostel", "plug", "web", "--") >= {"--disk", "--net"}
+        assert complete("hostel", "plug", "web", "--disk", "for") == {"format="}
+        assert complete("hostel", "plug", "web", "--net", "") == {"user", "tap", "none"}
 
 
 def test_completion_offers_values():

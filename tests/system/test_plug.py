@@ -4,17 +4,20 @@
 """`hostel plug` and `unplug`: disks and network cards of guests with a name come and go; definitions follow.
 
 Two guests: a monitor, which looks at nothing, for what is refused and noted; and Debian's kernel with a shell, which
-uses what it is given through starts, saving, snapshots and clones.
+uses what it is given through starts, saving, snapshots and clones. HOSTEL_KILLS=N sets how often commands are killed at
+random moments (20).
 """
 
 import array
 import json
 import os
 import pathlib
+import random
 import re
 import socket
 import subprocess
 import tempfile
+import time
 
 from debian import BOOT, files, initramfs
 from guest import HOSTEL, MONITOR, SANITIZED, alive, children, hostel, tap, until
@@ -27,6 +30,7 @@ os.environ["XDG_DATA_HOME"] = f"{HERE}/data"
 os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME)
 GUESTS = HERE / "data/hostel/guests"
 SIZE = 8 << 20
+KILLS = int(os.environ.get("HOSTEL_KILLS", "20"))
 KEPT = b"hello from outside\n"
 
 
@@ -117,6 +121,7 @@ def test_refusals():
         bad("has 2 ports", "plug", name, "--disk", f"{other},format=raw,port=3")
         bad("follow", "plug", name, "--disk", f"{other},format=raw,follow=any")
         bad("already", "plug", name, "--disk", f"{other},format=raw,id=disk0")
+        bad("no name", "plug", name, "--disk", f"{other},format=raw,id=a b")
         bad("no card", "plug", name, "--net", "none")
         bad("no such interface", "plug", name, "--net", "tap,name=hostel-none")
         assert good("plug", name, "--disk", f"{other},format=raw,port=2") == "disk1\n"
@@ -204,6 +209,64 @@ def test_limits():
         good("plug", name, "--disk", f"{disk},format=raw,iops=500,bps-read=2M,readonly=on,serial=X1")
         inserted = qmp(name, ("query-block", {}))[0][0]["inserted"]
         assert (inserted["iops"], inserted["bps_rd"], inserted["ro"]) == (500, 2 << 20, True), inserted
+
+
+def test_chains():
+    """An image over another one, which is only read; images that name files are not followed."""
+    base, top, named = image("base.img"), HERE / "top.qcow2", HERE / "named.qcow2"
+    good("image", "create", "-f", "qcow2", top, str(SIZE))
+    with Monitor("chains", "--hotplug", "1") as name:
+        keys = f"{top},format=qcow2,base={base},base-format=raw"
+        bad("qcow2", "plug", name, "--disk", f"{image('raw.img')},format=qcow2,base={base},base-format=raw")
+        assert good("plug", name, "--disk", keys) == "disk0\n"
+        inserted = qmp(name, ("query-block", {}))[0][0]["inserted"]
+        assert inserted["backing_file_depth"] == 1 and not inserted["ro"]
+        good("save", name)
+        good("start", name)
+        good("unplug", name, "disk0")
+        assert qmp(name, ("query-named-block-nodes", {}))[0] == []
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-b", base, "-F", "raw", named], check=True)
+        bad("backing", "plug", name, "--disk", f"{named},format=qcow2")
+        assert qmp(name, ("query-named-block-nodes", {}))[0] == [] and devices(name) == []
+
+
+def test_guests_of_a_system():
+    """What a system brings itself is not in the words, and is there all the same."""
+    folder = GUESTS / "deb"
+    folder.mkdir(parents=True)
+    (folder / "definition").write_text("[guest]\nsystem=debian\n[run]\nwords=--hotplug=2;\n"
+                                       "[last]\nwords=--memory=1G;\n")
+    try:
+        assert devices("deb") == [("disk0", None), ("net0", None)]
+        bad("made with it", "unplug", "deb", "disk0")
+        assert good("plug", "deb", "--net", "user") == "net1\n"
+        assert words("deb", "net")[0] == "--net=user" and devices("deb")[1:] == [("net0", None), ("net1", 1)]
+        assert good("plug", "deb", "--disk", f"{image('deb.img')},format=raw") == "disk1\n"
+        good("unplug", "deb", "net1", "net0")
+        assert words("deb", "net") == ["--net=none"] and devices("deb") == [("disk0", None), ("disk1", 2)]
+        assert words("deb", "memory") == ["--memory=1G"]
+    finally:
+        good("rm", "deb")
+
+
+def test_killed():
+    """Whenever plug and unplug are killed, what there is is told, and can be put right."""
+    disk = image("k.img")
+    with Monitor("killed", "--hotplug", "1") as name:
+        for turn in range(KILLS):
+            for args in (["plug", name, "--disk", f"{disk},format=raw"], ["unplug", name, "disk0"]):
+                with subprocess.Popen([HOSTEL, *args], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+                    time.sleep(random.random() / 50)
+                    process.kill()
+            there = [row["device"] for row in qmp(name, ("query-block", {}))[0]]
+            known = [row[0] for row in devices(name)]
+            if there != known:
+                bad("unplug killed disk0", "snapshot", "create", name)
+            if there or known:
+                good("unplug", name, "disk0")
+            assert good("plug", name, "--disk", f"{disk},format=raw") == "disk0\n", turn
+            good("unplug", name, "disk0")
+            assert qmp(name, ("query-named-block-nodes", {}))[0] == []
 
 
 def netds():
