@@ -38,8 +38,7 @@ static bool save(const struct cli_args *args, GError **error)
     g_autoptr(GError) differs = NULL;
     if (!call)
         return false;
-    if (!devices_agree(guest, call, &differs)) /* it may be meant for other options than these */
-        log_warn(LOG_CLI, "%s; until then the file fits other options than the guest's", differs->message);
+    const bool agree = devices_agree(guest, call, &differs);
     g_autofree char *own = named_path(guest, "saved");
     const struct guest_save_how how = {.path = file ? file : own,
                                        .about = guest_about(guest),
@@ -49,6 +48,8 @@ static bool save(const struct cli_args *args, GError **error)
     json_decref(how.about);
     if (!saved)
         return false;
+    if (!agree) /* it may be meant for other options than these */
+        log_warn(LOG_CLI, "%s; until then the file fits other options than the guest's", differs->message);
     if (file && !guest_saved_link(guest, file, error)) {
         guest_call_do(call, "cont", NULL, NULL);
         return false;
