@@ -8,11 +8,13 @@
  * for it, standing still. What this file is about is the order of things, so that whoever is killed, and
  * whenever, leaves layers.json true:
  *
- *   1. Copying into layers changes nothing that anybody sees, so until all of it is done the snapshot is
- * there, and whoever is interrupted has lost nothing.
- *   2. layers.json is replaced: the snapshot is forgotten, and the lists are shorter. Then files go.
- *   3. Images that are written into have no moment of their own any more. Each is merged, then layers.json
- * tells it. Until then it names layers that say the same as the image, or are empty.
+ * 1. Copying into layers changes nothing that anybody sees, so until all of it is done the snapshot is there,
+ *    and whoever is interrupted has lost nothing.
+ *
+ * 2. layers.json is replaced: the snapshot is forgotten, and the lists are shorter. Then files go.
+ *
+ * 3. Images that are written into have no moment of their own any more. Each is merged, then layers.json
+ *    tells it. Until then it names layers that say the same as the image, or are empty.
  *
  * The guest goes on in the image when its own layer has been merged into it; from then on it must not be run
  * from the layers.json of before *and* have the layer removed. So its process must still be there when the

@@ -141,6 +141,24 @@ def test_a_tree():
         boots_from_its_disks("a")
 
 
+def test_as_many_as_there_may_be():
+    """Snapshots that are deleted leave layers, until one more is refused; a merge makes room."""
+    with Guest("a"):
+        for i in range(20):
+            done = hostel("snapshot", "create", "a", f"s{i}")
+            if done.returncode:
+                break
+            good("snapshot", "delete", "a", f"s{i}")
+        assert "hostel snapshot merge" in done.stderr and depth() == [15, 15], (done, depth())
+        goes_on("a")
+        assert merged("a")["layers"] == 30
+        assert depth() == [0, 0]
+        no_more_files()
+        goes_on("a")
+        good("snapshot", "create", "a", "more")
+        goes_on("a")
+
+
 def test_at_rest():
     """Guests that are off, paused or saved stay so. A guest that is to go on from a snapshot keeps its memory."""
     with Guest("a") as guest:
