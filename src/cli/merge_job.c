@@ -81,12 +81,10 @@ static void show(const struct merge_job *j, const struct fold *f, const json_t *
 /* It has concluded: how. */
 static bool conclude(const struct merge_job *j, const json_t *job, bool stopped, GError **error)
 {
-    const char *why = text(job, "error");
-    const bool cancelled = stopped && (why || !json_equal(json_object_get(job, "current-progress"),
-                                                          json_object_get(job, "total-progress")));
+    const char *why = text(job, "error"); /* one that was cancelled says so */
     if (!tell(j, "job-dismiss", error))
         return false;
-    if (cancelled)
+    if (why && stopped)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "stopped");
     return !why || hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s': its layers cannot be merged: %s",
                                j->guest->name, why);
@@ -95,22 +93,21 @@ static bool conclude(const struct merge_job *j, const json_t *job, bool stopped,
 /* Waits for its end; f NULL: of one that is cancelled. */
 static bool await(const struct merge_job *j, const struct fold *f, GError **error)
 {
-    bool stopped = false, completed = false, done = false;
-    for (gulong pause = 1000; !done; pause = MIN(pause * 2, LOOK_US)) {
+    bool stopped = false, completed = false;
+    for (gulong pause = 1000;; pause = MIN(pause * 2, LOOK_US)) {
         GError *why = NULL;
         json_t *job = look(j, &why);
         const char *status = text(job, "status");
         if (!status) {
             json_decref(job);
+            if (!why)
+                return hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s': the job has gone", j->guest->name);
             g_propagate_error(error, why);
-            return (error && *error) ? false
-                                     : hostel_fail(error, HOSTEL_ERROR_HOST, "guest '%s': the job has gone",
-                                                   j->guest->name);
+            return false;
         }
-        done = !strcmp(status, "concluded");
         if (f)
             show(j, f, job);
-        if (done) {
+        if (!strcmp(status, "concluded")) {
             const bool good = conclude(j, job, stopped || !f, error);
             json_decref(job);
             return good;
@@ -122,7 +119,6 @@ static bool await(const struct merge_job *j, const struct fold *f, GError **erro
         json_decref(job);
         g_usleep(pause);
     }
-    return true;
 }
 
 static bool remove_node(const struct merge_job *j, const char *name)
@@ -303,7 +299,7 @@ bool merge_job_clear(const struct merge_job *j, GError **error)
     const bool there = job != NULL;
     json_decref(job);
     if (there && !await(j, NULL, NULL)) /* whatever its end was */
-        job = look(j, &why);
+        json_decref(look(j, &why));
     if (why) {
         g_propagate_error(error, why);
         return false;
@@ -312,15 +308,29 @@ bool merge_job_clear(const struct merge_job *j, GError **error)
     return true;
 }
 
+/* Are they out of the guest's chain? Files are removed because of this. */
+static bool is_done(const struct merge_job *j, const struct fold *f, GError **error)
+{
+    AUTO_CHAIN c = {0};
+    guint at = 0;
+    if (!chain_find(j->guest, j->call, j->layers, f->disk, &c, error))
+        return false;
+    for (const char *file; at < c.files->len && (file = c.files->pdata[at]); at++)
+        if (is_gone(f, file) || !g_strcmp0(file, f->into))
+            break;
+    at += f->into ? 1 : 0; /* now it is behind what stays above, where what lies below must be */
+    return is_below(j, f, &c, at) || fail_strange(j, f, error);
+}
+
 bool merge_job_run(const struct merge_job *j, const struct fold *f, GError **error)
 {
     AUTO_CHAIN c = {0};
     if (!chain_find(j->guest, j->call, j->layers, f->disk, &c, error))
         return false;
-    if (!f->into)
-        return merge_down(j, f, &c, error);
-    const guint at = chain_layer(&c, f->into);
-    return at < c.files->len ? merge_up(j, f, &c, at, error) : merge_branch(j, f, &c, error);
+    const guint at = f->into ? chain_layer(&c, f->into) : 0;
+    if (f->into && at == c.files->len)
+        return merge_branch(j, f, &c, error);
+    return (f->into ? merge_up(j, f, &c, at, error) : merge_down(j, f, &c, error)) && is_done(j, f, error);
 }
 
 void merge_job_forget(const struct merge_job *j, const struct fold *f)
