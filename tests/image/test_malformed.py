@@ -321,17 +321,21 @@ def test_nothing_else_is_opened():
         raise Skip("strace may not trace here")
     if not shutil.which("qemu-img"):
         raise Skip("qemu-img is not installed")
+    forms = sorted(set(malformed.FORMATS) & formats() - {"luks", "overlay", "raw"})
+    with concurrent.futures.ProcessPoolExecutor(AT_ONCE) as pool:
+        for done in [pool.submit(trace_format, form) for form in forms]:
+            done.result()
+
+
+def trace_format(form):
     with tempfile.TemporaryDirectory(prefix="hostel-malformed-") as folder:
-        known = formats()
-        for form in sorted(set(malformed.FORMATS) & known - {"luks", "overlay", "raw"}):
-            cases = list(malformed.FORMATS[form](folder))
-            cases = [case for case in cases if not case.locked and not case.follow]
-            telling = [case for case in cases if re.search("backing|data-|parent|descriptor-|text-", case.name)]
-            for case in (cases if ALL else cases[5::len(cases) // 2]) + telling[::1 if ALL else 4]:
-                write_sparse(pathlib.Path(folder) / "image", case.image())
-                for line in ("info -f F image", "check -f F -r all image", "convert -f F -O raw image out"):
-                    if is_for(line, case):
-                        trace_one(folder, case, words_of(line, case))
+        cases = [case for case in malformed.FORMATS[form](folder) if not case.locked and not case.follow]
+        telling = [case for case in cases if re.search("backing|data-|parent|descriptor-|text-", case.name)]
+        for case in (cases if ALL else cases[5::len(cases) // 2]) + telling[::1 if ALL else 4]:
+            write_sparse(pathlib.Path(folder) / "image", case.image())
+            for line in ("info -f F image", "check -f F -r all image", "convert -f F -O raw image out"):
+                if is_for(line, case):
+                    trace_one(folder, case, words_of(line, case))
 
 
 def trace_one(folder, case, words):
