@@ -42,9 +42,13 @@ struct block {
     uint16_t n_guest; /* guest instructions */
     uint64_t gpa2;    /* physical page of the part beyond the first page, or UINT64_MAX */
     void *owner[4];   /* the dispatcher's links (hash chain, page lists); near what a search looks at */
-    void *code;       /* the backend's */
+    void *code;       /* the backend's, perhaps NULL */
     uint64_t entry;   /* the backend's: what the jump cache leads to */
     uint8_t arena;    /* the backend's: blocks with the same number are given up together */
+    /* The backend's, if it needs them: places behind the entry, one of which is linked to an exit. */
+    uint8_t loop_exit;
+    uint16_t forward;
+    uint32_t loop;
     uint32_t n_exits;
     _Atomic uint32_t dead;
     struct block_exit *incoming; /* exits linked here */

@@ -111,10 +111,10 @@ static void arrange(struct t0_translation *t, const struct t0_fp_cache *at)
 void t0_loop_back(struct t0_translation *t, const struct block_exit *exit, const struct t0_fp_cache *at)
 {
     struct emit *e = &t->e;
-    if (!t->loop || t->code->loop || exit->target != t->block->pc)
+    if (!t->loop || t->block->loop || exit->target != t->block->pc)
         return;
-    t->code->loop = (uint32_t)(e->at - t->code->rw);
-    t->code->loop_exit = exit->index;
+    t->block->loop = (uint32_t)(e->at - t->begin);
+    t->block->loop_exit = exit->index;
     arrange(t, at);
     emit_cmp_mi(e, 32, t0_field(offsetof(struct env, exit_request)), 0);
     emit_jcc(e, HOST_NE, &t->slow[0].here); /* the poll */

@@ -81,14 +81,14 @@ uint64_t t0_call_folded(struct env *env, uint64_t a0, uint64_t a1, uint64_t a2, 
 /* One vCPU's thread writes the cells, another comes to them through translated code, whose jumps
  * ThreadSanitizer does not see: they are what orders the two, so it is told. */
 #ifdef __SANITIZE_THREAD__
-static void publish_steps(struct t0_code *code, unsigned n)
+static void publish_steps(struct cell *steps, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)
-        __tsan_release(&code->steps[i]);
+        __tsan_release(&steps[i]);
 }
 #define RECEIVE_STEPS(cells) __tsan_acquire((void *)(uintptr_t)(cells))
 #else
-#define publish_steps(code, n) ((void)0)
+#define publish_steps(steps, n) ((void)0)
 #define RECEIVE_STEPS(cells) ((void)0)
 #endif
 
@@ -162,7 +162,7 @@ static void t0_tune(void *state, unsigned tuning)
 
 /* Translates the view into what is free of the current arena. 0 or -E2BIG. */
 static int translate(struct t0 *t0, const struct ir_block *ir, const struct prepared_view *view,
-                     struct block *block, struct t0_code *code)
+                     struct block *block, struct cell *steps)
 {
     struct t0_translation *t = t0->translation;
     size_t room;
@@ -175,8 +175,8 @@ static int translate(struct t0 *t0, const struct ir_block *ir, const struct prep
     t->n_cells = view->n_cells;
     t->n_marks = view->n_marks;
     t->at_mark = t->n_steps = t->n_slow = 0;
-    t->code = code;
-    code->loop = 0;
+    t->steps = steps;
+    block->loop = 0;
     emit_init(&t->e, rw, room, (uintptr_t)rw + (uint64_t)t0->mem.rx_delta, t0->have->avx);
     return t0_translate(t);
 }
@@ -194,39 +194,37 @@ static int t0_compile(void *state, const struct ir_block *ir, struct block *bloc
     int rc = prepare_cells(t0->prepare, ir, &view);
     if (rc)
         return rc;
-    struct t0_code *code = malloc(sizeof(*code) + 2 * view.n_cells * sizeof(struct cell));
-    if (!code)
+    struct cell *steps = malloc(2 * view.n_cells * sizeof(*steps));
+    if (!steps)
         return -ENOSPC; /* without host memory, giving up old blocks is what helps */
-    while ((rc = translate(t0, ir, &view, block, code)) == -E2BIG)
+    while ((rc = translate(t0, ir, &view, block, steps)) == -E2BIG)
         if ((rc = arenas_next(&t0->mem.arenas)))
             break;
     if (rc) {
-        free(code);
+        free(steps);
         return rc;
     }
     size_t bytes = (size_t)(t->e.at - t->e.start);
-    /* Most blocks step few cells or none. */
     if (!t->n_steps) {
-        struct t0_code *shorter = realloc(code, sizeof(*shorter));
-        if (shorter)
-            code = t->code = shorter;
+        free(steps);
+        steps = NULL;
     }
-    publish_steps(code, t->n_steps);
-    block->code = code;
+    publish_steps(steps, t->n_steps);
+    block->code = steps;
     block->arena = (uint8_t)codemem_commit(&t0->mem, bytes);
-    block->entry = (uintptr_t)code->rw + (uint64_t)t0->mem.rx_delta;
+    block->entry = (uintptr_t)t->begin + (uint64_t)t0->mem.rx_delta;
     return 0;
 }
 
 static void t0_release(void *state, struct block *block)
 {
     struct t0 *t0 = state;
-    struct t0_code *code = block->code;
-    if (!code)
+    if (!block->entry)
         return;
     arenas_give(&t0->mem.arenas, block->arena);
-    free(code);
+    free(block->code);
     block->code = NULL;
+    block->entry = 0;
 }
 
 static unsigned t0_oldest(const void *state)
@@ -245,16 +243,16 @@ static void t0_view(void *state, const struct block *block, struct block_view *o
 {
     struct t0 *t0 = state;
     const struct t0_translation *t = t0->translation;
-    const struct t0_code *code = block->code;
+    uint8_t *code = (uint8_t *)(uintptr_t)(block->entry - (uint64_t)t0->mem.rx_delta);
     *out = (struct block_view){
         .cells = t->cells,
         .marks = t->marks,
         .handlers = op_numbers(),
         .n_cells = t->n_cells,
         .n_marks = t->n_marks,
-        .code = code->rw,
+        .code = code,
         .address = block->entry,
-        .bytes = (uint32_t)(t->e.at - code->rw),
+        .bytes = (uint32_t)(t->e.at - code),
         .body = t->out_of_line,
         .starts = t->start,
         .env_register = "r14",
@@ -288,14 +286,13 @@ static void t0_link(void *state, struct block_exit *exit)
 {
     struct t0 *t0 = state;
     const struct block *to = atomic_load(&exit->to);
-    const struct t0_code *code = to->code;
     const struct block *from = block_exit_from(exit);
     if (!exit->site || t0->tuning & ENGINE_NO_LINKS)
         return;
     bool forward = exit->target > from->pc && !(t0->tuning & (ENGINE_NO_FORWARD | ENGINE_COUNTED));
-    uint64_t place = to->entry + (forward ? code->forward : 0);
-    if (to == from && code->loop && exit->index == code->loop_exit)
-        place = to->entry + code->loop;
+    uint64_t place = to->entry + (forward ? to->forward : 0);
+    if (to == from && to->loop && exit->index == to->loop_exit)
+        place = to->entry + to->loop;
     emit_patch(t0->mem.rw + exit->site, t0->mem.rx_delta, place);
 }
 

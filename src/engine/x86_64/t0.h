@@ -92,14 +92,10 @@ struct t0 {
     uint64_t stepped[CELL_COUNT]; /* how often each kind of cell was translated into a step */
 };
 
-/* What block->code points to. */
-struct t0_code {
-    uint8_t *rw;         /* writable address of the code, which begins with the poll; from there: */
-    uint32_t forward;    /* behind the poll */
-    uint32_t loop;       /* where loop_exit is linked to when it leads back to this block (loop.c); 0: none */
-    uint8_t loop_exit;   /* its index */
-    struct cell steps[]; /* cells that are stepped, each run ended by CELL_DONE */
-};
+/* Of a block: `code` points to the cells that are stepped, each run of them ended by CELL_DONE, and is NULL
+ * when there are none, as in most. `entry` is the poll, where its code begins; behind it are `forward`,
+ * behind the poll, and `loop`, where the exit `loop_exit` is linked to when it leads back to this block
+ * (loop.c); 0: none. */
 
 enum t0_slow_kind {
     T0_SLOW_LOAD,
@@ -163,7 +159,8 @@ struct t0_translation {
     const struct cell_mark *marks;
     uint32_t n_cells, n_marks, at_mark; /* at_mark: the mark of the cell at hand */
     uint32_t sites;                     /* offset in code memory of the block's first site */
-    struct t0_code *code;
+    uint8_t *begin;                     /* of the code, writable */
+    struct cell *steps;                 /* n_steps so far */
     struct t0_fp_cache fp;
     uint16_t folded; /* a temporary that was not written, since the cell behind only has it as its address: */
     uint64_t folded_k; /* what would be in it */
@@ -171,7 +168,7 @@ struct t0_translation {
     bool loop;         /* it has a body to come back to, with this in registers: */
     struct t0_fp_cache head;
     struct emit_label body;
-    uint32_t start[IR_MAX_GUEST_INSNS]; /* by mark: where its code begins, from code->rw; for people */
+    uint32_t start[IR_MAX_GUEST_INSNS]; /* by mark: where its code begins, from begin; for people */
     uint32_t out_of_line;               /* the same of the first path out of line */
     uint32_t n_steps;
     uint32_t n_slow;

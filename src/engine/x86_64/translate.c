@@ -90,7 +90,7 @@ void t0_rejoin(struct t0_translation *t, struct t0_slow *slow)
 
 static void step_at(struct t0_translation *t, const struct cell *cell, unsigned more, uint32_t site)
 {
-    struct cell *to = &t->code->steps[t->n_steps];
+    struct cell *to = &t->steps[t->n_steps];
     const void *const *handlers = interp_handlers();
     memcpy(to, cell, (1 + more) * sizeof(*cell));
     to[0].handler = handlers[(uintptr_t)cell->handler];
@@ -338,7 +338,7 @@ int t0_translate(struct t0_translation *t)
     struct emit *e = &t->e;
     write_sites(t);
     emit_align(e, 16);
-    t->code->rw = e->at;
+    t->begin = e->at;
     t->start[0] = 0;
     t0_fp_forget_all(t);
     t->folded = 0;
@@ -348,14 +348,14 @@ int t0_translate(struct t0_translation *t)
     emit_jcc(e, HOST_NE, &poll->here);
     if (t->t0->tuning & ENGINE_COUNTED)
         check_budget(t, poll);
-    t->code->forward = (uint32_t)(e->at - t->code->rw);
+    t->block->forward = (uint16_t)(e->at - t->begin);
     own_fp_flags(t);
     t0_loop_begin(t);
     for (uint32_t i = 0; i < t->n_cells && !e->overflow; i++) {
         const struct cell *cell = &t->cells[i];
         unsigned op = (unsigned)(uintptr_t)cell->handler, more = data_behind(op);
         while (t->at_mark + 1 < t->n_marks && t->marks[t->at_mark + 1].cell <= i)
-            t->start[++t->at_mark] = (uint32_t)(e->at - t->code->rw);
+            t->start[++t->at_mark] = (uint32_t)(e->at - t->begin);
         if (op == CELL_MOVK && !(t->t0->tuning & ENGINE_NO_INTEGER) && t0_fold_address(t, cell))
             continue;
         unsigned grouped = t0_group(t, i);
@@ -372,7 +372,7 @@ int t0_translate(struct t0_translation *t)
         t->folded = 0;
         i += more;
     }
-    t->out_of_line = (uint32_t)(e->at - t->code->rw);
+    t->out_of_line = (uint32_t)(e->at - t->begin);
     while (t->at_mark + 1 < t->n_marks) /* without cells, at the end */
         t->start[++t->at_mark] = t->out_of_line;
     t0_slow_paths(t);
