@@ -3,6 +3,7 @@
 /* Snapshots inside the images that a guest writes to (inside.h has the theory). */
 #include "cli/inside.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -10,6 +11,7 @@
 #include "cli/guest_run.h"
 #include "cli/image/image.h"
 #include "cli/layers.h"
+#include "cli/stop.h"
 #include "cli/words.h"
 
 bool inside_is(const json_t *snapshot)
@@ -49,7 +51,40 @@ static json_t *live_nodes(struct guest_call *call, GError **error)
     return NULL;
 }
 
-static bool await_job(struct guest_call *call, const char *job, GError **error)
+/* Looks after a job, by a conversation of its own. */
+struct watch {
+    const char *name, *job; /* name: of the guest */
+    struct guest_call *call;
+    struct progress progress;
+    bool cancelled;
+};
+
+enum { WATCH_MS = 250, WATCH_CALL_MS = 2000 };
+
+static void watch(void *opaque)
+{
+    struct watch *w = opaque;
+    if (!w->call)
+        w->call = guest_call_open(w->name, WATCH_CALL_MS, NULL);
+    if (!w->call)
+        return;
+    if (atomic_load(&cli_stopped) && !w->cancelled)
+        w->cancelled = guest_call_do(w->call, "job-cancel", json_pack("{s:s}", "id", w->job), NULL);
+    json_t *jobs = guest_call(w->call, "query-jobs", NULL, NULL), *row;
+    size_t i;
+    json_array_foreach(jobs, i, row)
+    {
+        const json_int_t total = json_integer_value(json_object_get(row, "total-progress")),
+                         done = json_integer_value(json_object_get(row, "current-progress"));
+        if (g_strcmp0(json_string_value(json_object_get(row, "id")), w->job) != 0 || total <= 0 || done < 0)
+            continue;
+        w->progress.total = (uint64_t)total;
+        progress_at(&w->progress, (uint64_t)MIN(done, total));
+    }
+    json_decref(jobs);
+}
+
+static bool await_conclusion(struct guest_call *call, const char *job, GError **error)
 {
     static const char *const names[] = {"JOB_STATUS_CHANGE", NULL};
     for (;;) {
@@ -63,6 +98,20 @@ static bool await_job(struct guest_call *call, const char *job, GError **error)
         if (over)
             return true;
     }
+}
+
+static bool await_job(struct guest_call *call, struct watch *w, enum progress_form form, GError **error)
+{
+    cli_stop_catch();
+    progress_begin(&w->progress, form, 0);
+    guest_call_set_timeout(call, -1);
+    guest_call_set_tick(call, WATCH_MS, watch, w);
+    const bool over = await_conclusion(call, w->job, error);
+    guest_call_set_tick(call, 0, NULL, NULL);
+    guest_call_set_timeout(call, GUEST_CALL_MS);
+    progress_end(&w->progress, over);
+    guest_call_close(w->call);
+    return over;
 }
 
 /* What became of it, which the guest's process then forgets. */
@@ -82,7 +131,8 @@ static bool end_job(struct guest_call *call, const char *job, GError **error)
     return good;
 }
 
-bool inside_live(struct guest_call *call, enum inside_what what, const char *tag, GError **error)
+bool inside_live(struct guest_call *call, const char *name, enum inside_what what, const char *tag,
+                 enum progress_form form, GError **error)
 {
     static const char *const commands[] = {"snapshot-save", "snapshot-load", "snapshot-delete"};
     json_t *nodes = live_nodes(call, error);
@@ -94,10 +144,14 @@ bool inside_live(struct guest_call *call, enum inside_what what, const char *tag
         json_object_set(arguments, "vmstate", json_array_get(nodes, 0));
     if (!guest_call_do(call, commands[what], arguments, error))
         return false;
-    guest_call_set_timeout(call, -1);
-    const bool over = await_job(call, job, error);
-    guest_call_set_timeout(call, GUEST_CALL_MS);
-    return over && end_job(call, job, error);
+    struct watch w = {.name = name, .job = job};
+    if (!await_job(call, &w, form, error))
+        return false;
+    const bool good = end_job(call, job, error);
+    if (good || !w.cancelled)
+        return good;
+    g_clear_error(error);
+    return hostel_fail(error, HOSTEL_ERROR_HOST, "stopped; the guest goes on");
 }
 
 /* --- its images --- */

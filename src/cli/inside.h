@@ -26,6 +26,7 @@
 #include "cli/guest_call.h"
 #include "cli/guest_state.h"
 #include "cli/named.h"
+#include "cli/progress.h"
 
 #define INSIDE_UNDO "hostel-undo"
 
@@ -36,8 +37,10 @@ bool inside_is(const json_t *snapshot);
 
 enum inside_what { INSIDE_SAVE, INSIDE_LOAD, INSIDE_DELETE };
 
-/* Waits for its end. False with *error: the guest is as it was, or else *error says so. */
-bool inside_live(struct guest_call *call, enum inside_what what, const char *tag, GError **error);
+/* Waits for its end, or, when a signal asks to stop, for the end of that. name: of the guest. False with
+ * *error: the guest is as it was, or else *error says so. */
+bool inside_live(struct guest_call *call, const char *name, enum inside_what what, const char *tag,
+                 enum progress_form form, GError **error);
 
 /* --- of one that does not run; it is locked. layers is what was loaded --- */
 

@@ -28,6 +28,12 @@ static bool same_layers(const json_t *a, const json_t *b)
     return true;
 }
 
+static bool live(const struct moment *m, struct guest_call *call, enum inside_what what, const char *tag,
+                 GError **error)
+{
+    return inside_live(call, m->name, what, tag, progress_form(m->args->progress, m->args->quiet), error);
+}
+
 /* --- create --- */
 
 /* Of one that lives, or is saved; bytes of its state in *memory. */
@@ -38,7 +44,7 @@ static bool create_live(struct moment *m, const char *name, json_int_t *memory, 
     AUTO(named) guest = freeze_rouse(m->name, &state, &roused, error);
     AUTO(guest_call) call = guest ? guest_call_open(m->name, GUEST_CALL_MS, error) : NULL;
     const bool taken =
-        call && chain_trim(guest, call, m->layers, error) && inside_live(call, INSIDE_SAVE, name, error);
+        call && chain_trim(guest, call, m->layers, error) && live(m, call, INSIDE_SAVE, name, error);
     json_t *found = taken ? inside_found(guest, m->layers, &state) : NULL;
     *memory = json_integer_value(json_object_get(json_object_get(found, name), "memory"));
     json_decref(found);
@@ -109,7 +115,7 @@ static bool load_live(const struct named *guest, const struct moment *m, struct 
     GError *failure = NULL;
     if (!note_reverting(guest, m, false, error))
         return false;
-    const bool loaded = inside_live(call, INSIDE_LOAD, m->snapshot, &failure);
+    const bool loaded = live(m, call, INSIDE_LOAD, m->snapshot, &failure);
     if (failure)
         g_propagate_error(error, failure);
     /* As long as it answers its disks are all at the snapshot, or all not. */
@@ -221,5 +227,5 @@ bool snapshot_inside_delete(struct moment *m, const json_t *snapshot, GError **e
             "first",
             m->snapshot);
     AUTO(guest_call) call = guest_call_open(m->name, GUEST_CALL_MS, error);
-    return call && inside_live(call, INSIDE_DELETE, m->snapshot, error);
+    return call && live(m, call, INSIDE_DELETE, m->snapshot, error);
 }

@@ -199,23 +199,38 @@ def test_with_layers():
         assert [rows[name]["parent"] for name in ("inside", "over", "above")] == [None, "inside", "over"]
         assert guest.listed() == [["inside"], ["inside"]]
         goes_on("a")
-        good("snapshot", "revert", "--force", "a", "above")
+        bad("has no layers", "snapshot", "merge", "a", "above")
+        good("snapshot", "create", "a", "last")
+        goes_on("a")
+        good("snapshot", "merge", "a", "last")
+        goes_on("a")
+        good("snapshot", "merge", "a", "over")
+        goes_on("a")
+        assert guest.listed() == [["inside"], ["inside"]] and sorted(snapshots("a")) == ["above", "inside"]
+        bad("cannot go back", "snapshot", "revert", "--force", "a", "above")  # there is a layer over its own
+        goes_on("a")
+        good("snapshot", "create", "a", "over")
+        goes_on("a")
+        good("snapshot", "create", "--internal", "a", "higher")
+        goes_on("a")
+        good("snapshot", "revert", "--force", "a", "higher")
         goes_on("a")
         bad("cannot share", "run", "--from", "a/inside", "--name", "b", "-d")
-        bad("cannot share", "run", "--from", "a/above", "--name", "b", "-d")
+        bad("cannot share", "run", "--from", "a/higher", "--name", "b", "-d")
         good("clone", "a", "c")
         goes_on("c")
-        bad("cannot go back", "snapshot", "revert", "--force", "a", "above")  # the clone needs it
+        bad("cannot go back", "snapshot", "revert", "--force", "a", "higher")  # the clone needs it
         good("run", "--from", "a/over", "--name", "d", "-d")
         goes_on("d")
         bad("stop it", "snapshot", "delete", "a", "inside")
         good("snapshot", "revert", "--force", "a", "over")
         goes_on("a")
-        assert snapshots("a")["above"]["kind"] == "internal"  # its layer is kept
+        assert snapshots("a")["higher"]["kind"] == "internal"  # its layer is kept
         for name in ("a", "c", "d"):
             good("kill", name)
         good("snapshot", "delete", "a", "inside")
         good("snapshot", "delete", "a", "above")
+        good("snapshot", "delete", "a", "higher")
         assert guest.listed() == [[], []]
         good("start", "a")
         goes_on("a")
@@ -237,6 +252,39 @@ def test_raw_is_refused():
         bad("no qcow2", "snapshot", "create", "--internal", "b", "x")
         good("run", "-d", "--name", "c", "--isa", "riscv64", "--memory", "64M", "--kernel", files() / "kernel")
         bad("no disk", "snapshot", "create", "--internal", "c", "x")
+
+
+def interrupted(*args):
+    """What the command said when it was asked to stop while the guest stood; None: it was quicker."""
+    with subprocess.Popen([HOSTEL, *args], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+        while process.poll() is None and status("a") == "running":
+            pass
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        text = process.communicate(timeout=BOOT)[1]
+        return text if process.returncode else None
+
+
+def test_asked_to_stop():
+    with Guest("a") as guest:
+        good("snapshot", "create", "--internal", "a", "start")
+        for args in (["create", "--internal", "a", "x"], ["revert", "--force", "a", "start"]):
+            for _ in range(20):
+                text = interrupted("snapshot", *args)
+                if text is not None:
+                    break
+                hostel("snapshot", "delete", "a", "x")
+            else:
+                raise AssertionError(f"{args} is always quicker")
+            assert text == "hostel: error: stopped; the guest goes on\n", text
+            until(lambda: status("a") == "running", "the guest goes on", BOOT)
+            assert guest.listed() == [["start"], ["start"]] and list(snapshots("a")) == ["start"]
+            goes_on("a")
+        told = [json.loads(line) for line in
+                good("snapshot", "create", "--internal", "--progress=json", "a", "y").splitlines() if line[0] == "{"]
+        assert told and told[-1]["done"] == told[-1]["total"] > 0, told
+        good("kill", "a")
+        guest.clean()
 
 
 def test_killed():
@@ -272,4 +320,5 @@ def test_killed():
         good("kill", "a")
 
 
-tap([test_running_and_paused, test_off_and_saved, test_with_layers, test_raw_is_refused, test_killed])
+tap([test_running_and_paused, test_off_and_saved, test_with_layers, test_raw_is_refused, test_asked_to_stop,
+     test_killed])

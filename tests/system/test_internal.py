@@ -325,5 +325,90 @@ def test_killed():
     clean(first, second)
 
 
+OPENSBI = pathlib.Path("/usr/lib/riscv64-linux-gnu/opensbi/generic/fw_jump.bin")
+UBOOT = pathlib.Path("/usr/lib/u-boot/qemu-riscv64_smode/u-boot.bin")
+SECTOR, BASE = 256 << 10, 0x20000000
+
+
+class UBoot(Guest):
+    """U-Boot at its prompt, with a bank of flash."""
+
+    def __init__(self, disk, flash, *args, incoming=None):
+        for path in (OPENSBI, UBOOT):
+            if not path.exists():
+                raise Skip(f"no {path}; Debian's packages opensbi and u-boot-qemu have them")
+        boot = {"firmware": (OPENSBI, os.O_RDONLY), "kernel": (UBOOT, os.O_RDONLY),
+                "flash start=off": (flash, os.O_RDWR)}
+        if incoming:
+            boot["incoming"] = (incoming, os.O_RDONLY)
+        super().__init__(disk, boot=boot, memory="128M", args=args)
+        self.rest = b""
+        self.console.settimeout(BOOT)
+        if not incoming:
+            self.wait_for(b"Hit any key to stop autoboot")
+            self.console.send(b" ")
+            self.wait_for(b"=> ")
+
+    def wait_for(self, text):
+        """All up to it; what is behind it is for the next one."""
+        while text not in self.rest:
+            data = self.console.recv(65536)
+            assert data, self.rest
+            self.rest += data
+        found, _, self.rest = self.rest.partition(text)
+        return found
+
+    def shell(self, line):
+        self.console.send(line.encode() + b"\n")
+        self.wait_for(b"\n")
+        return self.wait_for(b"=> ").decode()
+
+    def program(self, sector, word):
+        at = BASE + sector * SECTOR
+        assert "Erased" in self.shell(f"erase {at:x} +{SECTOR:x}")
+        self.shell(f"mw.l 84000000 {word:x} 10")
+        assert "done" in self.shell(f"cp.b 84000000 {at:x} 40")
+
+    def has(self, sector, word):
+        return f"{word:08x}" in self.shell(f"md.l {BASE + sector * SECTOR:x} 1").split(":", 1)[1]
+
+
+def test_flash():
+    """What was programmed behind a save or snapshot is gone again, for the guest and in its file; nothing else is."""
+    disk, flash, saved = (pathlib.Path(SCRATCH.name) / name for name in ("disk.qcow2", "flash", "flash.saved"))
+    image(disk.name)
+
+    def in_file(sector, word):
+        return flash.read_bytes()[sector * SECTOR:][:4] == word.to_bytes(4, "little")
+
+    flash.write_bytes(b"kept")
+    saved.write_bytes(b"")
+    with UBoot(disk, flash) as vmm:
+        vmm.program(1, 0x11111111)
+        vmm.good("save", "a", devices=["disk0"])
+        vmm.program(2, 0x22222222)
+        vmm.program(1, 0x33333333)
+        assert vmm.has(1, 0x33333333) and vmm.has(2, 0x22222222) and in_file(2, 0x22222222)
+        vmm.good("load", "a", devices=["disk0"])
+        assert vmm.has(1, 0x11111111) and vmm.has(2, 0xffffffff) and vmm.has(0, 0x7470656b)
+        assert in_file(1, 0x11111111) and in_file(2, 0xffffffff)
+        vmm.program(3, 0x44444444)
+        file = os.open(saved, os.O_RDWR)
+        assert vmm.command("getfd", file, fdname="file") == {"return": {}}
+        os.close(file)
+        assert vmm.do("x-save", **{"fdname": "file", "run-on": True})["status"] == "completed"
+        vmm.program(1, 0x55555555)
+        assert in_file(1, 0x55555555)
+        vmm.quit()
+    with UBoot(disk, flash, incoming=saved) as vmm:
+        assert vmm.has(1, 0x11111111) and vmm.has(2, 0xffffffff) and vmm.has(3, 0x44444444)
+        assert in_file(1, 0x11111111) and in_file(3, 0x44444444)
+        vmm.good("load", "a", devices=["disk0"])
+        assert vmm.has(3, 0xffffffff) and in_file(3, 0xffffffff) and flash.read_bytes()[:4] == b"kept"
+        vmm.program(3, 0x66666666)  # it goes on programming
+        assert vmm.has(3, 0x66666666) and in_file(3, 0x66666666)
+        vmm.quit()
+
+
 tap([test_a_life, test_refusals, test_names_like_numbers, test_another_machine_or_damage, test_linux_under_load,
-     test_meanwhile, test_killed])
+     test_meanwhile, test_killed, test_flash])
