@@ -171,14 +171,17 @@ static bool apply(const struct vm_node *node, const char *tag, GError **error)
     return true;
 }
 
-bool vm_snapshots_apply(struct vm_nodes *n, const struct vm_snapshot *s, GError **error)
+bool vm_snapshots_apply(struct vm_nodes *n, const struct vm_snapshot *s, bool *lost, GError **error)
 {
+    bool none;
+    lost = lost ? lost : &none;
+    *lost = false;
     g_autoptr(GPtrArray) disks = find_disks(n, s, error);
     if (!disks || !check_all(disks, s->tag, true, error))
         return false;
     const struct vm_snapshot undo = {.tag = UNDO_TAG};
     guint kept = 0, done = 0;
-    bool ok = true, lost = false;
+    bool ok = true;
     close_all(disks);
     for (; ok && kept + 1 < disks->len; kept += ok) {
         remove_quietly(disks->pdata[kept], UNDO_TAG); /* left by a host that lost its power */
@@ -191,13 +194,13 @@ bool vm_snapshots_apply(struct vm_nodes *n, const struct vm_snapshot *s, GError 
         g_autoptr(GError) worse = NULL;
         if (apply(disks->pdata[--done], UNDO_TAG, &worse))
             continue;
-        lost = true;
+        *lost = true;
         g_prefix_error(error,
                        "disk '%s' cannot be brought back to what it had, which it keeps as its "
                        "snapshot '" UNDO_TAG "' (%s); before that: ",
                        ((const struct vm_node *)disks->pdata[done])->name, worse->message);
     }
-    for (guint i = 0; i < kept && !lost; i++)
+    for (guint i = 0; i < kept && !*lost; i++)
         remove_quietly(disks->pdata[i], UNDO_TAG);
     open_all(disks);
     return ok;

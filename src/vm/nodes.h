@@ -102,11 +102,12 @@ void vm_vmstate_busy(struct vm_nodes *n, const char *why);
 bool vm_snapshots_check(struct vm_nodes *n, const struct vm_snapshot *s, bool wanted, GError **error);
 
 /* The disks are held. Take: all have it, or none; with a guest's state, the snapshot is there from the moment
- * on at which the image with the state has it, which is the last. Apply: all are at it, or all as before.
+ * on at which the image with the state has it, which is the last. Apply: all are at it, or all as before;
+ * *lost (may be NULL): neither, since some could not be brought back.
  * Remove: what is left when it fails is no snapshot any more; disks that have none are fine. False with
  * *error. */
 bool vm_snapshots_take(struct vm_nodes *n, const struct vm_snapshot *s, GError **error);
-bool vm_snapshots_apply(struct vm_nodes *n, const struct vm_snapshot *s, GError **error);
+bool vm_snapshots_apply(struct vm_nodes *n, const struct vm_snapshot *s, bool *lost, GError **error);
 bool vm_snapshots_remove(struct vm_nodes *n, const struct vm_snapshot *s, GError **error);
 
 /* How the disk's image keeps the snapshot: its time, clock and size of the state. The caller's

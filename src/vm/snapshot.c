@@ -293,10 +293,13 @@ static void look_done(struct vm_work *work)
     if (s->vm->state == VM_ENDED)
         return;
     const struct vm_snapshot wanted = in_nodes(s);
-    if (may_go_on(s) && vm_snapshots_apply(s->vm->nodes, &wanted, &s->error))
+    bool lost = false;
+    if (may_go_on(s) && vm_snapshots_apply(s->vm->nodes, &wanted, &lost, &s->error)) {
         submit(s, fill, fill_done); /* from here on there is no way back */
-    else
-        end(s);
+        return;
+    }
+    s->vm->broken |= lost;
+    end(s);
 }
 
 /* What the state is, and whether it fits this guest. Nothing is changed. */

@@ -16,9 +16,9 @@
  *           each disk goes to its snapshot               all or none
  *           memory is filled (worker), then CPUs, chips  what fails here leaves no guest that could go on
  *
- * When it fails before the last line the guest goes on as it was; behind that it stands, and only another
- * snapshot, or a reset, makes a guest of it again. The worker's parts have the disks' state area for
- * themselves: the disks are held, and changes to their nodes refused.
+ * When it fails before the last line the guest goes on as it was; behind that, or when disks could not be
+ * brought back, it stands, and only another snapshot, or a reset, makes a guest of it again. The worker's
+ * parts have the disks' state area for themselves: the disks are held, and changes to their nodes refused.
  */
 #ifndef HOSTEL_VM_SNAPSHOT_H
 #define HOSTEL_VM_SNAPSHOT_H

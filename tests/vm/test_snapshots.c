@@ -164,7 +164,7 @@ static void test_several(void)
     block_snapshot_free(found);
 
     const struct vm_snapshot first = {.tag = "first", .vmstate = "disk1"}, none = {.tag = "none"};
-    g_assert_true(vm_snapshots_apply(g.nodes, &first, &error));
+    g_assert_true(vm_snapshots_apply(g.nodes, &first, NULL, &error));
     assert_all(&g, 1);
     assert_state(&g, "second", 2);
     fill_all(&g, 31);
@@ -173,7 +173,7 @@ static void test_several(void)
     assert_state(&g, "second", 2);
     char byte;
     g_assert_cmpint(vm_vmstate_read(g.nodes, "disk1", "first", &byte, 1, 0), ==, -ENOENT);
-    g_assert_false(vm_snapshots_apply(g.nodes, &first, &error));
+    g_assert_false(vm_snapshots_apply(g.nodes, &first, NULL, &error));
     g_clear_error(&error);
     g_assert_true(vm_snapshots_remove(g.nodes, &none, &error)); /* as with QEMU */
     const struct vm_snapshot again = {.tag = "second"};
@@ -220,8 +220,10 @@ static void test_one_fails(gconstpointer data)
         if (!applies)
             write_state(&g, 5);
         block_fault_set(g.fault[at], BLOCK_FAULT_WRITE, 5, 1 << 20, -EIO, 0);
-        g_assert_false(
-            (applies ? vm_snapshots_apply : vm_snapshots_take)(g.nodes, applies ? &old : &new, &error));
+        bool lost = false;
+        g_assert_false(applies ? vm_snapshots_apply(g.nodes, &old, &lost, &error)
+                               : vm_snapshots_take(g.nodes, &new, &error));
+        g_assert_false(lost);
         g_assert_nonnull(error);
         block_fault_set(g.fault[at], BLOCK_FAULT_WRITE, 0, 0, 0, 0);
         vm_disks_release(g.nodes);
