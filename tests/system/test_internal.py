@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import shutil
+import struct
 import subprocess
 import time
 
@@ -195,6 +196,63 @@ def test_another_machine_or_damage():
         assert vmm.status() == "running"
         vmm.answers()
         vmm.quit()
+
+
+def crc32c(data):
+    crc = 0xffffffff
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82f63b78 if crc & 1 else 0)
+    return crc ^ 0xffffffff
+
+
+def impossible_devices(whole):
+    """The image with the state of a saved device, one after the other, that no device can be in, and sums that are
+    right (src/codec/saved.c)."""
+    for found in re.finditer(rb"device\0{10}", whole):
+        at = found.start()
+        size, crc = struct.unpack_from("<II", whole, at + 68)
+        state = whole[at + 80:at + 80 + size]
+        if size < 40 or size > 4096 or crc32c(whole[at:at + 72] + state) != crc:
+            continue
+        state = state[:32] + b"\xff" * (size - 32)
+        yield (whole[:at + 72] + struct.pack("<I", crc32c(whole[at:at + 72] + state)) + whole[at + 76:at + 80] + state +
+               whole[at + 80 + size:])
+
+
+def test_half_a_guest():
+    """What turns out too late: the guest stands, is not let go, and can become one again."""
+    first = image("first.qcow2")
+    with Guest(first) as vmm:
+        vmm.good("save", "good", devices=["disk0"])
+        vmm.quit()
+    good = first.read_bytes()
+    with Guest(first) as vmm:
+        vmm.good("delete", "good", devices=["disk0"])
+        vmm.good("save", "bad", devices=["disk0"])
+        vmm.quit()
+    broken = 0
+    for content in impossible_devices(first.read_bytes()):
+        first.write_bytes(content)
+        with Guest(first) as vmm:
+            failed = vmm.run_job("load", "bad", devices=["disk0"])
+            if not failed:
+                continue  # a device for which nothing is impossible
+            broken += 1
+            assert "half of its snapshot" in failed and "state that no" in failed, failed
+            assert vmm.status() == "internal-error"
+            vmm.fails("cont", "half of a snapshot")
+            vmm.bad("half of a snapshot", "save", "c", devices=["disk0"])
+            vmm.good("delete", "bad", devices=["disk0"])
+            vmm.do("system_reset")
+            vmm.do("cont")
+            assert vmm.status() == "running"
+            vmm.answers()
+            vmm.quit()
+    assert broken
+    first.write_bytes(good)
+    clean(first)
 
 
 class Writer(Guest):
@@ -410,5 +468,5 @@ def test_flash():
         vmm.quit()
 
 
-tap([test_a_life, test_refusals, test_names_like_numbers, test_another_machine_or_damage, test_linux_under_load,
-     test_meanwhile, test_killed, test_flash])
+tap([test_a_life, test_refusals, test_names_like_numbers, test_another_machine_or_damage, test_half_a_guest,
+     test_linux_under_load, test_meanwhile, test_killed, test_flash])
