@@ -53,8 +53,8 @@ struct merge {
     struct vm_node *above;  /* commit below the topmost: lies on top; else NULL */
     char *backing, *format; /* what the header above is to say; NULL = nothing */
     bool silent;            /* it says nothing, and so it stays */
-    bool holds_target;
-    int readonly_fd; /* of the image that is written, as it was opened before; -1 = for writing */
+    bool holds_target;      /* take_target() */
+    int readonly_fd;        /* of the image that is written, as it was opened before; -1 = for writing */
     bool stream, active;
     _Atomic uint64_t speed;
     _Atomic bool completing;
@@ -154,14 +154,15 @@ static bool take_target(struct merge *m, int *fd, GError **error)
     return m->holds_target;
 }
 
-/* Others may read it again. It stays open for writing when the guest goes on in it. */
+/* Others may read it again; what was merged is durable. It stays open for writing when the guest goes on in
+ * it. */
 static void give_target(struct merge *m)
 {
     struct vm_node *node = target(m);
-    if (!m->holds_target || vm_node_device(node))
-        return;
+    const bool held = m->holds_target;
     m->holds_target = false;
-    block_flush(node->disk);
+    if (!held || vm_node_device(node))
+        return;
     if (m->readonly_fd < 0 || !vm_node_reopen(node, fd_steal(&m->readonly_fd), true, NULL))
         block_file_share(node->disk);
 }
@@ -392,8 +393,7 @@ static bool complete(struct job *job, void *opaque, GError **error)
 static void drop(void *opaque)
 {
     struct merge *m = opaque;
-    if (m->holds_target)
-        give_target(m);
+    give_target(m); /* of a job that did not begin */
     for (guint i = 0; i < m->taken->len; i++)
         vm_node_unref(m->taken->pdata[i]);
     g_ptr_array_unref(m->taken);
