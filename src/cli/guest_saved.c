@@ -169,7 +169,7 @@ static bool save_watched(struct guest_call *call, const char *name, json_t *argu
     progress_end(&w.progress, done);
     json_decref(told);
     guest_call_close(w.call);
-    if (!done && w.cancelled) {
+    if (!done && w.cancelled && g_error_matches(*error, HOSTEL_ERROR, HOSTEL_ERROR_INPUT)) { /* as it says */
         g_clear_error(error);
         hostel_fail(error, HOSTEL_ERROR_HOST, "stopped; the guest goes on");
     }
