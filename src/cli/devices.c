@@ -134,13 +134,48 @@ static bool agree(const struct named *guest, const GPtrArray *rows, bool nets, c
     return !id || fail_differs(guest, id, true, error);
 }
 
+/* Does it lie on the file of that name? Its process knows no more of the path; and nothing of a file that was
+ * handed in while it ran, if that is the lowest. */
+static bool lies_on(const json_t *image, const char *name)
+{
+    const char *file = NULL;
+    for (; image; image = json_object_get(image, "backing-image")) {
+        file = json_string_value(json_object_get(image, "filename"));
+        if (!g_strcmp0(file, name))
+            return true;
+    }
+    return file && (g_str_has_prefix(file, "fd:") || g_str_has_prefix(file, "/dev/fdset/"));
+}
+
+/* Do the disks lie on the images of the definition, which `hostel set` may have changed since? The rows
+ * agree. */
+static bool check_images(const struct named *guest, const GPtrArray *rows, const json_t *list, GError **error)
+{
+    size_t k = 0;
+    for (guint i = 0; i < rows->len; i++) {
+        const struct device_row *row = rows->pdata[i];
+        if (row->net)
+            continue;
+        g_autofree char *name = g_path_get_basename(row->what), *valid = g_utf8_make_valid(name, -1);
+        const json_t *image =
+            json_object_get(json_object_get(json_array_get(list, k++), "inserted"), "image");
+        if (!lies_on(image, valid))
+            return hostel_fail(
+                error, HOSTEL_ERROR_HOST,
+                "guest '%s' runs with another image as '%s' than its definition says (%s), which "
+                "counts from its next start on",
+                guest->name, row->id, row->what);
+    }
+    return true;
+}
+
 bool devices_agree(const struct named *guest, struct guest_call *call, GError **error)
 {
     g_autoptr(GPtrArray) rows = devices_of(guest);
     json_t *disks = guest_call(call, "query-block", NULL, error);
     json_t *nets = disks ? guest_call(call, "x-query-net", NULL, error) : NULL;
     const bool same = nets && agree(guest, rows, false, disks, "device", error) &&
-                      agree(guest, rows, true, nets, "id", error);
+                      agree(guest, rows, true, nets, "id", error) && check_images(guest, rows, disks, error);
     json_decref(disks);
     json_decref(nets);
     return same;

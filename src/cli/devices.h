@@ -39,7 +39,8 @@ GPtrArray *devices_of(const struct named *guest);
 /* The one of that name; NULL = there is none. */
 const struct device_row *devices_find(const GPtrArray *devices, const char *id);
 
-/* Has the guest that runs these devices and no others? False with *error, which says what to do. */
+/* Has the guest that runs these devices, on these images, and no others? False with *error, which says what
+ * to do. */
 bool devices_agree(const struct named *guest, struct guest_call *call, GError **error);
 
 /* Appends a word, "--disk=..." or "--net=..."; takes a device away. The definition is not kept yet. */

@@ -186,6 +186,20 @@ def test_differences():
         assert good("plug", name, "--disk", f"{hot},format=raw") == "disk1\n"
 
 
+def test_another_image():
+    """A definition that was changed for the next start is not one of a moment of now."""
+    first, second = image("first.img"), image("second.img")
+    with Monitor("changed", "--hotplug", "1", "--disk", f"{first},format=raw") as name:
+        good("snapshot", "create", name, "one")
+        good("set", name, f"disk={second},format=raw")
+        bad("another image", "snapshot", "create", name)
+        bad("another image", "plug", name, "--net", "user")
+        good("set", name, f"disk={first},format=raw")
+        good("snapshot", "create", name, "two")
+        good("snapshot", "merge", name)
+        good("snapshot", "create", name, "three")
+
+
 def rates(name):
     return {card["id"]: (card["rx-bits"], card["tx-bits"]) for card in qmp(name, ("x-query-net", {}))[0]}
 
