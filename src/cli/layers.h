@@ -12,12 +12,13 @@
  *
  * The file `layers.json` says which there are; it is replaced as a whole:
  *
- *   {"disks": [["a.qcow2", ...], ...], "sizes": [bytes, ...],    of the guest as it is, by --disk
- *    "images": ["disk.img", ...],                                what the layers lie over, relative to its
- * folder "current": "NAME" or null,                                  the snapshot it comes from "snapshots":
- * {"NAME": {"disks", "sizes", "devices", "parent", "time", "note"}}}
+ *   {"disks": [["a.qcow2", ...], ...], "sizes": [bytes, ...],   of the guest as it is: a row for each image
+ *    "images": ["disk.img", ...],                               these, relative to its folder
+ *    "current": "NAME" or null,                                 the snapshot that it comes from
+ *    "snapshots": {"NAME": {"disks", "sizes", "devices", "parent", "time", "note"}}}
  *
- * Snapshots inside the images (inside.h) are noted there as well.
+ * The rows are the same for all of them: a disk that comes gets a new one behind the others, and one that
+ * goes leaves its own empty, of size 0.
  *
  * It is written *before* a running guest goes on in a new layer. If that then does not happen, the empty
  * layer lies over what the guest writes to, and changes nothing. Files that nobody refers to are removed when
