@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /* Copyright (C) the Hostel authors */
 /* `hostel snapshot` of those that are inside the images of a guest's disks. */
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -108,19 +109,20 @@ static bool disks_back(const struct moment *m, GError **error)
     return inside_apply(guest, m->layers, m->snapshot, error) && note_reverted(guest, m, true, error);
 }
 
-/* A guest that lives goes back, and on if it ran. */
+/* A guest that lives goes back, and on if it ran. *unsure: its disks may be there, and not the guest. */
 static bool load_live(const struct named *guest, const struct moment *m, struct guest_call *call,
-                      GError **error)
+                      bool *unsure, GError **error)
 {
     GError *failure = NULL;
+    *unsure = false;
     if (!note_reverting(guest, m, false, error))
         return false;
     const bool loaded = live(m, call, INSIDE_LOAD, m->snapshot, &failure);
     if (failure)
         g_propagate_error(error, failure);
-    /* As long as it answers its disks are all at the snapshot, or all not. */
-    const bool known = loaded || guest_call_do(call, "query-status", NULL, NULL);
-    return known && note_reverted(guest, m, loaded, loaded ? error : NULL) && loaded;
+    /* As long as it answers, and goes on, its disks are all at the snapshot, or all not. */
+    *unsure = !loaded && !guest_call_do(call, "query-status", NULL, NULL);
+    return !*unsure && note_reverted(guest, m, loaded, loaded ? error : NULL) && loaded;
 }
 
 /* It stands at the snapshot: into its own file, and off. */
@@ -137,36 +139,54 @@ static bool put_away(const struct named *guest, struct guest_call *call, const s
     return saved;
 }
 
+/* What it was saved as must never be beside disks that it does not fit. */
+static bool load_saved(const struct named *guest, const struct moment *m, struct guest_call *call,
+                       GError **error)
+{
+    g_autofree char *saved = guest_saved_path(guest), *aside = named_path(guest, ".saved.before");
+    bool unsure;
+    if (saved && rename(saved, aside))
+        return hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be renamed: %s", saved, g_strerror(errno));
+    const bool loaded = load_live(guest, m, call, &unsure, error);
+    if (saved && loaded)
+        unlink(aside);
+    else if (saved && unsure)
+        g_prefix_error(error, "what the guest was saved as is kept in %s: ", aside);
+    else if (saved)
+        (void)rename(aside, saved);
+    return loaded;
+}
+
+/* Let go, or not, as is asked for. */
+static bool settle(const struct named *guest, const struct moment *m, struct guest_call *call, bool was_live,
+                   const struct guest_state *state, GError **error)
+{
+    if (m->args->no_start)
+        return put_away(guest, call, state, error);
+    if (was_live)
+        return true;
+    if (!guest_call_do(call, "cont", NULL, error))
+        return false;
+    guest_await_status(m->name, "running");
+    return true;
+}
+
 static bool back_with_memory(const struct moment *m, const struct guest_state *before, GError **error)
 {
     AUTO_STATE state = {0};
     bool roused;
     AUTO(named) guest = freeze_rouse(m->name, &state, &roused, error);
     AUTO(guest_call) call = guest ? guest_call_open(m->name, GUEST_CALL_MS, error) : NULL;
-    g_autofree char *saved = guest ? guest_saved_path(guest) : NULL, *aside = NULL;
-    if (saved && call) { /* never beside disks that it does not fit */
-        aside = named_path(guest, "saved.before");
-        if (rename(saved, aside))
-            g_clear_pointer(&aside, g_free);
-    }
-    const bool loaded = call && load_live(guest, m, call, error);
-    if (aside && loaded)
-        unlink(aside);
-    else if (aside)
-        (void)rename(aside, saved);
-    if (!loaded) {
-        if (guest && roused)
-            freeze_settle(call, &state);
-        return false;
-    }
-    if (m->args->no_start)
-        return put_away(guest, call, &state, error);
-    if (before->live)
-        return true;
-    if (!guest_call_do(call, "cont", NULL, error))
-        return false;
-    guest_await_status(m->name, "running");
-    return true;
+    const bool stands = before->live && m->args->no_start && !g_strcmp0(before->status, "running");
+    bool loaded = call && (!stands || guest_call_do(call, "stop", NULL, error));
+    loaded = loaded && load_saved(guest, m, call, error);
+    if (loaded)
+        return settle(guest, m, call, before->live, &state, error);
+    if (call && stands)
+        guest_call_do(call, "cont", NULL, NULL);
+    if (guest && roused)
+        freeze_settle(call, &state);
+    return false;
 }
 
 static bool back_without_memory(const struct moment *m, const struct guest_state *before, GError **error)

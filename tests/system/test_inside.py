@@ -109,6 +109,7 @@ def test_running_and_paused():
         assert status("a") == "running" and guest.listed() == [["one"], ["one"]]
         at = goes_on("a")
         good("pause", "a")
+        two = last_round("a")
         good("snapshot", "create", "--internal", "a", "two")
         assert status("a") == "paused"
         good("resume", "a")
@@ -125,9 +126,8 @@ def test_running_and_paused():
         # Back, and put away; from there it goes on.
         good("snapshot", "revert", "--force", "--no-start", "a", "two")
         assert status("a") == "saved"
-        seen = last_round("a")
         good("start", "a")
-        assert goes_on("a") <= seen + 1
+        assert two <= goes_on("a") <= two + 2  # one may have been under way to the journal
         good("snapshot", "delete", "a", "one")
         assert guest.listed() == [["two"], ["two"]] and list(snapshots("a")) == ["two"]
         assert snapshots("a")["two"]["parent"] is None
