@@ -238,7 +238,8 @@ bool snapshot_inside_delete(struct moment *m, const json_t *snapshot, GError **e
         return false;
     if (!state.live) {
         AUTO(named) guest = named_open_made(m->name, error);
-        return guest && inside_remove(guest, m->layers, snapshot, m->snapshot, error);
+        return guest && !inside_is_torn(guest, m->layers, error) && /* which may need this one */
+               inside_remove(guest, m->layers, snapshot, m->snapshot, error);
     }
     if (!same_layers(snapshot, m->layers))
         return hostel_fail(

@@ -173,6 +173,27 @@ def test_off_and_saved():
         good("snapshot", "revert", "a", "disks")
         assert status("a") == "running"
         good("kill", "a")
+        # One that was cut off in the middle, with one disk there and the other not.
+        path = GUESTS / "a/layers.json"
+        notes = json.loads(path.read_text())
+        path.write_text(json.dumps({**notes, "reverting": {"to": "disks", "off": True}}))
+        qemu_img("snapshot", "-a", "disks", guest.disks[0])
+        for words in (["start", "a"], ["snapshot", "delete", "a", "disks"], ["snapshot", "create", "--internal", "a"]):
+            bad("cut off", *words)
+        assert hostel("snapshot", "create", "a").returncode
+        good("snapshot", "revert", "a", "disks")
+        assert "reverting" not in json.loads(path.read_text())
+        goes_on("a")
+        good("kill", "a")
+        # The guest's process was: an image tells.
+        path.write_text(json.dumps({**notes, "reverting": {"to": "saved", "off": False}}))
+        good("start", "a")
+        good("kill", "a")
+        qemu_img("snapshot", "-c", "hostel-undo", guest.disks[0])
+        bad("cut off", "start", "a")
+        good("snapshot", "revert", "a", "saved")
+        assert goes_on("a") <= seen + 1 and guest.listed() == [["disks", "saved"], ["disks", "saved"]]
+        good("kill", "a")
         # Somebody else's.
         for disk in guest.disks:
             qemu_img("snapshot", "-c", "by qemu-img", disk)
