@@ -109,6 +109,8 @@ static bool await_job(struct guest_call *call, struct watch *w, enum progress_fo
     const bool over = await_conclusion(call, w->job, error);
     guest_call_set_tick(call, 0, NULL, NULL);
     guest_call_set_timeout(call, GUEST_CALL_MS);
+    if (over)
+        watch(w); /* it may have been quicker than the first tick */
     progress_end(&w->progress, over);
     guest_call_close(w->call);
     return over;
