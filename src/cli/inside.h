@@ -12,6 +12,9 @@
  * bytes the guest's state has (0: none). Going back writes to those images. So that is done only while they
  * are what the guest writes to: as soon as there is a layer over them, others may need them as they are.
  *
+ * To take one in several images takes several writes, too. "taking", its name, is there until it is noted, or
+ * for good when that was cut off: the next one begins with removing what only some of the images have.
+ *
  * To go back in several images takes several writes. "reverting" in layers.json says that it began: {"to":
  * "NAME", "off": bool}. When it is still there and the guest did it (off is false), it was cut off in the
  * middle if an image has a snapshot called INSIDE_UNDO (vm/node_snapshot.c); when we did, it always was. Such

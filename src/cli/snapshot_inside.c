@@ -37,6 +37,42 @@ static bool live(const struct moment *m, struct guest_call *call, enum inside_wh
 
 /* --- create --- */
 
+/* name: it begins; NULL: it has ended. */
+static bool note_taking(const struct named *guest, const struct moment *m, const char *name, GError **error)
+{
+    if (name)
+        json_object_set_new(m->layers, "taking", json_string(name));
+    else
+        json_object_del(m->layers, "taking");
+    return layers_store(guest, m->layers, error);
+}
+
+/* What was killed while it took one may have left it in some of the images. call NULL: of one that is off. */
+static bool remove_torn(const struct moment *m, const struct named *guest, const struct guest_state *state,
+                        struct guest_call *call, GError **error)
+{
+    const char *name = json_string_value(json_object_get(m->layers, "taking"));
+    json_t *found = name ? inside_found(guest, m->layers, state) : NULL;
+    const bool whole = !name || json_object_get(found, name);
+    json_decref(found);
+    return whole || (call ? live(m, call, INSIDE_DELETE, name, error)
+                          : inside_remove(guest, m->layers, m->layers, name, error));
+}
+
+/* call NULL: of one that is off. */
+static bool take(const struct moment *m, const struct named *guest, const struct guest_state *state,
+                 struct guest_call *call, const char *name, GError **error)
+{
+    if (!remove_torn(m, guest, state, call, error) || !note_taking(guest, m, name, error))
+        return false;
+    if (!call)
+        return inside_take(guest, m->layers, name, error);
+    const bool taken = live(m, call, INSIDE_SAVE, name, error);
+    if (!taken && guest_call_do(call, "query-status", NULL, NULL)) /* so it has undone it */
+        note_taking(guest, m, NULL, NULL);
+    return taken;
+}
+
 /* Of one that lives, or is saved; bytes of its state in *memory. */
 static bool create_live(struct moment *m, const char *name, json_int_t *memory, GError **error)
 {
@@ -45,7 +81,7 @@ static bool create_live(struct moment *m, const char *name, json_int_t *memory, 
     AUTO(named) guest = freeze_rouse(m->name, &state, &roused, error);
     AUTO(guest_call) call = guest ? guest_call_open(m->name, GUEST_CALL_MS, error) : NULL;
     const bool taken =
-        call && chain_trim(guest, call, m->layers, error) && live(m, call, INSIDE_SAVE, name, error);
+        call && chain_trim(guest, call, m->layers, error) && take(m, guest, &state, call, name, error);
     json_t *found = taken ? inside_found(guest, m->layers, &state) : NULL;
     *memory = json_integer_value(json_object_get(json_object_get(found, name), "memory"));
     json_decref(found);
@@ -56,8 +92,9 @@ static bool create_live(struct moment *m, const char *name, json_int_t *memory, 
 
 static bool create_off(struct moment *m, const char *name, GError **error)
 {
+    const struct guest_state off = {0};
     AUTO(named) guest = named_open_made(m->name, error);
-    return guest && !inside_is_torn(guest, m->layers, error) && inside_take(guest, m->layers, name, error);
+    return guest && !inside_is_torn(guest, m->layers, error) && take(m, guest, &off, NULL, name, error);
 }
 
 bool snapshot_inside_create(struct moment *m, const char *name, GError **error)
@@ -71,6 +108,7 @@ bool snapshot_inside_create(struct moment *m, const char *name, GError **error)
                                                                  : create_off(m, name, error);
     if (!taken)
         return false;
+    json_object_del(m->layers, "taking");
     json_t *moment = snapshot_note(m, guest, name, json_object_get(m->layers, "disks"));
     json_object_set_new(moment, "kind", json_string("internal"));
     json_object_set_new(moment, "memory", json_integer(memory));

@@ -194,6 +194,21 @@ def test_off_and_saved():
         good("snapshot", "revert", "a", "saved")
         assert goes_on("a") <= seen + 1 and guest.listed() == [["disks", "saved"], ["disks", "saved"]]
         good("kill", "a")
+        # Taking one was cut off.
+        path.write_text(json.dumps({**notes, "taking": "half"}))
+        qemu_img("snapshot", "-c", "half", guest.disks[0])
+        assert "half" not in snapshots("a")
+        good("snapshot", "create", "--internal", "a", "half")
+        assert guest.listed() == [["disks", "saved", "half"]] * 2
+        good("snapshot", "delete", "a", "half")
+        path.write_text(json.dumps({**notes, "taking": "half"}))
+        qemu_img("snapshot", "-c", "half", guest.disks[1])
+        good("start", "a")
+        good("snapshot", "create", "--internal", "a", "half")
+        good("kill", "a")
+        assert guest.listed() == [["disks", "saved", "half"]] * 2 and snapshots("a")["half"]["memory"]
+        assert "taking" not in json.loads(path.read_text())
+        good("snapshot", "delete", "a", "half")
         # Somebody else's.
         for disk in guest.disks:
             qemu_img("snapshot", "-c", "by qemu-img", disk)
@@ -335,6 +350,9 @@ def test_killed():
                     good("snapshot", "revert", "a", "start")
             for tag, found in snapshots("a").items():
                 assert found["memory"] and all(tag in tags for tags in guest.listed()), (tag, guest.listed())
+            if not turn % 2:
+                until(lambda: f"new{turn}" in snapshots("a") or
+                      hostel("snapshot", "create", "--internal", "a", f"new{turn}").returncode == 0, "the name", BOOT)
         # What a hostel that was killed has begun goes on for a moment.
         until(lambda: hostel("snapshot", "revert", "--force", "a", "start").returncode == 0, "a revert", BOOT)
         goes_on("a")
