@@ -16,6 +16,10 @@
  * (g_source_set_ready_time is safe from any thread), and its dispatch, on the main thread, decides anew what
  * to wait for. A descriptor whose direction has nothing to wait for is not watched at all: a watched one
  * would report a hang-up without end.
+ *
+ * An exchange of the ends happens on the main thread and, as far as writers see the descriptors, under the
+ * lock: a byte is written to the old end, or to the new one, or waits in the ring for whichever is there.
+ * Nobody else has the old descriptors then, so they can be closed.
  */
 #include "console/stream.h"
 
@@ -26,22 +30,23 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "console/ringbuf.h"
 #include "os/fd.h"
 
 enum { RING_SIZE = 64 * 1024, INPUT_SIZE = 256, DRAIN_MS = 1000 };
 
 struct stream {
-    int in, out; /* may be one descriptor; -1 = no such direction */
     const struct stream_client *client;
     void *opaque;
-    struct stream_source *source; /* NULL: a stream without descriptors */
+    struct stream_source *source; /* NULL: a stream that never has descriptors */
 
-    GMutex lock;         /* guards what follows */
-    uint8_t *ring;       /* RING_SIZE bytes */
-    size_t head, length; /* the oldest byte, how many */
-    bool starved;        /* the chip was told that the ring is full */
-    bool broken;         /* output is discarded from now on */
-    bool more;           /* the chip can take input again */
+    GMutex lock;           /* guards what follows; the main thread alone changes end, and reads it without */
+    struct stream_end end; /* a descriptor of -1: no such direction */
+    uint8_t *ring;         /* RING_SIZE bytes; NULL: there has been no descriptor to write to */
+    size_t head, length;   /* the oldest byte, how many */
+    bool starved;          /* the chip was told that the ring is full */
+    bool broken;           /* output is discarded from now on */
+    bool more;             /* the chip can take input again */
 
     /* Main thread only. */
     uint8_t input[INPUT_SIZE];
@@ -56,12 +61,16 @@ struct stream_source {
     gpointer in_tag, out_tag; /* NULL: not watched */
 };
 
-/* Writes what the descriptor takes now; how many bytes are done with. The lock is held. */
+/* Writes what the end takes now; how many bytes are done with. The lock is held. */
 static size_t write_now_locked(struct stream *s, const uint8_t *bytes, size_t size)
 {
     size_t done = 0;
+    if (s->end.memory)
+        ringbuf_write(s->end.memory, bytes, size);
+    if (s->end.out < 0)
+        return size;
     while (done < size && !s->broken) {
-        ssize_t n = write(s->out, bytes + done, size - done);
+        ssize_t n = write(s->end.out, bytes + done, size - done);
         if (n > 0) {
             done += (size_t)n;
         } else if (n == 0 || errno == EAGAIN) {
@@ -107,8 +116,6 @@ static void wake(struct stream *s)
 
 size_t stream_write(struct stream *s, const void *bytes, size_t size)
 {
-    if (s->out < 0)
-        return size;
     g_mutex_lock(&s->lock);
     size_t done = s->length ? 0 : write_now_locked(s, bytes, size);
     if (done < size) {
@@ -123,12 +130,11 @@ size_t stream_write(struct stream *s, const void *bytes, size_t size)
 
 void stream_more(struct stream *s)
 {
-    if (s->in < 0)
-        return;
     g_mutex_lock(&s->lock);
     s->more = true;
     g_mutex_unlock(&s->lock);
-    wake(s);
+    if (s->source)
+        wake(s);
 }
 
 void stream_break(struct stream *s)
@@ -162,7 +168,7 @@ static bool fill_input(struct stream *s)
 {
     if (s->input_length)
         return true;
-    ssize_t n = read(s->in, s->input, sizeof(s->input));
+    ssize_t n = read(s->end.in, s->input, sizeof(s->input));
     if (n > 0) {
         s->input_head = 0;
         s->input_length = (size_t)n;
@@ -206,8 +212,8 @@ static void watch_what_matters(struct stream_source *source)
     if (s->more && s->busy) /* said while the chip was being served */
         wake(s);
     g_mutex_unlock(&s->lock);
-    watch(source, &source->out_tag, s->out, G_IO_OUT, out);
-    watch(source, &source->in_tag, s->in, G_IO_IN, s->in >= 0 && s->client && !s->busy && !s->ended);
+    watch(source, &source->out_tag, s->end.out, G_IO_OUT, out);
+    watch(source, &source->in_tag, s->end.in, G_IO_IN, s->end.in >= 0 && s->client && !s->busy && !s->ended);
 }
 
 static gboolean stream_dispatch(GSource *base, GSourceFunc callback G_GNUC_UNUSED,
@@ -217,8 +223,7 @@ static gboolean stream_dispatch(GSource *base, GSourceFunc callback G_GNUC_UNUSE
     struct stream *s = source->stream;
     g_source_set_ready_time(base, -1); /* first: whoever wakes us from here on wakes us again */
     bool readable = source->in_tag && g_source_query_unix_fd(base, source->in_tag);
-    if (s->out >= 0)
-        serve_output(s);
+    serve_output(s);
     serve_input(s, readable);
     watch_what_matters(source);
     return G_SOURCE_CONTINUE;
@@ -229,27 +234,79 @@ static GSourceFuncs stream_funcs = {.dispatch = stream_dispatch};
 struct stream *stream_new_null(void)
 {
     struct stream *s = g_new0(struct stream, 1);
-    s->in = s->out = -1;
+    s->end.in = s->end.out = -1;
     g_mutex_init(&s->lock);
     return s;
+}
+
+/* Takes the end over. The lock is held, or nobody else knows the stream. */
+static void take_end(struct stream *s, const struct stream_end *end)
+{
+    s->end = *end;
+    if (end->in >= 0)
+        fd_set_nonblock(end->in, true);
+    if (end->out < 0)
+        return;
+    fd_set_nonblock(end->out, true);
+    if (!s->ring)
+        s->ring = g_malloc(RING_SIZE);
+}
+
+static void close_end(struct stream_end *end)
+{
+    if (end->in == end->out)
+        end->in = -1;
+    fd_close(&end->in);
+    fd_close(&end->out);
+    ringbuf_free(end->memory);
 }
 
 struct stream *stream_new_fd(GMainContext *context, int in_fd, int out_fd)
 {
     struct stream *s = stream_new_null();
-    s->in = in_fd;
-    s->out = out_fd;
-    if (in_fd >= 0)
-        fd_set_nonblock(in_fd, true);
-    if (out_fd >= 0) {
-        fd_set_nonblock(out_fd, true);
-        s->ring = g_malloc(RING_SIZE);
-    }
+    take_end(s, &(struct stream_end){.in = in_fd, .out = out_fd});
     s->source = (struct stream_source *)(void *)g_source_new(&stream_funcs, sizeof(*s->source));
     s->source->stream = s;
     g_source_set_static_name(&s->source->base, "console");
     g_source_attach(&s->source->base, context);
     return s;
+}
+
+/* The old end's last chance: what it takes at once. What a broken one does not take is the new one's. */
+static void say_goodbye_locked(struct stream *s)
+{
+    while (s->length && !s->broken) {
+        ssize_t n = write(s->end.out, s->ring + s->head, MIN(s->length, RING_SIZE - s->head));
+        if (n <= 0)
+            return;
+        s->head = (s->head + (size_t)n) % RING_SIZE;
+        s->length -= (size_t)n;
+    }
+}
+
+void stream_exchange(struct stream *s, const struct stream_end *end)
+{
+    g_assert(s->source);
+    watch(s->source, &s->source->out_tag, s->end.out, G_IO_OUT, false);
+    watch(s->source, &s->source->in_tag, s->end.in, G_IO_IN, false);
+    g_mutex_lock(&s->lock);
+    struct stream_end old = s->end;
+    say_goodbye_locked(s);
+    take_end(s, end);
+    s->broken = false;
+    drain_locked(s);
+    g_mutex_unlock(&s->lock);
+    s->ended = false;
+    close_end(&old);
+    wake(s); /* a chip that waits for room is told, and the new descriptors are watched */
+}
+
+size_t stream_recall(struct stream *s, void *bytes, size_t size, bool whole)
+{
+    g_mutex_lock(&s->lock);
+    size_t n = s->end.memory ? ringbuf_read(s->end.memory, bytes, size, whole) : 0;
+    g_mutex_unlock(&s->lock);
+    return n;
 }
 
 void stream_attach(struct stream *s, const struct stream_client *client, void *opaque)
@@ -282,7 +339,7 @@ static void drain_before_close(struct stream *s)
     g_mutex_lock(&s->lock);
     for (drain_locked(s); s->length; drain_locked(s)) {
         gint64 left = end - g_get_monotonic_time();
-        struct pollfd p = {s->out, POLLOUT, 0};
+        struct pollfd p = {s->end.out, POLLOUT, 0};
         if (left <= 0 || poll(&p, 1, (int)(left / 1000) + 1) == 0)
             break;
     }
@@ -297,12 +354,9 @@ void stream_free(struct stream *s)
         g_source_destroy(&s->source->base);
         g_source_unref(&s->source->base);
     }
-    if (s->out >= 0)
+    if (s->end.out >= 0)
         drain_before_close(s);
-    if (s->in == s->out)
-        s->in = -1;
-    fd_close(&s->in);
-    fd_close(&s->out);
+    close_end(&s->end);
     g_mutex_clear(&s->lock);
     g_free(s->ring);
     g_free(s);

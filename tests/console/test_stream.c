@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "console/ringbuf.h"
 #include "console/stream.h"
 #include "os/fd.h"
 
@@ -219,6 +220,148 @@ static void test_null(void)
     stream_free(NULL);
 }
 
+/* --- another end --- */
+
+/* A new end for the line; the old outside. */
+static int exchange(struct line *l)
+{
+    int pair[2], old = l->outside;
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
+    stream_exchange(l->chip.stream, &(struct stream_end){.in = pair[1], .out = pair[1]});
+    l->outside = pair[0];
+    fd_set_nonblock(l->outside, true);
+    return old;
+}
+
+/* Bytes that the old reader has not fetched are on its line or on the new one, each once and in order. */
+static void test_exchange_when_full(void)
+{
+    struct line l;
+    line_init(&l);
+    size_t written = fill(&l, 777), at = 0;
+    AUTO_FD old = exchange(&l);
+    struct line before = {.outside = old};
+    at = check(&before, at);
+    g_assert_cmpuint(at, <, written);
+    g_assert_cmpint(recv(old, &(char){0}, 1, 0), ==, 0); /* closed: nothing will come any more */
+    while (at < written) {
+        size_t last = at;
+        at = check(&l, at);
+        g_assert_cmpuint(at, >, last);
+        serve();
+    }
+    g_assert_cmpuint(at, ==, written);
+    g_assert_cmpuint(l.chip.writable, ==, 1);
+    assert_at_rest();
+    line_fini(&l);
+}
+
+static void test_exchange_input(void)
+{
+    struct line l;
+    line_init(&l);
+    l.chip.room = 2;
+    g_assert_cmpint(write(l.outside, "abcd", 4), ==, 4);
+    assert_at_rest();
+    int old = exchange(&l);
+    g_assert_cmpint(write(l.outside, "efg", 3), ==, 3);
+    assert_at_rest();
+    g_assert_cmpstr(l.chip.taken->str, ==, "ab");
+    l.chip.room = 100;
+    stream_more(l.chip.stream);
+    assert_at_rest();
+    g_assert_cmpstr(l.chip.taken->str, ==, "abcdefg"); /* what had been typed, then what is */
+    fd_close(&old);
+    line_fini(&l);
+}
+
+/* An end that has gone is no reason not to get another one. */
+static void test_exchange_the_broken(void)
+{
+    struct line l;
+    char text[8] = "";
+    line_init(&l);
+    l.chip.room = 100;
+    fd_close(&l.outside);
+    g_assert_cmpuint(stream_write(l.chip.stream, "lost", 4), ==, 4);
+    assert_at_rest();
+    exchange(&l);
+    g_assert_cmpuint(stream_write(l.chip.stream, "kept", 4), ==, 4);
+    g_assert_cmpint(read(l.outside, text, sizeof(text)), ==, 4);
+    g_assert_cmpint(write(l.outside, "i", 1), ==, 1);
+    assert_at_rest();
+    g_assert_cmpstr(l.chip.taken->str, ==, "i");
+    line_fini(&l);
+}
+
+static void test_exchange_for_memory(void)
+{
+    struct line l;
+    uint8_t *bytes = g_malloc(RINGBUF_SIZE_MAX);
+    line_init(&l);
+    size_t written = fill(&l, 777), at = 0, n;
+    AUTO_FD old = l.outside;
+    stream_exchange(l.chip.stream,
+                    &(struct stream_end){.in = -1, .out = -1, .memory = ringbuf_new(RINGBUF_SIZE_MAX)});
+    struct line before = {.outside = old};
+    at = check(&before, at);
+    n = stream_recall(l.chip.stream, bytes, RINGBUF_SIZE_MAX, false);
+    for (size_t i = 0; i < n; i++, at++)
+        g_assert_cmpuint(bytes[i], ==, (uint8_t)(at * 7 >> 3));
+    g_assert_cmpuint(at, ==, written);
+    assert_at_rest();
+    g_assert_cmpuint(l.chip.writable, ==, 1);
+    g_assert_cmpuint(stream_write(l.chip.stream, "more", 4), ==, 4);
+    g_assert_cmpuint(stream_recall(l.chip.stream, bytes, 100, true), ==, 4);
+    stream_exchange(l.chip.stream, &(struct stream_end){.in = -1, .out = -1}); /* nothing */
+    g_assert_cmpuint(stream_write(l.chip.stream, "gone", 4), ==, 4);
+    g_assert_cmpuint(stream_recall(l.chip.stream, bytes, 100, true), ==, 0);
+    assert_at_rest();
+    l.outside = -1;
+    line_fini(&l);
+    g_free(bytes);
+}
+
+/* While a vCPU writes numbered lines, the ends change often; all of them together have each line's bytes. */
+enum { EXCHANGES = 200, NUMBERS = 20000 };
+
+static gpointer number_writer(gpointer data)
+{
+    for (uint32_t i = 0; i < NUMBERS; i++)
+        for (size_t done = 0; done < sizeof(i);) {
+            size_t n = stream_write(data, (const char *)&i + done, sizeof(i) - done);
+            done += n;
+            if (!n)
+                g_usleep(100);
+        }
+    return NULL;
+}
+
+static void test_exchange_and_threads(void)
+{
+    struct line l;
+    g_autoptr(GByteArray) all = g_byte_array_new();
+    uint8_t bytes[4096];
+    ssize_t n;
+    line_init(&l);
+    GThread *thread = g_thread_new("writer", number_writer, l.chip.stream);
+    gint64 end = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
+    for (unsigned i = 0; all->len < NUMBERS * sizeof(uint32_t) && g_get_monotonic_time() < end; i++) {
+        int old = i < EXCHANGES ? exchange(&l) : -1;
+        while (old >= 0 && (n = read(old, bytes, sizeof(bytes))) > 0)
+            g_byte_array_append(all, bytes, (unsigned)n);
+        fd_close(&old);
+        if ((n = read(l.outside, bytes, sizeof(bytes))) > 0)
+            g_byte_array_append(all, bytes, (unsigned)n);
+        serve();
+    }
+    g_thread_join(thread);
+    g_assert_cmpuint(all->len, ==, NUMBERS * sizeof(uint32_t));
+    for (uint32_t i = 0; i < NUMBERS; i++)
+        g_assert_cmpmem(all->data + i * sizeof(i), sizeof(i), &i, sizeof(i));
+    line_fini(&l);
+}
+
 /* Writers on threads, as vCPUs are, while the main loop drains. */
 enum { WRITERS = 3, LINES = 3000 };
 
@@ -267,6 +410,11 @@ int main(int argc, char **argv)
     g_test_add_func("/stream/broken-output", test_broken_output);
     g_test_add_func("/stream/last-words", test_last_words);
     g_test_add_func("/stream/null", test_null);
+    g_test_add_func("/stream/exchange-when-full", test_exchange_when_full);
+    g_test_add_func("/stream/exchange-input", test_exchange_input);
+    g_test_add_func("/stream/exchange-the-broken", test_exchange_the_broken);
+    g_test_add_func("/stream/exchange-for-memory", test_exchange_for_memory);
+    g_test_add_func("/stream/exchange-and-threads", test_exchange_and_threads);
     g_test_add_func("/stream/threads", test_threads);
     return g_test_run();
 }
