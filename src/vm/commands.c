@@ -91,19 +91,6 @@ static json_t *quit(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_G
     return qmp_done();
 }
 
-static json_t *send_break(void *opaque, json_t *args, GError **error)
-{
-    struct vm *vm = opaque;
-    const char *id = json_string_value(json_object_get(args, "id"));
-    if (strcmp(id, "console") != 0) {
-        hostel_fail(error, HOSTEL_ERROR_USAGE,
-                    "there is no character device '%.40s'; the console is called console", id);
-        return NULL;
-    }
-    stream_break(vm->console);
-    return qmp_done();
-}
-
 /* "132x43", in characters. */
 static json_t *console_resize(void *opaque, json_t *args, GError **error)
 {
@@ -150,7 +137,6 @@ const struct qmp_command vm_commands[] = {
     {"system_reset", NULL, NULL, 0, system_reset},
     {"system_powerdown", NULL, NULL, 0, system_powerdown},
     {"quit", NULL, NULL, QMP_EARLY, quit},
-    {"chardev-send-break", "id: str", NULL, 0, send_break},
     {"x-console-resize", "size: str", NULL, 0, console_resize},
     {"x-query-stats", NULL, "XStats", QMP_OOB, query_stats},
     {"x-query-sandbox", NULL, "XSandbox", QMP_OOB | QMP_EARLY, query_sandbox},
@@ -164,6 +150,7 @@ const struct qmp_command *const vm_command_tables[] = {
     vm_about_commands,
     vm_job_commands,
     vm_action_commands,
+    vm_chardev_commands,
     vm_dump_commands,
     vm_device_commands,
     vm_memory_commands,

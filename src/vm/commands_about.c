@@ -48,24 +48,6 @@ static json_t *query_iothreads(void *opaque G_GNUC_UNUSED, json_t *args G_GNUC_U
     return json_array(); /* disks have threads of their own, which nobody assigns */
 }
 
-static void append_chardev(json_t *list, const char *label)
-{
-    g_autofree char *valid = g_utf8_make_valid(label, -1);
-    /* Streams are descriptors of whoever started us: what they lead to is known there. */
-    json_array_append_new(list,
-                          json_pack("{s:s,s:s,s:b}", "label", valid, "filename", "fd", "frontend-open", 1));
-}
-
-static json_t *query_chardev(void *opaque, json_t *args G_GNUC_UNUSED, GError **error G_GNUC_UNUSED)
-{
-    const struct vm *vm = opaque;
-    json_t *list = json_array();
-    append_chardev(list, "console");
-    for (unsigned i = 0; vm->channels && i < vm->channels->len; i++)
-        append_chardev(list, vm->ports[i].name);
-    return list;
-}
-
 static json_t *inject_nmi(void *opaque G_GNUC_UNUSED, json_t *args G_GNUC_UNUSED, GError **error)
 {
     return qmp_fail(error, QMP_ERROR_GENERIC, "this machine has no non-maskable interrupt");
@@ -77,7 +59,6 @@ const struct qmp_command vm_about_commands[] = {
     {"query-kvm", NULL, "KvmInfo", QMP_OOB | QMP_EARLY, query_kvm},
     {"query-machines", NULL, "[MachineInfo]", QMP_OOB | QMP_EARLY, query_machines},
     {"query-iothreads", NULL, "[IOThreadInfo]", QMP_OOB | QMP_EARLY, query_iothreads},
-    {"query-chardev", NULL, "[ChardevInfo]", QMP_OOB | QMP_EARLY, query_chardev},
     {"inject-nmi", NULL, NULL, 0, inject_nmi},
     {0},
 };

@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "os/fd.h"
+#include "vm/chardevs.h"
 #include "vm/dump.h"
 #include "vm/functions.h"
 #include "vm/hotplug.h"
@@ -253,8 +254,6 @@ static const struct board *choose_board(const struct guest_options *o, GError **
 static struct stream *open_console(struct option_console *console)
 {
     int fd = fd_steal(&console->file.fd);
-    if (fd < 0)
-        return stream_new_null();
     return stream_new_fd(NULL, console->kind == CONSOLE_STDIO ? fd : -1, fd);
 }
 
@@ -382,9 +381,11 @@ struct vm *vm_new(struct guest_options *options, struct sandbox *sandbox, GError
     vm->jobs = jobs_new(NULL, on_job_event, vm, error);
     if (!vm->jobs)
         return NULL;
+    const char *console_kind = options->console.file.fd >= 0 ? "fd" : "null";
     vm->console = open_console(&options->console);
     if (!build_machine(vm, options, error))
         return NULL;
+    vm_chardevs_init(vm, console_kind);
     vm->control = qmp_server_new(NULL, vm_command_tables, vm);
     if (options->control.fd >= 0)
         qmp_server_add(vm->control, fd_steal(&options->control.fd), on_closed, vm);
@@ -415,6 +416,7 @@ void vm_free(struct vm *vm)
     machine_free(vm->machine);
     vm_hotplug_free(vm->hotplug);
     vm_nodes_free(vm->nodes);
+    vm_chardevs_fini(vm);
     if (vm->channels)
         g_ptr_array_unref(vm->channels);
     g_free(vm->ports);

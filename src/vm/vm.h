@@ -49,6 +49,7 @@ struct vm {
     struct vm_nodes *nodes;    /* the disks; the machine borrows their roots */
     GPtrArray *channels;       /* of struct stream, likewise */
     struct device_port *ports; /* of the channels; the machine borrows them */
+    GPtrArray *chardevs;       /* of struct vm_chardev: these streams by their names, and others */
     GPtrArray *nets;           /* of the network cards' back ends, likewise */
     struct vm_hotplug *hotplug;
     struct qmp_server *control;
@@ -110,6 +111,7 @@ json_t *stats_json(struct vcpus *vcpus);
 extern const struct qmp_command vm_about_commands[];
 extern const struct qmp_command vm_action_commands[];
 extern const struct qmp_command vm_block_commands[];
+extern const struct qmp_command vm_chardev_commands[];
 extern const struct qmp_command vm_commands[];
 extern const struct qmp_command vm_device_commands[];
 extern const struct qmp_command vm_dump_commands[];
