@@ -102,7 +102,6 @@ static bool await_conclusion(struct guest_call *call, const char *job, GError **
 
 static bool await_job(struct guest_call *call, struct watch *w, enum progress_form form, GError **error)
 {
-    cli_stop_catch();
     progress_begin(&w->progress, form, 0);
     guest_call_set_timeout(call, -1);
     guest_call_set_tick(call, WATCH_MS, watch, w);
@@ -144,6 +143,7 @@ bool inside_live(struct guest_call *call, const char *name, enum inside_what wha
     json_t *arguments = json_pack("{s:s,s:s,s:o}", "job-id", job, "tag", tag, "devices", nodes);
     if (what != INSIDE_DELETE)
         json_object_set(arguments, "vmstate", json_array_get(nodes, 0));
+    cli_stop_catch(); /* from here on whoever stops us stops the job */
     if (!guest_call_do(call, commands[what], arguments, error))
         return false;
     struct watch w = {.name = name, .job = job};
