@@ -20,6 +20,9 @@
  * An exchange of the ends happens on the main thread and, as far as writers see the descriptors, under the
  * lock: a byte is written to the old end, or to the new one, or waits in the ring for whichever is there.
  * Nobody else has the old descriptors then, so they can be closed.
+ *
+ * An end that listens has one caller at a time. Its descriptor comes and goes in the same way; that it has
+ * gone is noticed when its line is read or written, and then the next one is answered.
  */
 #include "console/stream.h"
 
@@ -27,13 +30,14 @@
 #include <glib-unix.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "console/ringbuf.h"
 #include "os/fd.h"
 
-enum { RING_SIZE = 64 * 1024, INPUT_SIZE = 256, DRAIN_MS = 1000 };
+enum { RING_SIZE = 64 * 1024, INPUT_SIZE = 256, DRAIN_MS = 1000, DEAF_MS = 500 };
 
 struct stream {
     const struct stream_client *client;
@@ -53,13 +57,20 @@ struct stream {
     size_t input_head, input_length;
     bool busy; /* the chip left bytes in input */
     bool ended;
+    bool deaf; /* a caller could not be answered: wait a little */
 };
 
 struct stream_source {
     GSource base;
     struct stream *stream;
-    gpointer in_tag, out_tag; /* NULL: not watched */
+    gpointer in_tag, out_tag, listen_tag; /* NULL: not watched */
 };
+
+/* Any thread: the main loop looks again what there is to do. */
+static void wake(struct stream *s)
+{
+    g_source_set_ready_time(&s->source->base, 0);
+}
 
 /* Writes what the end takes now; how many bytes are done with. The lock is held. */
 static size_t write_now_locked(struct stream *s, const uint8_t *bytes, size_t size)
@@ -77,7 +88,9 @@ static size_t write_now_locked(struct stream *s, const uint8_t *bytes, size_t si
             return done;
         } else if (errno != EINTR) {
             s->broken = true;
-            if (errno != EPIPE) /* a client that has gone is its own business */
+            if (s->end.listen >= 0)
+                wake(s);             /* for the next caller */
+            else if (errno != EPIPE) /* a client that has gone is its own business */
                 log_warn(LOG_CONSOLE, "console output is lost from here on: %s", g_strerror(errno));
         }
     }
@@ -107,11 +120,6 @@ static size_t queue_locked(struct stream *s, const uint8_t *bytes, size_t size)
     memcpy(s->ring, bytes + first, fits - first);
     s->length += fits;
     return fits;
-}
-
-static void wake(struct stream *s)
-{
-    g_source_set_ready_time(&s->source->base, 0);
 }
 
 size_t stream_write(struct stream *s, const void *bytes, size_t size)
@@ -213,7 +221,57 @@ static void watch_what_matters(struct stream_source *source)
         wake(s);
     g_mutex_unlock(&s->lock);
     watch(source, &source->out_tag, s->end.out, G_IO_OUT, out);
+    watch(source, &source->listen_tag, s->end.listen, G_IO_IN,
+          s->end.listen >= 0 && s->end.in < 0 && !s->deaf);
     watch(source, &source->in_tag, s->end.in, G_IO_IN, s->end.in >= 0 && s->client && !s->busy && !s->ended);
+}
+
+/* --- callers --- */
+
+static void unwatch_line(struct stream *s)
+{
+    watch(s->source, &s->source->out_tag, s->end.out, G_IO_OUT, false);
+    watch(s->source, &s->source->in_tag, s->end.in, G_IO_IN, false);
+}
+
+/* The caller has gone; what was not sent to it goes nowhere. */
+static void hang_up(struct stream *s)
+{
+    unwatch_line(s);
+    g_mutex_lock(&s->lock);
+    fd_close(&s->end.in);
+    s->end.out = -1;
+    s->broken = false;
+    drain_locked(s);
+    g_mutex_unlock(&s->lock);
+    s->ended = false;
+    wake(s); /* a chip may wait for room */
+}
+
+static void answer(struct stream *s)
+{
+    int fd = accept4(s->end.listen, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (fd < 0) {
+        if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED)
+            return;
+        s->deaf = true; /* without room for a descriptor, asking at once again would be vain */
+        g_source_set_ready_time(&s->source->base, g_get_monotonic_time() + DEAF_MS * 1000);
+        return;
+    }
+    g_mutex_lock(&s->lock);
+    s->end.in = s->end.out = fd;
+    g_mutex_unlock(&s->lock);
+}
+
+static void serve_callers(struct stream *s, bool calls)
+{
+    g_mutex_lock(&s->lock);
+    bool gone = s->end.in >= 0 && (s->ended || s->broken);
+    g_mutex_unlock(&s->lock);
+    if (gone)
+        hang_up(s);
+    else if (calls && s->end.in < 0)
+        answer(s);
 }
 
 static gboolean stream_dispatch(GSource *base, GSourceFunc callback G_GNUC_UNUSED,
@@ -223,8 +281,12 @@ static gboolean stream_dispatch(GSource *base, GSourceFunc callback G_GNUC_UNUSE
     struct stream *s = source->stream;
     g_source_set_ready_time(base, -1); /* first: whoever wakes us from here on wakes us again */
     bool readable = source->in_tag && g_source_query_unix_fd(base, source->in_tag);
+    s->deaf = false;
+    bool calls = source->listen_tag && g_source_query_unix_fd(base, source->listen_tag);
     serve_output(s);
     serve_input(s, readable);
+    if (s->end.listen >= 0)
+        serve_callers(s, calls);
     watch_what_matters(source);
     return G_SOURCE_CONTINUE;
 }
@@ -234,7 +296,7 @@ static GSourceFuncs stream_funcs = {.dispatch = stream_dispatch};
 struct stream *stream_new_null(void)
 {
     struct stream *s = g_new0(struct stream, 1);
-    s->end.in = s->end.out = -1;
+    s->end = STREAM_NOWHERE;
     g_mutex_init(&s->lock);
     return s;
 }
@@ -245,10 +307,11 @@ static void take_end(struct stream *s, const struct stream_end *end)
     s->end = *end;
     if (end->in >= 0)
         fd_set_nonblock(end->in, true);
-    if (end->out < 0)
-        return;
-    fd_set_nonblock(end->out, true);
-    if (!s->ring)
+    if (end->out >= 0)
+        fd_set_nonblock(end->out, true);
+    if (end->listen >= 0)
+        fd_set_nonblock(end->listen, true);
+    if (!s->ring && (end->out >= 0 || end->listen >= 0))
         s->ring = g_malloc(RING_SIZE);
 }
 
@@ -258,13 +321,14 @@ static void close_end(struct stream_end *end)
         end->in = -1;
     fd_close(&end->in);
     fd_close(&end->out);
+    fd_close(&end->listen);
     ringbuf_free(end->memory);
 }
 
 struct stream *stream_new_fd(GMainContext *context, int in_fd, int out_fd)
 {
     struct stream *s = stream_new_null();
-    take_end(s, &(struct stream_end){.in = in_fd, .out = out_fd});
+    take_end(s, &(struct stream_end){.in = in_fd, .out = out_fd, .listen = -1});
     s->source = (struct stream_source *)(void *)g_source_new(&stream_funcs, sizeof(*s->source));
     s->source->stream = s;
     g_source_set_static_name(&s->source->base, "console");
@@ -287,8 +351,8 @@ static void say_goodbye_locked(struct stream *s)
 void stream_exchange(struct stream *s, const struct stream_end *end)
 {
     g_assert(s->source);
-    watch(s->source, &s->source->out_tag, s->end.out, G_IO_OUT, false);
-    watch(s->source, &s->source->in_tag, s->end.in, G_IO_IN, false);
+    unwatch_line(s);
+    watch(s->source, &s->source->listen_tag, s->end.listen, G_IO_IN, false);
     g_mutex_lock(&s->lock);
     struct stream_end old = s->end;
     say_goodbye_locked(s);

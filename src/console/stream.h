@@ -25,9 +25,14 @@ struct stream;
 
 /* Where a stream leads. */
 struct stream_end {
-    int in, out;            /* -1 = no such direction; may be one descriptor */
+    int in, out; /* -1 = no such direction; may be one descriptor */
+    /* A socket that listens, non-blocking; -1 = none. One caller at a time is in and out; while there is
+     * none, output goes nowhere. */
+    int listen;
     struct ringbuf *memory; /* output stays here until it is read, and out is -1; NULL = none */
 };
+
+#define STREAM_NOWHERE ((struct stream_end){.in = -1, .out = -1, .listen = -1})
 
 /* What a chip wants to hear; called on the main thread with no stream lock held. */
 struct stream_client {

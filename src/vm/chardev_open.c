@@ -40,30 +40,38 @@ static bool open_ringbuf(struct control_fds *fds G_GNUC_UNUSED, json_t *data, st
     return true;
 }
 
-/* A stream socket that is connected, or could be: whoever hands in another kind has mixed something up. */
-static bool is_connection(int fd, GError **error)
+/* Whoever hands in another kind of descriptor has mixed something up. */
+static bool is_stream_socket(int fd, bool server, GError **error)
 {
     int type = 0, listens = 0;
     socklen_t size = sizeof(type), listens_size = sizeof(listens);
     if (getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) || type != SOCK_STREAM)
         return hostel_fail(error, HOSTEL_ERROR_USAGE, "the descriptor is not a stream socket");
-    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &listens_size) || listens)
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &listens_size) || !listens != !server)
         return hostel_fail(error, HOSTEL_ERROR_USAGE,
-                           "the socket listens; accept a connection and hand that in");
+                           server ? "the socket does not listen; a connected one goes with server false"
+                                  : "the socket listens, which goes with server true");
     return true;
 }
 
 static bool open_socket(struct control_fds *fds, json_t *data, struct stream_end *end, GError **error)
 {
-    json_t *server = json_object_get(data, "server");
-    if (!json_is_false(server)) /* QMP's default is true */
+    json_t *wait = json_object_get(data, "wait");
+    const bool server = !json_is_false(json_object_get(data, "server")); /* QMP's default is true */
+    if (server && !json_is_false(wait))                                  /* so is this one's */
         return hostel_fail(error, HOSTEL_ERROR_UNSUPPORTED,
-                           "listening sockets are not served: hand in a connected one and say server false");
-    AUTO_FD fd =
-        control_fd_take(fds, text(json_object_get(json_object_get(data, "addr"), "data"), "str"), error);
-    if (fd < 0 || !is_connection(fd, error))
+                           "a guest does not wait for a caller: say wait false, or, of a connected socket, "
+                           "server false");
+    if (!server && wait)
+        return hostel_fail(error, HOSTEL_ERROR_USAGE, "wait is about sockets that listen, with server true");
+    json_t *addr = json_object_get(json_object_get(data, "addr"), "data");
+    AUTO_FD fd = control_fd_take(fds, text(addr, "str"), error);
+    if (fd < 0 || !is_stream_socket(fd, server, error))
         return false;
-    end->in = end->out = fd_steal(&fd);
+    if (server)
+        end->listen = fd_steal(&fd);
+    else
+        end->in = end->out = fd_steal(&fd);
     return true;
 }
 
@@ -123,7 +131,7 @@ bool vm_chardev_open(struct control_fds *fds, json_t *backend, struct stream_end
                      GError **error)
 {
     const char *type = text(backend, "type");
-    *end = (struct stream_end){.in = -1, .out = -1};
+    *end = STREAM_NOWHERE;
     for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++)
         if (!strcmp(kinds[i].name, type)) {
             *kind = kinds[i].name;

@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "console/ringbuf.h"
@@ -227,7 +228,7 @@ static int exchange(struct line *l)
 {
     int pair[2], old = l->outside;
     g_assert_cmpint(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), ==, 0);
-    stream_exchange(l->chip.stream, &(struct stream_end){.in = pair[1], .out = pair[1]});
+    stream_exchange(l->chip.stream, &(struct stream_end){.in = pair[1], .out = pair[1], .listen = -1});
     l->outside = pair[0];
     fd_set_nonblock(l->outside, true);
     return old;
@@ -301,8 +302,9 @@ static void test_exchange_for_memory(void)
     line_init(&l);
     size_t written = fill(&l, 777), at = 0, n;
     AUTO_FD old = l.outside;
-    stream_exchange(l.chip.stream,
-                    &(struct stream_end){.in = -1, .out = -1, .memory = ringbuf_new(RINGBUF_SIZE_MAX)});
+    stream_exchange(
+        l.chip.stream,
+        &(struct stream_end){.in = -1, .out = -1, .listen = -1, .memory = ringbuf_new(RINGBUF_SIZE_MAX)});
     struct line before = {.outside = old};
     at = check(&before, at);
     n = stream_recall(l.chip.stream, bytes, RINGBUF_SIZE_MAX, false);
@@ -313,13 +315,72 @@ static void test_exchange_for_memory(void)
     g_assert_cmpuint(l.chip.writable, ==, 1);
     g_assert_cmpuint(stream_write(l.chip.stream, "more", 4), ==, 4);
     g_assert_cmpuint(stream_recall(l.chip.stream, bytes, 100, true), ==, 4);
-    stream_exchange(l.chip.stream, &(struct stream_end){.in = -1, .out = -1}); /* nothing */
+    stream_exchange(l.chip.stream, &STREAM_NOWHERE); /* nothing */
     g_assert_cmpuint(stream_write(l.chip.stream, "gone", 4), ==, 4);
     g_assert_cmpuint(stream_recall(l.chip.stream, bytes, 100, true), ==, 0);
     assert_at_rest();
     l.outside = -1;
     line_fini(&l);
     g_free(bytes);
+}
+
+static int call(const struct sockaddr_un *address)
+{
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    g_assert_cmpint(connect(fd, (const struct sockaddr *)address, sizeof(*address)), ==, 0);
+    fd_set_nonblock(fd, true);
+    serve();
+    return fd;
+}
+
+/* Callers come and go, one at a time; nobody there is no reason to wait. */
+static void test_callers(void)
+{
+    struct line l;
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    char text[16] = "";
+    line_init(&l);
+    l.chip.room = 100;
+    g_snprintf(address.sun_path + 1, sizeof(address.sun_path) - 1, "hostel-test-stream-%d", (int)getpid());
+    int listening = socket(AF_UNIX, SOCK_STREAM, 0);
+    g_assert_cmpint(bind(listening, (struct sockaddr *)&address, sizeof(address)), ==, 0);
+    g_assert_cmpint(listen(listening, 5), ==, 0);
+    fill(&l, 777);
+    stream_exchange(l.chip.stream, &(struct stream_end){.in = -1, .out = -1, .listen = listening});
+    assert_at_rest();
+    g_assert_cmpuint(l.chip.writable, ==, 1);
+    g_assert_cmpuint(stream_write(l.chip.stream, "nobody", 6), ==, 6);
+    AUTO_FD first = call(&address);
+    g_assert_cmpuint(stream_write(l.chip.stream, "one", 3), ==, 3);
+    g_assert_cmpint(read(first, text, sizeof(text)), ==, 3);
+    AUTO_FD second = call(&address);
+    g_assert_cmpint(write(second, "2", 1), ==, 1);
+    g_assert_cmpint(write(first, "1", 1), ==, 1);
+    assert_at_rest();
+    g_assert_cmpstr(l.chip.taken->str, ==, "1");
+    struct line full = {.chip = l.chip, .outside = -1};
+    fill(&full, 777);
+    fd_close(&first);
+    assert_at_rest();
+    g_assert_cmpuint(l.chip.writable, ==, 2);
+    g_assert_cmpstr(l.chip.taken->str, ==, "12");
+    g_assert_cmpuint(stream_write(l.chip.stream, "two", 3), ==, 3);
+    g_assert_cmpint(read(second, text, sizeof(text)), ==, 3);
+    l.chip.room = 0; /* a busy chip's line is not read: that a caller has gone shows when it is written to */
+    g_assert_cmpint(write(second, "x", 1), ==, 1);
+    assert_at_rest();
+    fd_close(&second);
+    g_assert_cmpuint(stream_write(l.chip.stream, "lost", 4), ==, 4);
+    AUTO_FD third = call(&address);
+    g_assert_cmpuint(stream_write(l.chip.stream, "three", 5), ==, 5);
+    g_assert_cmpint(read(third, text, sizeof(text)), ==, 5);
+    AUTO_FD waiting = call(&address);
+    int old = exchange(&l);
+    fd_close(&old);
+    g_assert_cmpint(read(third, text, sizeof(text)), ==, 0);
+    g_assert_cmpint(read(waiting, text, sizeof(text)), <=, 0);
+    assert_at_rest();
+    line_fini(&l);
 }
 
 /* While a vCPU writes numbered lines, the ends change often; all of them together have each line's bytes. */
@@ -414,6 +475,7 @@ int main(int argc, char **argv)
     g_test_add_func("/stream/exchange-input", test_exchange_input);
     g_test_add_func("/stream/exchange-the-broken", test_exchange_the_broken);
     g_test_add_func("/stream/exchange-for-memory", test_exchange_for_memory);
+    g_test_add_func("/stream/callers", test_callers);
     g_test_add_func("/stream/exchange-and-threads", test_exchange_and_threads);
     g_test_add_func("/stream/threads", test_threads);
     return g_test_run();

@@ -42,8 +42,8 @@ def backend(kind, **data):
     return {"type": kind, "data": data}
 
 
-def by_socket(name="line"):
-    return backend("socket", addr={"type": "fd", "data": {"str": name}}, server=False)
+def by_socket(name="line", **more):
+    return backend("socket", addr={"type": "fd", "data": {"str": name}}, **(more or {"server": False}))
 
 
 def connect(vmm, **more):
@@ -112,6 +112,37 @@ def test_another_socket():
                 assert hear(third, b"<c>") == b"<c>"
                 ok(vmm, "chardev-send-break", id="console")
                 assert hear(third, b"break\n") == b"break\n"
+
+
+def test_callers():
+    """A socket that listens: whoever calls is at the console, one after the other; nobody there stops nothing."""
+    with tempfile.TemporaryDirectory() as folder, ready() as vmm, socket.socket(socket.AF_UNIX) as listens:
+        listens.bind(folder + "/console")
+        listens.listen()
+        ok(vmm, "getfd", listens.fileno(), fdname="line")
+        ok(vmm, "chardev-change", id="console", backend=by_socket(server=True, wait=False))
+        ok(vmm, "chardev-send-break", id="console")
+        for word in (b"a", b"b"):
+            with socket.socket(socket.AF_UNIX) as line:
+                line.settimeout(PATIENCE)
+                line.connect(folder + "/console")
+                line.sendall(word)
+                assert b"<" + word + b">" in hear(line, b">")
+        with socket.socket(socket.AF_UNIX) as line:
+            line.settimeout(PATIENCE)
+            line.connect(folder + "/console")
+            line.sendall(b"L")
+            line.recv(100)
+            ok(vmm, "chardev-change", id="console", backend=backend("null"))
+            rest(line)  # comes to an end
+            assert kinds(vmm) == {"console": "null"}
+        listens.close()
+        with socket.socket(socket.AF_UNIX) as line:
+            try:
+                line.connect(folder + "/console")
+            except ConnectionRefusedError:
+                return
+            raise AssertionError("the old socket still listens")
 
 
 def test_in_the_middle_of_output():
@@ -241,11 +272,16 @@ def test_what_is_wrong_changes_nothing():
                   (backend("file", out="/dev/fdset/9"), "no set"), (backend("file", out="fd:x"), "getfd"),
                   (backend("file", out="fd:reading"), "writing"), (by_socket("x"), "getfd"),
                   (by_socket("file"), "stream socket"), (by_socket("listens"), "listens"),
+                  (by_socket("listens", server=True), "wait false"),
+                  (by_socket("listens", server=True, wait=True), "wait false"), (by_socket("file", wait=True), "wait"),
+                  (by_socket("connected", server=False, wait=False), "wait"),
+                  (by_socket("connected", server=True, wait=False), "does not listen"),
                   (by_socket("datagrams"), "stream socket"),
                   (backend("socket", addr={"type": "inet", "data": {"host": "a", "port": "1"}}), "addr.type"),
                   (backend("socket", addr={"type": "fd", "data": {"str": "pair"}}), "server"), ("null", "backend")]
         read, write = os.pipe()
-        handed = {"reading": read, "file": file.fileno(), "listens": listens.fileno(), "datagrams": pair[0].fileno()}
+        handed = {"reading": read, "file": file.fileno(), "listens": listens.fileno(), "datagrams": pair[0].fileno(),
+                  "connected": vmm.socket.fileno()}
         for change, word in wrong:
             for command, label in (("chardev-change", "console"), ("chardev-add", "new")):
                 for name, fd in handed.items():
