@@ -15,6 +15,7 @@
 #include "base/byteorder.h"
 #include "base/error.h"
 #include "codec/compress.h"
+#include "os/fd.h"
 
 /* The table: a skippable frame's magic and size, a row for each frame, and a foot. */
 enum {
@@ -35,35 +36,6 @@ enum { PAGE = 4096, THREADS_MAX = 64 };
 static uint64_t packed_bound(uint64_t size)
 {
     return size + size / 128 + 1024;
-}
-
-/* --- files --- */
-
-/* 0, -ENODATA at the end, or -errno. */
-static int read_all(int fd, void *bytes, size_t size, uint64_t at)
-{
-    for (size_t done = 0; done < size;) {
-        const ssize_t n = pread(fd, (uint8_t *)bytes + done, size - done, (off_t)(at + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n ? -errno : -ENODATA;
-        done += (size_t)n;
-    }
-    return 0;
-}
-
-static int write_all(int fd, const void *bytes, size_t size, uint64_t at)
-{
-    for (size_t done = 0; done < size;) {
-        const ssize_t n = pwrite(fd, (const uint8_t *)bytes + done, size - done, (off_t)(at + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n ? -errno : -ENOSPC;
-        done += (size_t)n;
-    }
-    return 0;
 }
 
 static bool is_zero(const uint8_t *bytes, size_t size)
@@ -177,7 +149,7 @@ static int read_chunk(const struct packing *p, uint64_t at, uint8_t *bytes, size
 {
     const off_t data = lseek(p->in, (off_t)at, SEEK_DATA);
     *zero = (data < 0 && errno == ENXIO) || data >= (off_t)(at + size);
-    const int status = *zero ? 0 : read_all(p->in, bytes, size, at);
+    const int status = *zero ? 0 : fd_read_at(p->in, bytes, size, at);
     if (*zero)
         memset(bytes, 0, size);
     else if (!status)
@@ -225,7 +197,7 @@ static int pack_chunk(struct crew *crew, uint64_t i, uint8_t *in, uint8_t *out)
         return (int)packed;
     status = take_place(crew, i, (size_t)packed, size, &place);
     if (!status)
-        status = write_all(p->out, frame, (size_t)packed, place);
+        status = fd_write_at(p->out, frame, (size_t)packed, place);
     count_done(crew->work, size);
     return status;
 }
@@ -238,7 +210,7 @@ static int write_table(const struct packing *p, uint64_t count)
     st32le(foot, (uint32_t)count);
     foot[FOOT_FLAGS] = 0;
     st32le(foot + FOOT_MAGIC, foot_magic);
-    return write_all(p->out, p->table, TABLE_HEAD + count * ROW + FOOT, p->place);
+    return fd_write_at(p->out, p->table, TABLE_HEAD + count * ROW + FOOT, p->place);
 }
 
 static int pack(struct packing *p, const struct packed_work *work)
@@ -303,7 +275,7 @@ void packed_free(struct packed *p)
 bool packed_is(int fd)
 {
     uint8_t magic[4];
-    return !read_all(fd, magic, sizeof(magic), 0) && ld32le(magic) == frame_magic;
+    return !fd_read_at(fd, magic, sizeof(magic), 0) && ld32le(magic) == frame_magic;
 }
 
 static bool fail_table(GError **error, const char *what)
@@ -333,7 +305,7 @@ static bool take_rows(struct packed *p, const uint8_t *rows, size_t row, uint64_
 static bool read_table(struct packed *p, uint64_t file_size, GError **error)
 {
     uint8_t foot[FOOT];
-    if (file_size < TABLE_HEAD + FOOT || read_all(p->fd, foot, FOOT, file_size - FOOT) ||
+    if (file_size < TABLE_HEAD + FOOT || fd_read_at(p->fd, foot, FOOT, file_size - FOOT) ||
         ld32le(foot + FOOT_MAGIC) != foot_magic)
         return fail_table(error, "is cut off, or not one that can be read at any place");
     const size_t row = foot[FOOT_FLAGS] & FLAG_SUMS ? ROW_SUMMED : ROW;
@@ -346,7 +318,7 @@ static bool read_table(struct packed *p, uint64_t file_size, GError **error)
     p->at = g_try_new0(uint64_t, p->count + 1);
     if (!bytes || !p->place || !p->at)
         return hostel_fail(error, HOSTEL_ERROR_HOST, "no memory for a table of %" PRIu64 " bytes", table);
-    if (read_all(p->fd, bytes, table, file_size - table) || ld32le(bytes) != table_magic ||
+    if (fd_read_at(p->fd, bytes, table, file_size - table) || ld32le(bytes) != table_magic ||
         ld32le(bytes + 4) != table - TABLE_HEAD)
         return fail_table(error, "has a damaged table");
     return take_rows(p, bytes + TABLE_HEAD, row, file_size - table, error);
@@ -423,7 +395,7 @@ int packed_read(struct packed *p, void *bytes, size_t size, uint64_t at)
         if (i != p->cached) {
             p->cached = p->count;
             p->failed = i;
-            p->status = read_all(p->fd, p->in, frame_size(p, i), p->place[i]);
+            p->status = fd_read_at(p->fd, p->in, frame_size(p, i), p->place[i]);
             if (!p->status)
                 p->status = unpack_frame(p, i, p->in, p->out);
             if (p->status)
@@ -475,7 +447,7 @@ static int write_chunk(int out, const uint8_t *bytes, size_t size, uint64_t plac
         for (end = at; end < size && !is_zero(bytes + end, MIN(PAGE, size - end));)
             end += MIN(PAGE, size - end);
         if (end > at)
-            status = write_all(out, bytes + at, end - at, place + at);
+            status = fd_write_at(out, bytes + at, end - at, place + at);
     }
     return status;
 }
@@ -484,7 +456,7 @@ static int unpack_chunk(struct crew *crew, uint64_t i, uint8_t *in, uint8_t *out
 {
     const struct unpacking *u = crew->opaque;
     const size_t packed = frame_size(u->p, i), size = chunk_size(u->p, i);
-    int status = read_all(u->p->fd, in, packed, u->p->place[i]);
+    int status = fd_read_at(u->p->fd, in, packed, u->p->place[i]);
     const bool hole =
         !status && size == PACKED_CHUNK && packed == u->hole.size && !memcmp(in, u->hole.frame, packed);
     if (!status && !hole)

@@ -14,6 +14,7 @@
 #include "base/checked.h"
 #include "base/error.h"
 #include "codec/crc32c.h"
+#include "os/fd.h"
 
 static const uint8_t magic[8] = {0x89, 'H', 'O', 'S', 'T', 'E', 'L', '\n'};
 
@@ -66,28 +67,12 @@ static int fd_of(void *opaque)
 
 static int fd_read(void *opaque, void *bytes, size_t size, uint64_t at)
 {
-    for (size_t done = 0; done < size;) {
-        ssize_t n = pread(fd_of(opaque), (uint8_t *)bytes + done, size - done, (off_t)(at + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n ? -errno : -ENODATA;
-        done += (size_t)n;
-    }
-    return 0;
+    return fd_read_at(fd_of(opaque), bytes, size, at);
 }
 
 static int fd_write(void *opaque, const void *bytes, size_t size, uint64_t at)
 {
-    for (size_t done = 0; done < size;) {
-        ssize_t n = pwrite(fd_of(opaque), (const uint8_t *)bytes + done, size - done, (off_t)(at + done));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n ? -errno : -ENOSPC;
-        done += (size_t)n;
-    }
-    return 0;
+    return fd_write_at(fd_of(opaque), bytes, size, at);
 }
 
 static int fd_size(void *opaque, uint64_t *size)

@@ -147,28 +147,11 @@ static struct pflash *pflash(struct device *d)
 
 /* --- the file --- */
 
-static bool write_all(int fd, const uint8_t *bytes, uint64_t size, uint64_t at)
-{
-    while (size) {
-        ssize_t n = pwrite(fd, bytes, size, (off_t)at);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0) {
-            errno = n ? errno : EIO;
-            return false;
-        }
-        bytes += n;
-        at += (uint64_t)n;
-        size -= (uint64_t)n;
-    }
-    return true;
-}
-
-static bool host_failed(struct pflash *p)
+static bool host_failed(struct pflash *p, int status)
 {
     if (!p->host_failed)
         log_warn(LOG_DEVICE, "%s: its file cannot be written: %s; the guest is told", p->dev.wires.name,
-                 g_strerror(errno));
+                 g_strerror(-status));
     p->host_failed = true;
     return false;
 }
@@ -180,8 +163,9 @@ static bool file_update(struct pflash *p, uint64_t offset, uint64_t size)
     if (p->fd < 0)
         return true;
     uint64_t from = MIN(offset, p->file_size), end = offset + size;
-    if (!write_all(p->fd, p->contents + from, end - from, from))
-        return host_failed(p);
+    int status = fd_write_at(p->fd, p->contents + from, end - from, from);
+    if (status)
+        return host_failed(p, status);
     p->file_size = MAX(p->file_size, end);
     p->unsynced = true;
     return true;
@@ -194,7 +178,7 @@ static void file_sync(struct pflash *p)
     p->unsynced = false;
     if (!fdatasync(p->fd))
         return;
-    host_failed(p);
+    host_failed(p, -errno);
     p->status |= STATUS_SEQUENCE;
 }
 

@@ -37,6 +37,32 @@ bool fd_is_open(int fd)
     return fcntl(fd, F_GETFD) >= 0;
 }
 
+int fd_read_at(int fd, void *bytes, size_t size, uint64_t at)
+{
+    for (size_t done = 0; done < size;) {
+        const ssize_t n = pread(fd, (uint8_t *)bytes + done, size - done, (off_t)(at + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n ? -errno : -ENODATA;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
+int fd_write_at(int fd, const void *bytes, size_t size, uint64_t at)
+{
+    for (size_t done = 0; done < size;) {
+        const ssize_t n = pwrite(fd, (const uint8_t *)bytes + done, size - done, (off_t)(at + done));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return n ? -errno : -ENOSPC;
+        done += (size_t)n;
+    }
+    return 0;
+}
+
 /* The lowest descriptor of keep that is at least from; INT_MAX when there is none. */
 static int next_kept(int from, const int *keep, size_t count)
 {

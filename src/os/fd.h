@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 /* Closes *fd when it is one (>= 0) and makes it -1; errno is kept. */
 void fd_close(int *fd);
@@ -29,6 +30,11 @@ int fd_set_inherited(int fd, bool on);
 
 /* Is fd an open descriptor? */
 bool fd_is_open(int fd);
+
+/* All of it, however often that takes: 0, -errno, or -ENODATA at the end of the file, -ENOSPC when nothing
+ * more goes into it. */
+int fd_read_at(int fd, void *bytes, size_t size, uint64_t at);
+int fd_write_at(int fd, const void *bytes, size_t size, uint64_t at);
 
 /* Closes every descriptor from 3 on that is not among the count in keep. Call while there is one thread and
  * nothing has descriptors of its own yet. */

@@ -168,21 +168,6 @@ static uint64_t make_head(struct vm_dump *d)
 
 /* --- memory; on the worker's thread --- */
 
-static int write_all(int fd, const uint8_t *bytes, uint64_t size, uint64_t place)
-{
-    while (size) {
-        const ssize_t n = pwrite(fd, bytes, size, (off_t)place);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return n ? -errno : -EIO;
-        bytes += n;
-        place += (uint64_t)n;
-        size -= (uint64_t)n;
-    }
-    return 0;
-}
-
 /* The first and all others equal to it. */
 static bool is_zero(const uint8_t *bytes, uint64_t size)
 {
@@ -204,7 +189,7 @@ static int write_stretch(struct vm_dump *d, const struct mem_block *b, uint64_t 
             stop = next;
         }
         if (stop > at)
-            status = write_all(d->fd, b->host + at, stop - at, place + at);
+            status = fd_write_at(d->fd, b->host + at, stop - at, place + at);
         atomic_fetch_add(&d->completed, next - at);
         at = next;
     }
@@ -237,7 +222,7 @@ static void run(struct vm_work *work)
         status = write_segment(d, &d->segment[i]);
     /* Last, so that a file that was not finished is no dump. */
     if (!status && !atomic_load(&d->stop))
-        status = write_all(d->fd, d->head->data, d->head->len, 0);
+        status = fd_write_at(d->fd, d->head->data, d->head->len, 0);
     if (!status && atomic_load(&d->stop))
         status = -ECANCELED;
     if (!status)

@@ -28,9 +28,9 @@ if SANITIZED:  # a signal sent by a test is no fault of the program
 PATIENCE = 40 if SANITIZED else 15
 
 
-def hostel(*args, **more):
+def hostel(*args, timeout=PATIENCE, **more):
     """Run hostel to its end on pipes."""
-    return subprocess.run([HOSTEL, *args], capture_output=True, text=True, timeout=PATIENCE, **more)
+    return subprocess.run([HOSTEL, *args], capture_output=True, text=True, timeout=timeout, **more)
 
 
 def until(check, what, limit=PATIENCE):

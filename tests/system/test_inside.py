@@ -6,58 +6,19 @@ snapshots; commands and processes that are killed. The guest compares its disks 
 
 import json
 import os
-import pathlib
 import random
 import re
 import signal
 import subprocess
-import tempfile
 import time
 
 from blockdev import MIB, image, qemu_img
 from debian import BOOT, files, initramfs
 from guest import HOSTEL, hostel, tap, until
 from load import LOAD, ext4
+from named import GUESTS, HERE, bad, good, last_round, none_left, row, said, status
 
-SCRATCH = tempfile.TemporaryDirectory(prefix="hostel-inside-")
-HERE = pathlib.Path(SCRATCH.name)
-RUNTIME = HERE / "run"
-RUNTIME.mkdir(mode=0o700)
-os.environ["XDG_DATA_HOME"] = f"{HERE}/data"
-os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME)
-GUESTS = HERE / "data/hostel/guests"
 KILLS = int(os.environ.get("HOSTEL_KILLS", "6"))
-
-
-def good(*args, **more):
-    done = hostel(*args, **more)
-    assert done.returncode == 0, (args, done)
-    return done.stdout
-
-
-def bad(word, *args):
-    """Refused, with a reason on one line."""
-    done = hostel(*args)
-    assert done.returncode and done.stderr.count("\n") == 1 and word in done.stderr, (args, done)
-
-
-def row(name):
-    return {one["name"]: one for one in json.loads(good("ps", "-a", "-o", "json"))}[name]
-
-
-def status(name):
-    return row(name)["status"]
-
-
-def said(name):
-    """What the guest has said in all its runs."""
-    journals = sorted(GUESTS.glob(f"{name}/console.log*"), reverse=True)
-    return "".join(path.read_text(errors="replace") for path in journals)
-
-
-def last_round(name):
-    rounds = re.findall(r"round (\d+)\s", said(name))
-    return int(rounds[-1]) if rounds else 0
 
 
 def goes_on(name):
@@ -88,10 +49,7 @@ class Guest:
         return self
 
     def __exit__(self, *unused):
-        for path in GUESTS.iterdir():
-            if not path.name.startswith("."):
-                hostel("rm", "--force", path.name)
-        assert not [path for path in GUESTS.iterdir() if not path.name.startswith(".")]
+        none_left()
 
     def clean(self):
         """Off: QEMU finds nothing wrong with the images."""

@@ -16,34 +16,15 @@ import random
 import re
 import socket
 import subprocess
-import tempfile
 import time
 
 from debian import BOOT, files, initramfs
-from guest import HOSTEL, MONITOR, SANITIZED, alive, children, hostel, tap, until
+from guest import HOSTEL, MONITOR, alive, children, hostel, tap, until
+from named import GUESTS, HERE, RUNTIME, bad, good
 
-SCRATCH = tempfile.TemporaryDirectory()
-HERE = pathlib.Path(SCRATCH.name)
-RUNTIME = HERE / "run"
-RUNTIME.mkdir(mode=0o700)
-os.environ["XDG_DATA_HOME"] = f"{HERE}/data"
-os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME)
-GUESTS = HERE / "data/hostel/guests"
 SIZE = 8 << 20
 KILLS = int(os.environ.get("HOSTEL_KILLS", "20"))
 KEPT = b"hello from outside\n"
-
-
-def good(*args, **more):
-    done = subprocess.run([HOSTEL, *args], capture_output=True, text=True, timeout=BOOT, check=False, **more)
-    assert done.returncode == 0, (args, done)
-    return done.stdout
-
-
-def bad(word, *args):
-    """Refused, with a reason on one line."""
-    done = hostel(*args)
-    assert done.returncode and done.stderr.count("\n") == 1 and word in done.stderr, (args, done)
 
 
 def info(name):

@@ -9,33 +9,21 @@ HOSTEL_KILLS=N is how often processes are killed (20).
 
 import json
 import os
-import pathlib
 import random
 import shutil
 import struct
 import subprocess
-import tempfile
 import time
 
 from debian import BOOT, files, initramfs
 from guest import HOSTEL, MONITOR, PATIENCE, Qmp, Skip, Visitor, alive, children, hostel, tap, until
+from named import HERE, good
 from test_save import LOAD
 
-SCRATCH = tempfile.TemporaryDirectory()
-HERE = pathlib.Path(SCRATCH.name)
-(HERE / "run").mkdir(mode=0o700)
 (HERE / "saves").mkdir()
-os.environ["XDG_DATA_HOME"] = f"{HERE}/data"
-os.environ["XDG_RUNTIME_DIR"] = f"{HERE}/run"
 KILLS = int(os.environ.get("HOSTEL_KILLS", "20"))
 PAGE, HEAD, SECTION = 4096, 64, 80
 MIB = 1 << 20
-
-
-def good(*args):
-    done = hostel(*args)
-    assert done.returncode == 0, (args, done)
-    return done.stdout
 
 
 # --- files that end early ---

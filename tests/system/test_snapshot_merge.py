@@ -18,8 +18,8 @@ import time
 
 from debian import files
 from guest import HOSTEL, Skip, children, hostel, tap, until
-from test_snapshots import (GUESTS, HERE, KILLS, Guest, bad, booted, goes_on, good, last_round, layers, said, snapshots,
-                            status)
+from named import GUESTS, HERE, bad, good, last_round, said, status
+from test_snapshots import KILLS, Guest, booted, goes_on, layers, snapshots
 
 
 def opened(path, driver, **more):

@@ -9,7 +9,6 @@ that are not of one moment show themselves. HOSTEL_KILLS=N sets how often comman
 
 import json
 import os
-import pathlib
 import random
 import re
 import resource
@@ -17,68 +16,15 @@ import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import time
 
 from debian import BOOT, files, initramfs
 from guest import HOSTEL, PATIENCE, Skip, hostel, tap, until
+from load import LOAD
+from named import GUESTS, HERE, RUNTIME, bad, good, last_round, none_left, said, status
 
-SCRATCH = tempfile.TemporaryDirectory()
-HERE = pathlib.Path(SCRATCH.name)
-RUNTIME = HERE / "run"
-RUNTIME.mkdir(mode=0o700)
-os.environ["XDG_DATA_HOME"] = f"{HERE}/data"
-os.environ["XDG_RUNTIME_DIR"] = str(RUNTIME)
-GUESTS = HERE / "data/hostel/guests"
 KILLS = int(os.environ.get("HOSTEL_KILLS", "20"))
 SIZE = 32 << 20
-
-# /dev/vda has a file system, /dev/vdb a number in its first sector.
-WRITER = """
-mkdir /mnt
-mount -t ext4 /dev/vda /mnt || exit 1
-i=0
-while :; do
-  i=$((i + 1))
-  printf '%-512d' $i | dd of=/dev/vdb conv=notrunc,fsync 2>/dev/null
-  echo "$i" > /mnt/file$((i % 50))
-  head -c 30000 /dev/urandom > /mnt/data$((i % 7))
-  md5sum /mnt/data$((i % 7)) > /mnt/sum$((i % 7))
-  [ $((i % 5)) = 0 ] && sync
-  echo 1 > /proc/sys/vm/drop_caches
-  [ "$(($(head -c 512 /dev/vdb)))" = $i ] || echo BROKEN disk
-  [ "$(cat /mnt/file$((i % 50)))" = $i ] || echo BROKEN file
-  md5sum -c /mnt/sum$((i % 7)) > /dev/null || echo BROKEN sum
-  echo "round $i"
-done
-"""
-
-
-def good(*args, **more):
-    done = hostel(*args, **more)
-    assert done.returncode == 0, (args, done)
-    return done.stdout
-
-
-def bad(word, *args):
-    """Refused, with a reason on one line."""
-    done = hostel(*args)
-    assert done.returncode and done.stderr.count("\n") == 1 and word in done.stderr, (args, done)
-
-
-def status(name):
-    return {row["name"]: row["status"] for row in json.loads(good("ps", "-a", "-o", "json"))}.get(name)
-
-
-def said(name):
-    """What the guest has said in all its runs."""
-    journals = sorted(GUESTS.glob(f"{name}/console.log*"), reverse=True)
-    return "".join(path.read_text(errors="replace") for path in journals)
-
-
-def last_round(name):
-    rounds = re.findall(r"round (\d+)\s", said(name))
-    return int(rounds[-1]) if rounds else 0
 
 
 def goes_on(name, beyond=None):
@@ -104,7 +50,7 @@ class Guest:
                 file.truncate(SIZE)
         subprocess.run([mkfs, "-q", self.disks[0]], check=True)
         good("run", "-d", "--name", name, "--isa", "riscv64", "--memory", "128M", "--kernel", files() / "kernel",
-             "--initrd", initramfs(WRITER, "virtio,ext4"), "--append", "console=ttyS0 quiet",
+             "--initrd", initramfs(LOAD, "virtio,ext4"), "--append", "console=ttyS0 quiet",
              *(word for disk in self.disks for word in ("--disk", f"file={disk},format=raw")))
 
     def __enter__(self):
@@ -112,10 +58,7 @@ class Guest:
         return self
 
     def __exit__(self, *unused):
-        for path in GUESTS.iterdir():
-            if not path.name.startswith("."):
-                hostel("rm", "--force", path.name)
-        assert not [path for path in GUESTS.iterdir() if not path.name.startswith(".")]
+        none_left()
 
 
 def snapshots(name):
@@ -293,8 +236,9 @@ def test_tree():
     with Guest("a") as guest:
         rounds = {}
         for name in ("one", "two", "three"):
+            before = last_round("a")
             assert good("snapshot", "create", "a", name, "-m", f"note {name}") == f"{name}\n"
-            rounds[name] = last_round("a")
+            rounds[name] = before, last_round("a")
             goes_on("a")
         assert [(row["name"], row["parent"]) for row in snapshots("a")] == [
             ("one", None), ("two", "one"), ("three", "two")]
@@ -306,7 +250,7 @@ def test_tree():
             mark = len(said("a"))
             until(lambda: re.search(r"round \d+\s", said("a")[mark:]), f"the guest at {name}", BOOT)
             back = int(re.search(r"round (\d+)\s", said("a")[mark:])[1])
-            assert rounds[name] - 1 <= back <= rounds[name] + 3, (name, back, rounds)
+            assert rounds[name][0] <= back <= rounds[name][1] + 3, (name, back, rounds)
             goes_on("a", back)
         good("snapshot", "create", "a")
         tree = {row["name"]: row["parent"] for row in snapshots("a")}

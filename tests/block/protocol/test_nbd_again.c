@@ -41,6 +41,15 @@ static void stop(struct place *p)
     server_wait(p->pid);
 }
 
+/* It takes part in nothing any more, but its connections stand. */
+static void halt(struct place *p)
+{
+    int status;
+    kill(p->pid, SIGSTOP);
+    g_assert_cmpint(waitpid(p->pid, &status, WUNTRACED), ==, p->pid);
+    g_assert_true(WIFSTOPPED(status));
+}
+
 static bool place_init(struct place *p, int what)
 {
     if (!server_requires_module("nbd") || !server_requires("nbdkit"))
@@ -152,7 +161,7 @@ static void test_flush_under_way(void)
         return;
     struct disk *b = disk_of(&p, 30);
     g_assert_cmpint(block_pwrite(b, bytes, sizeof(bytes), 0), ==, 0);
-    kill(p.pid, SIGSTOP);
+    halt(&p);
     GThread *threads[3];
     for (unsigned i = 0; i < 3; i++)
         threads[i] = g_thread_new("flush", flush_alone, b);
