@@ -101,6 +101,37 @@ static void test_setup(gconstpointer setup)
     g_rand_free(t.rand);
 }
 
+/* --- a file that cannot be made shorter --- */
+
+/* What the disk gave up stays in the file then, and is no zeroes for who comes after it. */
+static void test_cut(gconstpointer opaque)
+{
+    const struct image_setup *setup = opaque;
+    const uint64_t unit = 64 * KiB, half = setup->size / 2;
+    g_autoptr(GError) error = NULL;
+    AUTO(store) image = image_make(setup);
+    struct disk *fault = block_fault_new(store_disk(image, false, true));
+    struct disk *b = image_open(setup, fault, NULL, 0, false, NULL, &error);
+    g_assert_no_error(error);
+    g_autofree uint8_t *bytes = g_malloc(half);
+    memset(bytes, 0x77, half);
+    g_assert_cmpint(block_pwrite(b, bytes, half, half), ==, 0);
+    g_assert_cmpint(block_flush(b), ==, 0);
+    block_fault_set(fault, BLOCK_FAULT_RESIZE, 0, UINT_MAX, -ENOSPC, 0);
+    int status = block_resize(b, half);
+    block_fault_set(fault, BLOCK_FAULT_RESIZE, 0, 0, 0, 0);
+    if (status)
+        g_test_skip("it cannot become smaller, or says that it did not");
+    for (uint64_t at = 0; !status && at < half; at += unit) {
+        g_assert_cmpint(block_pwrite(b, bytes, BLOCK_SECTOR, at), ==, 0);
+        g_assert_cmpint(block_pread(b, bytes + BLOCK_SECTOR, unit - BLOCK_SECTOR, at + BLOCK_SECTOR), ==, 0);
+        for (uint64_t k = BLOCK_SECTOR; k < unit; k++)
+            g_assert_cmpuint(bytes[k], ==, 0);
+        memset(bytes, 0x77, unit);
+    }
+    block_free(b);
+}
+
 /* --- zeroes, if that is fast --- */
 
 /* Bytes written to the file by what was noted from note `from` on. */
@@ -173,6 +204,9 @@ int main(int argc, char **argv)
             g_test_add_data_func(path, s, test_setup);
             g_autofree char *fast = g_strdup_printf("/block/fast-zero/%s", s->name);
             g_test_add_data_func(fast, s, test_fast_zero);
+            g_autofree char *cut = g_strdup_printf("/block/cut/%s", s->name);
+            if (!s->base_size)
+                g_test_add_data_func(cut, s, test_cut);
         }
     return g_test_run();
 }

@@ -18,6 +18,7 @@ from guest import HOSTEL, hostel, tap, until
 from load import LOAD, ext4
 from named import GUESTS, HERE, bad, good, last_round, none_left, row, said, status
 
+LEAKS = 3  # qemu-img check's exit
 KILLS = int(os.environ.get("HOSTEL_KILLS", "6"))
 
 
@@ -52,9 +53,10 @@ class Guest:
         none_left()
 
     def clean(self):
-        """Off: QEMU finds nothing wrong with the images."""
+        """Off: QEMU finds nothing wrong with the images; a guest that was killed may have left clusters to nobody."""
         for disk in self.disks:
-            qemu_img("check", "-q", disk)
+            done = subprocess.run(["qemu-img", "check", "-q", disk], capture_output=True, text=True, check=False)
+            assert done.returncode in (0, LEAKS), done
 
     def listed(self):
         return [[row["name"] for row in json.loads(qemu_img("info", "-U", "--output=json", disk)).get("snapshots", [])]

@@ -257,7 +257,8 @@ static int cut_file(struct qcow2 *q)
         end--;
     if (!status && q->file->facts.growable && end << q->cluster_bits < q->file->facts.size) {
         status = block_resize(q->file, end << q->cluster_bits);
-        q->fresh_from = end;
+        if (!status) /* else what is behind it is still there, and no zeroes */
+            q->fresh_from = end;
         q->cursor = MIN(q->cursor, end);
     }
     pthread_mutex_unlock(&q->meta);
