@@ -17,6 +17,7 @@
 #include "cli/guest_run.h"
 #include "cli/saved_file.h"
 #include "cli/stop.h"
+#include "cli/watch.h"
 #include "cli/words.h"
 #include "os/fd.h"
 
@@ -114,16 +115,6 @@ static bool sync_folder_of(const char *path, GError **error)
            hostel_fail(error, HOSTEL_ERROR_HOST, "cannot write %s: %s", folder, g_strerror(errno));
 }
 
-/* Looks after a save that takes long, by a conversation of its own. */
-struct watch {
-    const char *name; /* of the guest */
-    struct guest_call *call;
-    struct progress progress;
-    bool cancelled;
-};
-
-enum { WATCH_MS = 250, WATCH_CALL_MS = 2000 };
-
 /* What query-migrate told. */
 static void show(struct progress *progress, const json_t *told, bool ended)
 {
@@ -137,38 +128,25 @@ static void show(struct progress *progress, const json_t *told, bool ended)
                 (uint64_t)(ended ? total : MIN(done, total))); /* what has changed is written again */
 }
 
-static void watch(void *opaque)
+static void show_on_the_way(struct watch *w, const json_t *told)
 {
-    struct watch *w = opaque;
-    if (!w->call)
-        w->call = guest_call_open(w->name, WATCH_CALL_MS, NULL);
-    if (!w->call)
-        return;
-    if (atomic_load(&cli_stopped) && !w->cancelled)
-        w->cancelled = guest_call_do(w->call, "migrate_cancel", NULL, NULL);
-    json_t *told = guest_call(w->call, "query-migrate", NULL, NULL);
     show(&w->progress, told, false);
-    json_decref(told);
 }
 
 /* The arguments are taken. */
 static bool save_watched(struct guest_call *call, const char *name, json_t *arguments,
                          enum progress_form form, GError **error)
 {
-    struct watch w = {.name = name};
+    struct watch w = {
+        .name = name, .query = "query-migrate", .show = show_on_the_way, .cancel = "migrate_cancel"};
     cli_stop_catch();
-    progress_begin(&w.progress, form, 0);
-    guest_call_set_timeout(call, -1);
-    guest_call_set_tick(call, WATCH_MS, watch, &w);
+    watch_begin(&w, call, form);
     json_t *told = guest_call(call, "x-save", arguments, error);
     const bool done = told != NULL;
-    guest_call_set_tick(call, 0, NULL, NULL);
-    guest_call_set_timeout(call, GUEST_CALL_MS);
     if (done && form == PROGRESS_JSON)
         show(&w.progress, told, true);
-    progress_end(&w.progress, done);
+    watch_end(&w, call, done);
     json_decref(told);
-    guest_call_close(w.call);
     if (!done && w.cancelled && g_error_matches(*error, HOSTEL_ERROR, HOSTEL_ERROR_INPUT)) { /* as it says */
         g_clear_error(error);
         hostel_fail(error, HOSTEL_ERROR_HOST, "stopped; the guest goes on");

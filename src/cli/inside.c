@@ -3,7 +3,6 @@
 /* Snapshots inside the images that a guest writes to (inside.h has the theory). */
 #include "cli/inside.h"
 
-#include <stdatomic.h>
 #include <string.h>
 
 #include "base/error.h"
@@ -12,6 +11,7 @@
 #include "cli/image/image.h"
 #include "cli/layers.h"
 #include "cli/stop.h"
+#include "cli/watch.h"
 #include "cli/words.h"
 
 bool inside_is(const json_t *snapshot)
@@ -51,26 +51,10 @@ static json_t *live_nodes(struct guest_call *call, GError **error)
     return NULL;
 }
 
-/* Looks after a job, by a conversation of its own. */
-struct watch {
-    const char *name, *job; /* name: of the guest */
-    struct guest_call *call;
-    struct progress progress;
-    bool cancelled;
-};
-
-enum { WATCH_MS = 250, WATCH_CALL_MS = 2000 };
-
-static void watch(void *opaque)
+/* Of all that query-jobs told. */
+static void show(struct watch *w, const json_t *jobs)
 {
-    struct watch *w = opaque;
-    if (!w->call)
-        w->call = guest_call_open(w->name, WATCH_CALL_MS, NULL);
-    if (!w->call)
-        return;
-    if (atomic_load(&cli_stopped) && !w->cancelled)
-        w->cancelled = guest_call_do(w->call, "job-cancel", json_pack("{s:s}", "id", w->job), NULL);
-    json_t *jobs = guest_call(w->call, "query-jobs", NULL, NULL), *row;
+    json_t *row;
     size_t i;
     json_array_foreach(jobs, i, row)
     {
@@ -81,7 +65,6 @@ static void watch(void *opaque)
         w->progress.total = (uint64_t)total;
         progress_at(&w->progress, (uint64_t)MIN(done, total));
     }
-    json_decref(jobs);
 }
 
 static bool await_conclusion(struct guest_call *call, const char *job, GError **error)
@@ -102,16 +85,11 @@ static bool await_conclusion(struct guest_call *call, const char *job, GError **
 
 static bool await_job(struct guest_call *call, struct watch *w, enum progress_form form, GError **error)
 {
-    progress_begin(&w->progress, form, 0);
-    guest_call_set_timeout(call, -1);
-    guest_call_set_tick(call, WATCH_MS, watch, w);
+    watch_begin(w, call, form);
     const bool over = await_conclusion(call, w->job, error);
-    guest_call_set_tick(call, 0, NULL, NULL);
-    guest_call_set_timeout(call, GUEST_CALL_MS);
     if (over)
-        watch(w); /* it may have been quicker than the first tick */
-    progress_end(&w->progress, over);
-    guest_call_close(w->call);
+        watch_look(w); /* it may have been quicker than the first tick */
+    watch_end(w, call, over);
     return over;
 }
 
@@ -146,7 +124,7 @@ bool inside_live(struct guest_call *call, const char *name, enum inside_what wha
     cli_stop_catch(); /* from here on whoever stops us stops the job */
     if (!guest_call_do(call, commands[what], arguments, error))
         return false;
-    struct watch w = {.name = name, .job = job};
+    struct watch w = {.name = name, .job = job, .query = "query-jobs", .show = show, .cancel = "job-cancel"};
     if (!await_job(call, &w, form, error))
         return false;
     const bool good = end_job(call, job, error);
