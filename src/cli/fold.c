@@ -132,6 +132,7 @@ static bool plan_down(const struct tree *t, size_t disk, fold_may *may, void *op
         if (!f || guest)
             f = fold_new(out, disk, NULL);
         add_gone(f, file);
+        f->needed = !guest && !is_loose(at);
     }
     return true;
 }

@@ -35,6 +35,7 @@ struct fold {
     const char *into;  /* the layer above them; NULL = the image, below them */
     GPtrArray *gone;   /* of const char *, names of files, the lowest first */
     const char *below; /* the layer that the lowest of them lies over; NULL = the image */
+    bool needed;       /* what the last one holds is read without what lies over it, too */
 };
 
 /* May this layer, or the disk's image (file NULL), be written to? */

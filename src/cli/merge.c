@@ -192,7 +192,6 @@ static bool run(struct merging *m, const struct fold *f, GError **error)
 {
     if (atomic_load(&cli_stopped))
         return hostel_fail(error, HOSTEL_ERROR_HOST, "stopped");
-    m->job.layers = m->after;
     if (!merge_job_run(&m->job, f, error))
         return false;
     m->done += merge_job_size(m->before, f->disk);
@@ -241,6 +240,15 @@ static bool is_there(const struct merging *m)
 
 static bool merge_into_image(struct merging *m, const struct fold *f, GError **error)
 {
+    bool has;
+    if (!merge_job_has(&m->job, f, &has, error))
+        return false;
+    if (!has) {
+        keep(m,
+             g_strdup_printf("disk %zu: an earlier merge was cut off; stop and start the guest, then merge",
+                             f->disk + 1));
+        return true;
+    }
     json_t *was = json_deep_copy(m->after);
     bool good = run(m, f, error);
     if (good) {
@@ -319,6 +327,7 @@ static bool work(struct merging *m, GError **error)
         total += merge_job_size(m->before, ((const struct fold *)m->folds->pdata[i])->disk);
     progress_begin(&m->progress, progress_form(m->args->progress, m->args->quiet), total);
     cli_stop_catch();
+    m->job.layers = m->after;
     const bool done = merge_layers_up(m, error) && merge_layers_down(m, error);
     progress_end(&m->progress, done);
     return done;

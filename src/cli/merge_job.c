@@ -11,7 +11,9 @@
  * they lie over: under the lowest comes a disk of zeroes, whose contents nobody copies.
  *
  * A hostel that is killed leaves a job that goes on to its end, and layers.json as it was; both say the same
- * of what is on the disk. So the next one asks what is there before it does anything.
+ * of what is on the disk. So the next one asks what is there before it does anything. A layer that the
+ * process has no more was merged into the one above it or, if that was under way, into the image; which of
+ * them is not to be seen, and matters only to who reads that layer and not the one above (merge_job_has).
  */
 #include "cli/merge_job.h"
 
@@ -180,14 +182,25 @@ static bool fail_strange(const struct merge_job *j, const struct fold *f, GError
         j->guest->name, f->disk + 1);
 }
 
-/* Is the node at `at` what the fold lies over? */
+/* How many of the guest's layers there are up to this one; NULL: the image. */
+static size_t height_of(const struct merge_job *j, const struct fold *f, const char *file)
+{
+    const json_t *list = json_array_get(json_object_get(j->layers, "disks"), f->disk);
+    size_t i = file ? json_array_size(list) : 0;
+    while (i && strcmp(json_string_value(json_array_get(list, i - 1)), file) != 0)
+        i--;
+    return i;
+}
+
+/* Is the node at `at` what the fold lies over? Or what lies below that, when one that was cut off has merged
+ * the layers between: all that they hold is in those above, or in the image. */
 static bool is_below(const struct merge_job *j, const struct fold *f, const struct chain *c, guint at)
 {
     if (at >= c->names->len)
         return false;
     const char *file = c->files->pdata[at];
-    if (file || f->below)
-        return !g_strcmp0(file, f->below);
+    if (file)
+        return height_of(j, f, file) <= height_of(j, f, f->below);
     g_autofree char *image = layers_image(j->guest, j->layers, f->disk);
     g_autofree char *name = image ? g_path_get_basename(image) : NULL;
     g_autofree char *place = chain_place(c, at);
@@ -320,6 +333,15 @@ static bool is_done(const struct merge_job *j, const struct fold *f, GError **er
             break;
     at += f->into ? 1 : 0; /* now it is behind what stays above, where what lies below must be */
     return is_below(j, f, &c, at) || fail_strange(j, f, error);
+}
+
+bool merge_job_has(const struct merge_job *j, const struct fold *f, bool *has, GError **error)
+{
+    AUTO_CHAIN c = {0};
+    if (!chain_find(j->guest, j->call, j->layers, f->disk, &c, error))
+        return false;
+    *has = !f->needed || chain_layer(&c, f->gone->pdata[f->gone->len - 1]) < c.files->len;
+    return true;
 }
 
 bool merge_job_run(const struct merge_job *j, const struct fold *f, GError **error)

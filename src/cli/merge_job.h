@@ -24,6 +24,11 @@ struct merge_job {
 /* Ends what a hostel that was killed has left under way, and takes what it brought away from the process. */
 bool merge_job_clear(const struct merge_job *j, GError **error);
 
+/* Is what the last layer of a merge into the image holds to be had? Without its own node in the process, one
+ * that was cut off has merged it: into the image, or into the layer above, where it is not what a snapshot
+ * needs. False with *error: not known. */
+bool merge_job_has(const struct merge_job *j, const struct fold *f, bool *has, GError **error);
+
 /* Does it, or finds it done. False with *error, also when cli_stopped; readers see what they saw. */
 bool merge_job_run(const struct merge_job *j, const struct fold *f, GError **error);
 

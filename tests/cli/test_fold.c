@@ -213,6 +213,40 @@ static void merge(struct world *w, const struct fold *f)
     }
 }
 
+/* Would a list of files, without `file`, say the same if the one above it there had all of it? */
+static bool is_covered(const json_t *owner, size_t disk, const char *file, const char **above)
+{
+    const json_t *list = list_of(owner, disk);
+    const size_t n = json_array_size(list);
+    for (size_t i = 0; i < n; i++) {
+        if (strcmp(json_string_value(json_array_get(list, i)), file) != 0)
+            continue;
+        const char *next = i + 1 < n ? json_string_value(json_array_get(list, i + 1)) : NULL;
+        if (!next || (*above && strcmp(*above, next) != 0))
+            return false;
+        *above = next;
+    }
+    return true;
+}
+
+/* What merges into an image need of their last layer, unless that is the guest's own. */
+static void check_needed(const struct world *w, const struct fold *f)
+{
+    const char *last = f->gone->pdata[f->gone->len - 1], *above = NULL, *name;
+    const json_t *own = list_of(w->layers, f->disk);
+    json_t *snapshot;
+    if (!strcmp(json_string_value(json_array_get(own, json_array_size(own) - 1)), last)) {
+        g_assert_false(f->needed);
+        return;
+    }
+    bool covered = is_covered(w->layers, f->disk, last, &above);
+    json_object_foreach(json_object_get(w->layers, "snapshots"), name, snapshot)
+    {
+        covered = is_covered(snapshot, f->disk, last, &above) && covered;
+    }
+    g_assert_cmpint(f->needed, ==, !covered);
+}
+
 /* At every step all is seen as before, whether layers.json tells the step already or not. */
 static unsigned merge_all(struct world *w)
 {
@@ -224,6 +258,8 @@ static unsigned merge_all(struct world *w)
         g_assert_cmpuint(f->gone->len, >, 0);
         if (i && f->into)
             g_assert_nonnull(((const struct fold *)folds->pdata[i - 1])->into);
+        if (!f->into)
+            check_needed(w, f);
         merge(w, f);
         g_autofree char *during = see_all(w);
         g_assert_cmpstr(during, ==, before);

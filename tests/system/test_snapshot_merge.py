@@ -141,6 +141,45 @@ def test_a_tree():
         boots_from_its_disks("a")
 
 
+def cut_off(*args):
+    """A merge that was about to say that it is done: the guest's process has done it, and nobody knows."""
+    kept = HERE / "kept"
+    shutil.copytree(GUESTS / "a", kept)
+    merged("a", *args)
+    for path in [*(kept / "layers").iterdir(), *(kept / "snapshots").iterdir(), kept / "layers.json"]:
+        place = GUESTS / "a" / path.relative_to(kept)
+        if path.name == "layers.json" or not place.exists():
+            path.rename(place)
+    shutil.rmtree(kept)
+
+
+def test_after_one_that_was_cut_off():
+    """What the process has merged is not there any more to lie over, nor to be merged elsewhere."""
+    with Guest("a") as guest:
+        for name in ("one", "two", "three"):
+            good("snapshot", "create", "a", name)
+            goes_on("a")
+        before = moments(guest)
+        cut_off("two")
+        assert depth() == [3, 3] and moments(guest) == before
+        told = merged("a", "one")  # into the image, if the process had it
+        assert told["layers"] == 0 and all("stop and start" in why for why in told["kept"]), told
+        left = {key: value for key, value in before.items() if key[0] != "one"}
+        assert moments(guest) == left
+        assert merged("a", "three")["layers"] == 2
+        left = {key: value for key, value in left.items() if key[0] != "three"}
+        assert depth() == [2, 2] and moments(guest) == left
+        no_more_files()
+        boots_from_its_disks("a")
+        assert merged("a")["layers"] == 2
+        assert depth() == [1, 1] and moments(guest) == left
+        cut_off("two")
+        good("snapshot", "merge", "a", "two")  # the guest is in the image
+        assert depth() == [0, 0]
+        no_more_files()
+        boots_from_its_disks("a")
+
+
 def test_as_many_as_there_may_be():
     """Snapshots that are deleted leave layers, until one more is refused; a merge makes room."""
     with Guest("a"):
