@@ -22,7 +22,6 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "cli/chain.h"
 #include "cli/cli.h"
 #include "cli/devices.h"
 #include "cli/freeze.h"
@@ -31,6 +30,7 @@
 #include "cli/guest_saved.h"
 #include "cli/inside.h"
 #include "cli/layers.h"
+#include "cli/merge_job.h"
 #include "cli/stop.h"
 #include "cli/thin.h"
 #include "cli/words.h"
@@ -219,7 +219,7 @@ int cli_clone(char **argv)
     AUTO(guest_call) call = layers ? guest_call_open(name, GUEST_CALL_MS, &error) : NULL;
     g_autofree char *file = g_strdup_printf(".clone-%08x", g_random_int());
     g_autofree char *path = guest ? named_path(guest, file) : NULL;
-    const bool known = call && chain_trim(guest, call, layers, &error);
+    const bool known = call && merge_job_settle(guest, call, layers, &error);
     json_t *disks = known ? json_deep_copy(json_object_get(layers, "disks")) : NULL;
     const bool frozen = known && freeze_guest(guest, call, layers, path, &args, &error);
     if (roused)

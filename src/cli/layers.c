@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "block/block.h"
+#include "cli/guest_run.h"
 #include "cli/image/image.h"
 #include "cli/inside.h"
 #include "os/fd.h"
@@ -70,7 +71,7 @@ static bool is_whole(json_t *layers)
     return true;
 }
 
-json_t *layers_load(const struct named *guest, GError **error)
+static json_t *load(const struct named *guest, GError **error)
 {
     g_autofree char *path = named_path(guest, FILE_NAME);
     json_error_t why;
@@ -290,6 +291,7 @@ const char *layers_over(const struct named *guest, const json_t *layers, const c
 
 bool layers_drop(const struct named *guest, json_t *layers, const char *path)
 {
+    json_object_del(layers, "losing");
     json_t *disks = json_object_get(layers, "disks");
     const gssize row = find_row(guest, layers, path);
     if (row < 0 || (size_t)row >= json_array_size(disks))
@@ -297,6 +299,37 @@ bool layers_drop(const struct named *guest, json_t *layers, const char *path)
     json_array_set_new(disks, (size_t)row, json_array());
     json_array_set_new(json_object_get(layers, "sizes"), (size_t)row, json_integer(0));
     return true;
+}
+
+void layers_note_loss(json_t *layers, const char *image)
+{
+    json_object_set_new(layers, "losing", json_string(image));
+}
+
+/* Has the definition lost what it was to lose? Whoever did that may have been killed before it told us. */
+static void drop_lost(const struct named *guest, json_t *layers)
+{
+    json_t *note = json_incref(json_object_get(layers, "losing"));
+    const char *image = json_string_value(note);
+    if (!image)
+        return json_decref(note);
+    g_autoptr(GPtrArray) images = guest_images(guest);
+    const gssize row = find_row(guest, layers, image);
+    bool there = false;
+    for (guint i = 0; i < images->len; i++)
+        there |= find_row(guest, layers, images->pdata[i]) == row;
+    if (!there)
+        layers_drop(guest, layers, image);
+    json_object_del(layers, "losing");
+    json_decref(note);
+}
+
+json_t *layers_load(const struct named *guest, GError **error)
+{
+    json_t *layers = load(guest, error);
+    if (layers)
+        drop_lost(guest, layers);
+    return layers;
 }
 
 char *layers_image(const struct named *guest, const json_t *layers, size_t i)

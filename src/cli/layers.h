@@ -15,6 +15,7 @@
  *   {"disks": [["a.qcow2", ...], ...], "sizes": [bytes, ...],   of the guest as it is: a row for each image
  *    "images": ["disk.img", ...],                               these, relative to its folder
  *    "current": "NAME" or null,                                 the snapshot that it comes from
+ *    "losing": "PATH",                                          the image of a disk that is being unplugged
  *    "snapshots": {"NAME": {"disks", "sizes", "devices", "parent", "time", "note"}}}
  *
  * The rows are the same for all of them: a disk that comes gets a new one behind the others, and one that
@@ -59,6 +60,8 @@ bool layers_has_changes(const struct named *guest, const json_t *layers, const c
 const char *layers_over(const struct named *guest, const json_t *layers, const char *image);
 /* The guest, as it is, has the disk no more. False: nothing has changed. */
 bool layers_drop(const struct named *guest, json_t *layers, const char *image);
+/* Notes that the guest's definition is about to lose the disk: once it has, layers_load() drops it. */
+void layers_note_loss(json_t *layers, const char *image);
 
 /* Adds an empty layer of that size to disk i: its file exists when this returns true. */
 bool layers_push(const struct named *guest, json_t *layers, size_t i, uint64_t size, GError **error);

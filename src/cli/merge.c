@@ -32,7 +32,6 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "cli/chain.h"
 #include "cli/fold.h"
 #include "cli/freeze.h"
 #include "cli/guest.h"
@@ -301,7 +300,7 @@ static bool process_open(struct process *p, struct merging *m, GError **error)
     p->call = p->guest ? guest_call_open(m->name, GUEST_CALL_MS, error) : NULL;
     m->job = (struct merge_job){
         .guest = m->guest, .call = p->call, .layers = m->before, .progress = show, .opaque = m};
-    return p->call && merge_job_clear(&m->job, error) && chain_trim(m->guest, p->call, m->before, error);
+    return p->call && merge_job_settle(m->guest, p->call, m->before, error);
 }
 
 static void process_close(struct process *p)

@@ -321,6 +321,12 @@ bool merge_job_clear(const struct merge_job *j, GError **error)
     return true;
 }
 
+bool merge_job_settle(const struct named *guest, struct guest_call *call, json_t *layers, GError **error)
+{
+    const struct merge_job j = {.guest = guest, .call = call, .layers = layers};
+    return merge_job_clear(&j, error) && chain_trim(guest, call, layers, error);
+}
+
 /* Are they out of the guest's chain? Files are removed because of this. */
 static bool is_done(const struct merge_job *j, const struct fold *f, GError **error)
 {

@@ -24,6 +24,10 @@ struct merge_job {
 /* Ends what a hostel that was killed has left under way, and takes what it brought away from the process. */
 bool merge_job_clear(const struct merge_job *j, GError **error);
 
+/* Before its layers are changed in another way: the same, and layers become what the process has
+ * (chain_trim()). */
+bool merge_job_settle(const struct named *guest, struct guest_call *call, json_t *layers, GError **error);
+
 /* Is what the last layer of a merge into the image holds to be had? Without its own node in the process, one
  * that was cut off has merged it: into the image, or into the layer above, where it is not what a snapshot
  * needs. False with *error: not known. */

@@ -324,6 +324,10 @@ static bool unplug_disk(struct plug *p, const struct device_row *row, bool force
     json_t *layers = lock >= 0 ? layers_load(p->guest, error) : NULL;
     bool good = layers && check_layers(p, row, layers, force, error) &&
                 (!p->call || take_out(p, row->id, seconds, error));
+    if (good && layers_has_changes(p->guest, layers, row->what)) {
+        layers_note_loss(layers, row->what);
+        good = layers_store(p->guest, layers, error);
+    }
     if (good) {
         if (p->call)
             plug_drop_disk(p->call, row->id, layers_of(p, layers, row));

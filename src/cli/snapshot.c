@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "cli/chain.h"
 #include "cli/cli.h"
 #include "cli/devices.h"
 #include "cli/freeze.h"
@@ -19,6 +18,7 @@
 #include "cli/inside.h"
 #include "cli/layers.h"
 #include "cli/merge.h"
+#include "cli/merge_job.h"
 #include "cli/snapshot_int.h"
 #include "cli/stop.h"
 #include "cli/table.h"
@@ -110,7 +110,7 @@ static bool create_over(struct moment *m, const char *name, GError **error)
         hostel_fail(error, HOSTEL_ERROR_HOST, "%s: cannot be made: %s", folder, g_strerror(errno));
     else
         call = guest_call_open(m->name, GUEST_CALL_MS, error);
-    const bool known = call && chain_trim(guest, call, m->layers, error);
+    const bool known = call && merge_job_settle(guest, call, m->layers, error);
     json_t *disks = json_deep_copy(json_object_get(m->layers, "disks"));
     const bool taken = known && freeze_guest(guest, call, m->layers, path, m->args, error);
     if (roused)

@@ -7,13 +7,13 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "cli/chain.h"
 #include "cli/freeze.h"
 #include "cli/guest.h"
 #include "cli/guest_run.h"
 #include "cli/guest_saved.h"
 #include "cli/inside.h"
 #include "cli/layers.h"
+#include "cli/merge_job.h"
 #include "cli/snapshot_int.h"
 
 /* Do the disks have the layers now that they had then? */
@@ -81,7 +81,7 @@ static bool create_live(struct moment *m, const char *name, json_int_t *memory, 
     AUTO(named) guest = freeze_rouse(m->name, &state, &roused, error);
     AUTO(guest_call) call = guest ? guest_call_open(m->name, GUEST_CALL_MS, error) : NULL;
     const bool taken =
-        call && chain_trim(guest, call, m->layers, error) && take(m, guest, &state, call, name, error);
+        call && merge_job_settle(guest, call, m->layers, error) && take(m, guest, &state, call, name, error);
     json_t *found = taken ? inside_found(guest, m->layers, &state) : NULL;
     *memory = json_integer_value(json_object_get(json_object_get(found, name), "memory"));
     json_decref(found);

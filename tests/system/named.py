@@ -2,10 +2,12 @@
 # Copyright (C) the Hostel authors
 """Guests with names, in folders of the test's own: commands about them, and what there is to see of them."""
 
+import array
 import json
 import os
 import pathlib
 import re
+import socket
 import tempfile
 
 from debian import BOOT
@@ -51,6 +53,24 @@ def last_round(name):
     """Of one that counts aloud."""
     rounds = re.findall(r"round (\d+)\s", said(name))
     return int(rounds[-1]) if rounds else 0
+
+
+def qmp(name, *commands, fd=None):
+    """The answers to these commands, each a name with its arguments."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(BOOT)
+        client.connect(str(next(RUNTIME.glob(f"hostel/*/{name}/control"))))
+        stream = client.makefile("r", encoding="utf-8")
+        assert "QMP" in json.loads(stream.readline())
+        answers = []
+        for command, arguments in [("qmp_capabilities", {}), *commands]:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if command == "add-fd" else []
+            client.sendmsg([json.dumps({"execute": command, "arguments": arguments}).encode()], rights)
+            answer = json.loads(stream.readline())
+            while "event" in answer:
+                answer = json.loads(stream.readline())
+            answers.append(answer)
+        return [answer["return"] for answer in answers[1:]]
 
 
 def none_left():

@@ -8,7 +8,6 @@ uses what it is given through starts, saving, snapshots and clones. HOSTEL_KILLS
 random moments (20).
 """
 
-import array
 import json
 import os
 import pathlib
@@ -20,7 +19,7 @@ import time
 
 from debian import BOOT, files, initramfs
 from guest import HOSTEL, MONITOR, alive, children, hostel, tap, until
-from named import GUESTS, HERE, RUNTIME, bad, good
+from named import GUESTS, HERE, RUNTIME, bad, good, qmp
 
 SIZE = 8 << 20
 KILLS = int(os.environ.get("HOSTEL_KILLS", "20"))
@@ -46,24 +45,6 @@ def image(name, size=SIZE):
         file.write(KEPT)
         file.truncate(size)
     return path
-
-
-def qmp(name, *commands, fd=None):
-    """The answers to these commands, each a name with its arguments."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(BOOT)
-        client.connect(str(next(RUNTIME.glob(f"hostel/*/{name}/control"))))
-        stream = client.makefile("r", encoding="utf-8")
-        assert "QMP" in json.loads(stream.readline())
-        answers = []
-        for command, arguments in [("qmp_capabilities", {}), *commands]:
-            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))] if command == "add-fd" else []
-            client.sendmsg([json.dumps({"execute": command, "arguments": arguments}).encode()], rights)
-            answer = json.loads(stream.readline())
-            while "event" in answer:
-                answer = json.loads(stream.readline())
-            answers.append(answer)
-        return [answer["return"] for answer in answers[1:]]
 
 
 class Monitor:
@@ -262,6 +243,30 @@ def test_killed():
             assert good("plug", name, "--disk", f"{disk},format=raw") == "disk0\n", turn
             good("unplug", name, "disk0")
             assert qmp(name, ("query-named-block-nodes", {}))[0] == []
+
+
+def test_killed_before_the_last_step():
+    """The definition has lost the disk, and the layers' file has not told it: the guest starts without."""
+    disk = image("last.img")
+    with Monitor("last", "--hotplug", "1", "--disk", f"file={image('first.img')},format=raw") as name:
+        good("plug", name, "--disk", f"{disk},format=raw")
+        good("snapshot", "create", name, "one")
+        table = GUESTS / name / "layers.json"
+        before = json.loads(table.read_text())
+        good("unplug", "--force", name, "disk1")
+        after = json.loads(table.read_text())
+        assert len(before["disks"][1]) == 1 and after["disks"][1] == [] and "losing" not in after
+        table.write_text(json.dumps({**before, "losing": str(disk)}))
+        good("kill", name)
+        good("start", name)
+        assert [row["device"] for row in qmp(name, ("query-block", {}))[0]] == ["disk0"]
+        good("snapshot", "create", name, "two")
+        now = json.loads(table.read_text())
+        assert now["disks"][1] == [] and len(now["disks"][0]) == 2 and "losing" not in now
+        good("kill", name)
+        table.write_text(json.dumps({**now, "losing": str(HERE / "first.img")}))  # which it still has
+        good("start", name)
+        assert qmp(name, ("query-block", {}))[0][0]["inserted"]["backing_file_depth"] == 2
 
 
 def netds():

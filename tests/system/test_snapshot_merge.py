@@ -18,7 +18,7 @@ import time
 
 from debian import files
 from guest import HOSTEL, Skip, children, hostel, tap, until
-from named import GUESTS, HERE, bad, good, last_round, said, status
+from named import GUESTS, HERE, bad, good, last_round, qmp, said, status
 from test_snapshots import KILLS, Guest, booted, goes_on, layers, snapshots
 
 
@@ -178,6 +178,21 @@ def test_after_one_that_was_cut_off():
         assert depth() == [0, 0]
         no_more_files()
         boots_from_its_disks("a")
+
+
+def test_another_command_after_one_that_was_killed():
+    """The job that is left in the process is in nobody's way."""
+    with Guest("a"):
+        good("snapshot", "create", "a", "one")
+        goes_on("a")
+        for action in (("snapshot", "create", "a", "two"), ("clone", "a", "b")):
+            top = qmp("a", ("query-block", {}))[0][0]["inserted"]["node-name"]
+            job = {"device": top, "job-id": "hostel-merge", "speed": 1, "auto-dismiss": False}
+            begun = qmp("a", ("block-stream", job), ("query-jobs", {}))[1]
+            assert [row["status"] for row in begun] in (["created"], ["running"]), begun
+            good(*action)
+            goes_on("a")
+            assert qmp("a", ("query-jobs", {})) == [[]]
 
 
 def test_as_many_as_there_may_be():
